@@ -1,0 +1,270 @@
+"""Every number of the method and its training, once, with its source.
+
+A preset is a function; command-line flags are made from the fields. Mathematics never sees a `Config`: it takes the
+plain numbers.
+"""
+
+import argparse
+import dataclasses
+import difflib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields, replace
+
+from wsss import UserError
+
+
+def _number(default, group: str, text: str, choices: Sequence[str] = ()):
+    return field(default=default, metadata={"group": group, "help": text, "choices": tuple(choices)})
+
+
+@dataclass(frozen=True)
+class Config:
+    """The setting of one run. The defaults are the paper's; where the paper is silent, its parents' codes decide.
+
+    Raises:
+        UserError: a value is of the wrong type, not finite, out of its range, or not among its choices.
+    """
+
+    # Data
+    dataset: str = _number("voc", "data", "layout of the data folder", ("voc", "folder", "coco", "shapes"))
+    train_split: str = _number("train_aug", "data", "list to train on")
+    val_split: str = _number("val", "data", "list to evaluate on")
+    short_side: int = _number(0, "data", "photographs with a longer short side are reduced to it; 0 keeps them")
+    crop: int = _number(448, "data", "side of the training crop in pixels (Sec. 4.1.3)")
+    least_scale: float = _number(0.9, "data", "random scaling takes this share of the area at least (Sec. 4.1.3)")
+    color_jitter: float = _number(0.0, "data", "strength of the color jitter; the paper has none")
+    cache: bool = _number(False, "data", "keep decoded photographs in memory")
+    workers: int = _number(4, "data", "processes that load data; 0 loads in the main process")
+
+    # Network
+    encoder: str = _number("wrn38", "network", "wrn38, or the name of a timm model")
+    encoder_weights: str = _number("", "network", "file of ImageNet weights; empty takes the encoder's own, 'none' none")
+    output_stride: int = _number(16, "network", "stride of the deepest features (Sec. 4.1.2)")
+    frozen_stages: int = _number(2, "network", "shallow encoder stages that are not trained")
+    shape_stage: int = _number(2, "network", "encoder stage that the shape cue reads; the decoder has its resolution")
+    aspp_channels: int = _number(256, "network", "channels of each branch of the atrous pyramid")
+    decoder_channels: int = _number(256, "network", "channels of the decoder")
+    background_score: float = _number(1.0, "network", "constant score of the background (Sec. 3.1.1)")
+
+    # Shape cue module
+    shape_cue: str = _number("on", "shape cue", "on; identity keeps its texture; none leaves it out", ("on", "identity", "none"))
+    shape_channels: int = _number(48, "shape cue", "channels handed to the decoder")
+    info_radius: int = _number(7, "shape cue", "R1, Manhattan radius of the neighbourhood in pixels (Sec. 4.1.3)")
+    info_samples: int = _number(9, "shape cue", "neighbours sampled for Eq. 3; 0 takes all of them")
+    info_patch: int = _number(3, "shape cue", "side of a patch in pixels")
+    info_bandwidth: float = _number(1.0, "shape cue", "h of Eq. 3")
+    info_relative: bool = _number(False, "shape cue", "measure distances in units of the image's mean distance")
+    drop_temperature: float = _number(0.5, "shape cue", "tau of Eq. 4")
+    drop_rate: float = _number(0.5, "shape cue", "mean of the drop's exponent: e^-rate of the features stay on average")
+
+    # Pseudo masks
+    alpha: float = _number(0.8, "pseudo masks", "Eq. 5: weight of the color against the class affinity at the end of training")
+    alpha_start: float = _number(0.8, "pseudo masks", "the same when the mask loss starts; moves linearly to alpha")
+    refine_steps: int = _number(10, "pseudo masks", "T, refinement steps (Sec. 3.2.1)")
+    refine_stride: int = _number(4, "pseudo masks", "the refinement and the mask losses see one pixel in this many")
+    refine_source: str = _number("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
+    object_cutoff: float = _number(0.6, "pseudo masks", "share of its maximum above which an object claims a pixel (Sec. 4.1.3)")
+    background_cutoff: float = _number(0.6, "pseudo masks", "the same for the background")
+    least_cutoff: float = _number(0.2, "pseudo masks", "no claim is below this score (Sec. 4.1.3)")
+
+    # Losses
+    supervision: str = _number("labels", "losses", "labels of images, or masks (the upper bound)", ("labels", "masks"))
+    focal_power: float = _number(0.0, "losses", "p of the focal mask penalty of Araslanov and Roth; 0 leaves it out")
+    focal_floor: float = _number(0.01, "losses", "lambda of the focal mask penalty")
+    pixel_loss: bool = _number(True, "losses", "Eq. 7")
+    region_loss: bool = _number(True, "losses", "Eq. 8")
+    region_radius: int = _number(3, "losses", "R3 of Eq. 8 in pixels of the refined grid")
+    region_margin: float = _number(3.0, "losses", "gamma of Eq. 8 in nats")
+    region_weight: float = _number(1.0, "losses", "lambda of Eq. 9 at the end of training; it rises linearly from 0")
+    warmup_epochs: int = _number(5, "losses", "epochs of classification before the mask loss starts")
+
+    # Optimisation
+    epochs: int = _number(20, "optimisation", "passes over the training list (Sec. 4.1.2)")
+    batch: int = _number(16, "optimisation", "photographs in a step, over all processes")
+    lr: float = _number(1e-2, "optimisation", "learning rate of the new layers (Sec. 4.1.2)")
+    encoder_lr: float = _number(1e-3, "optimisation", "learning rate of the encoder (Sec. 4.1.2)")
+    momentum: float = _number(0.9, "optimisation", "momentum of SGD (Sec. 4.1.2)")
+    weight_decay: float = _number(1e-4, "optimisation", "weight decay; biases have none (Sec. 4.1.2)")
+    poly_power: float = _number(0.9, "optimisation", "the learning rate falls as (1 - step/steps)^power (Sec. 4.1.2)")
+    ema_decay: float = _number(0.0, "optimisation", "decay of the moving average of the weights that is kept; 0 keeps the last")
+    seed: int = _number(0, "optimisation", "every random number follows from it")
+    device: str = _number("auto", "optimisation", "auto, cpu, cuda, cuda:1 ...")
+    precision: str = _number("auto", "optimisation", "autocast of the network", ("auto", "float32", "bfloat16", "float16"))
+
+    # Test
+    test_short_side: int = _number(0, "test", "photographs are resized to this short side before the network; 0 keeps them")
+    class_cutoff: float = _number(0.0, "test", "objects below this image-level probability are left out of the mask")
+
+    # Records
+    log_steps: int = _number(20, "records", "steps between two lines of the log")
+    save_steps: int = _number(500, "records", "steps between two checkpoints; each epoch ends with one")
+    eval_epochs: int = _number(1, "records", "epochs between two evaluations; 0 evaluates at the end only")
+
+    def __post_init__(self) -> None:
+        for f in fields(self):
+            _check_type(f, getattr(self, f.name))
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise UserError(f"{name} must lie between {low:g} and {high:g}, got {value:g}")
+        if self.output_stride not in (8, 16):
+            raise UserError(f"output_stride must be 8 or 16, got {self.output_stride}")
+        if self.info_patch % 2 == 0:
+            raise UserError(f"info_patch must be odd, got {self.info_patch}")
+
+
+_RANGES = {
+    "short_side": (0, 4096),
+    "crop": (32, 2048),
+    "least_scale": (0.01, 1),
+    "color_jitter": (0, 1),
+    "workers": (0, 64),
+    "frozen_stages": (0, 8),
+    "shape_stage": (0, 8),
+    "aspp_channels": (1, 4096),
+    "decoder_channels": (1, 4096),
+    "shape_channels": (1, 4096),
+    "background_score": (-100, 100),
+    "info_radius": (1, 64),
+    "info_samples": (0, 10_000),
+    "info_patch": (1, 31),
+    "info_bandwidth": (1e-3, 1e3),
+    "drop_temperature": (1e-3, 1e3),
+    "drop_rate": (0, 100),
+    "alpha": (0, 1),
+    "alpha_start": (0, 1),
+    "refine_steps": (0, 100),
+    "refine_stride": (1, 32),
+    "object_cutoff": (0, 1),
+    "background_cutoff": (0, 1),
+    "least_cutoff": (0, 1),
+    "focal_power": (0, 10),
+    "focal_floor": (1e-6, 1),
+    "region_radius": (1, 16),
+    "region_margin": (0, 100),
+    "region_weight": (0, 100),
+    "warmup_epochs": (0, 10_000),
+    "epochs": (1, 10_000),
+    "batch": (1, 4096),
+    "lr": (1e-9, 100),
+    "encoder_lr": (0, 100),
+    "momentum": (0, 0.9999),
+    "weight_decay": (0, 10),
+    "poly_power": (0, 10),
+    "ema_decay": (0, 0.99999),
+    "seed": (0, 2**31 - 1),
+    "test_short_side": (0, 4096),
+    "class_cutoff": (0, 1),
+    "log_steps": (1, 1_000_000),
+    "save_steps": (1, 100_000_000),
+    "eval_epochs": (0, 10_000),
+}
+
+
+def _check_type(f: dataclasses.Field, value: object) -> None:
+    fits = type(value) is f.type or (f.type is float and type(value) is int)
+    if not fits or (isinstance(value, float) and not math.isfinite(value)):
+        raise UserError(f"{f.name} must be a finite {f.type.__name__}, got {value!r}")
+    choices = f.metadata["choices"]
+    if choices and value not in choices:
+        raise UserError(f"{f.name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def voc() -> Config:
+    """The paper's setting on PASCAL VOC 2012 with SBD: WideResNet-38, 448 crops, 20 epochs.
+
+    The paper took 372 minutes on two GTX 1080Ti and reports 65.2 % mIoU on val without CRF (Tables 1 and 7); nobody has
+    run this preset here to its end.
+    """
+    return Config()
+
+
+def animals() -> Config:
+    """Six animal classes of VOC with EfficientNet-Lite0, made for two CPU cores. README and results tell its score."""
+    return replace(
+        voc(),
+        encoder="tf_efficientnet_lite0",
+        frozen_stages=2,
+        shape_stage=2,
+        aspp_channels=96,
+        decoder_channels=96,
+        short_side=256,
+        crop=192,
+        least_scale=0.6,
+        test_short_side=256,
+        cache=True,
+        workers=0,
+        focal_power=3.0,
+        alpha_start=1.0,
+        alpha=0.9,
+        background_cutoff=0.7,
+        epochs=12,
+        lr=2e-2,
+        encoder_lr=3e-3,
+        warmup_epochs=3,
+        ema_decay=0.998,
+        region_weight=0.1,
+        eval_epochs=2,
+    )
+
+
+def tiny() -> Config:
+    """Drawn shapes, no download, under a minute on a CPU; the tests and the first steps of a newcomer use it."""
+    return replace(
+        animals(),
+        dataset="shapes",
+        train_split="train",
+        crop=64,
+        short_side=0,
+        test_short_side=0,
+        aspp_channels=32,
+        decoder_channels=32,
+        epochs=4,
+        warmup_epochs=2,
+        log_steps=5,
+    )
+
+
+PRESETS = {"voc": voc, "animals": animals, "tiny": tiny}
+
+
+def from_dict(values: dict[str, object]) -> Config:
+    """A `Config` from plain values, as they lie in a checkpoint's config.json.
+
+    Raises:
+        UserError: a key is unknown (the nearest known one is named) or a value is refused by `Config`.
+    """
+    known = {f.name for f in fields(Config)}
+    for key in values:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            raise UserError(f"there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return Config(**values)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`--preset NAME`, then one flag for each field: `--lr 0.01`, `--region-loss false`."""
+    parser.add_argument("--preset", choices=PRESETS, default="voc")
+    for f in fields(Config):
+        parser.add_argument(
+            "--" + f.name.replace("_", "-"),
+            dest=f.name,
+            type=_boolean if f.type is bool else f.type,
+            default=argparse.SUPPRESS,
+            metavar="|".join(f.metadata["choices"]) or f.type.__name__.upper(),
+            help=f.metadata["help"].replace("%", "%%"),
+        )
+
+
+def from_flags(arguments: argparse.Namespace) -> Config:
+    """The `Config` that the flags of `add_flags` ask for."""
+    given = vars(arguments)
+    chosen = {f.name: given[f.name] for f in fields(Config) if f.name in given}
+    return replace(PRESETS[arguments.preset](), **chosen)

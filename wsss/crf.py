@@ -1,0 +1,102 @@
+"""Dense CRF: class probabilities are smoothed along the colors of the photograph.
+
+The package `pydensecrf` does the work. It must be compiled and is not needed for anything else here, so it is imported
+when it is asked for.
+"""
+
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from wsss import UserError
+
+
+class CrfSettings(NamedTuple):
+    """Two kernels of pixel pairs: how far each reaches (standard deviations) and what disagreement costs (weights)."""
+
+    gauss_sxy: float  # pixels
+    gauss_weight: float
+    bilateral_sxy: float  # pixels
+    bilateral_srgb: float  # gray levels of 255
+    bilateral_weight: float
+
+
+SSSS = CrfSettings(gauss_sxy=3, gauss_weight=3, bilateral_sxy=80, bilateral_srgb=13, bilateral_weight=10)
+"""Of Araslanov and Roth, CVPR 2020 (utils/dcrf.py), as of PSA before. The paper gives none; this is its parent's."""
+
+DEEPLAB = CrfSettings(gauss_sxy=1, gauss_weight=1, bilateral_sxy=121, bilateral_srgb=5, bilateral_weight=4)
+"""Of DeepLab-style evaluations such as ToCo's, CVPR 2023 (tools/infer_seg_voc.py)."""
+
+LEAST_PROBABILITY = 1e-5
+"""No class is taken as more impossible than this; `unary_from_softmax` of pydensecrf has the same number."""
+
+
+def available() -> bool:
+    """Whether `crf` can run here."""
+    try:
+        _densecrf()
+    except UserError:
+        return False
+    return True
+
+
+def crf(rgb: np.ndarray, probs: np.ndarray, *, steps: int = 10, settings: CrfSettings = SSSS) -> np.ndarray:
+    """Smooth class probabilities so that near pixels, above all those of like color, tend to agree.
+
+    The scores of a pixel are first made to sum to one; a pixel without any score is undecided between all classes.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        probs: (K, H, W), not negative, finite. The sum over K need not be one.
+        steps: mean-field steps; 0 only normalizes.
+        settings: the kernels, in pixels of this photograph.
+
+    Returns:
+        Probabilities, (K, H, W) float32, sum one over K.
+
+    Raises:
+        UserError: the package pydensecrf2 is not installed.
+        ValueError: `rgb` is not (H, W, 3) uint8, or `probs` is of another size or not finite.
+
+    Reference:
+        Kraehenbuehl and Koltun, Efficient Inference in Fully Connected CRFs, NIPS 2011.
+    """
+    _check(rgb, probs)
+    k, h, w = probs.shape
+    model = _densecrf().DenseCRF2D(w, h, k)
+    model.setUnaryEnergy(-np.log(_normalized(probs)).reshape(k, h * w))
+    model.addPairwiseGaussian(sxy=settings.gauss_sxy, compat=settings.gauss_weight)
+    model.addPairwiseBilateral(
+        sxy=settings.bilateral_sxy,
+        srgb=settings.bilateral_srgb,
+        rgbim=np.require(rgb, requirements=["C", "W"]),  # pydensecrf refuses arrays that it could not write to
+        compat=settings.bilateral_weight,
+    )
+    return np.array(model.inference(steps), np.float32).reshape(k, h, w)
+
+
+def _densecrf() -> ModuleType:
+    try:
+        from pydensecrf import densecrf
+    except ImportError:
+        raise UserError(
+            "the dense CRF needs the package pydensecrf2: pip install pydensecrf2 (a C++ compiler builds it)"
+        ) from None
+    return densecrf
+
+
+def _check(rgb: np.ndarray, probs: np.ndarray) -> None:
+    if rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.dtype != np.uint8:
+        raise ValueError(f"rgb must be (H, W, 3) uint8, got {rgb.shape} {rgb.dtype}")
+    if probs.ndim != 3 or probs.shape[1:] != rgb.shape[:2]:
+        raise ValueError(f"probs must be (K, {rgb.shape[0]}, {rgb.shape[1]}), got {probs.shape}")
+    if not np.isfinite(probs).all() or probs.min() < 0:
+        raise ValueError("probs must be finite and not negative")
+
+
+def _normalized(probs: np.ndarray) -> np.ndarray:
+    """(K, H, W) float32, contiguous, in [1e-5, 1]."""
+    total = probs.sum(0, dtype=np.float32)
+    share = probs / np.where(total > 0, total, 1)
+    return np.ascontiguousarray(share.clip(LEAST_PROBABILITY, 1), np.float32)

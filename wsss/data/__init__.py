@@ -1,0 +1,1 @@
+"""Photographs with image-level labels: every source gives the same `Item`."""

@@ -1,0 +1,133 @@
+"""Training views: crops of photographs, each a pure function of (seed, epoch, index)."""
+
+import math
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from wsss import UNLABELLED, UserError
+from wsss.data.item import Source
+
+
+class View(NamedTuple):
+    """One training sample; batches carry a leading B."""
+
+    image: torch.Tensor  # (3, S, S) uint8
+    labels: torch.Tensor  # (K-1,) float32
+    mask: torch.Tensor  # (S, S) int64, all unlabelled where masks are not asked for
+    index: int  # of the photograph in its source
+
+
+class TrainingViews(Dataset):
+    """The views of one epoch. The same (seed, epoch, index) gives the same view in any process, at any time."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        crop: int,
+        least_scale: float,
+        color_jitter: float,
+        seed: int,
+        epoch: int,
+        with_masks: bool = False,
+    ) -> None:
+        self.source, self.crop, self.least_scale, self.color_jitter = source, crop, least_scale, color_jitter
+        self.seed, self.epoch, self.with_masks = seed, epoch, with_masks
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> View:
+        """The view of photograph `index`. Raises UserError where masks are asked for and it has none."""
+        random = np.random.default_rng([self.seed, self.epoch, index])
+        rgb = self.source.rgb(index)
+        mask = self.source.mask(index) if self.with_masks else np.full(rgb.shape[:2], UNLABELLED, np.uint8)
+        if mask is None:
+            raise UserError(f"{self.source.names[index]}: has no mask, which supervision by masks needs")
+        window = random_window(rgb.shape[:2], self.least_scale, random)
+        size = (self.crop, self.crop)
+        rgb = cv2.resize(rgb[window], size, interpolation=cv2.INTER_AREA)
+        mask = cv2.resize(mask[window], size, interpolation=cv2.INTER_NEAREST)
+        if self.color_jitter:
+            rgb = jitter(rgb, self.color_jitter, random)
+        if random.random() < 0.5:
+            rgb, mask = rgb[:, ::-1], mask[:, ::-1]
+        return View(
+            torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
+            torch.from_numpy(self.source.labels[index]),
+            torch.from_numpy(np.ascontiguousarray(mask)).long(),
+            index,
+        )
+
+
+def random_window(size: tuple[int, int], least_scale: float, random: np.random.Generator) -> tuple[slice, slice]:
+    """A random part of the image that becomes the square crop: an area share in [least_scale, 1], aspect 3/4 to 4/3.
+
+    The rule of torchvision's RandomResizedCrop, which Araslanov and Roth train with; where no draw fits, the largest
+    central part of allowed aspect.
+    """
+    height, width = size
+    for _ in range(10):
+        area = height * width * random.uniform(least_scale, 1)
+        aspect = math.exp(random.uniform(math.log(3 / 4), math.log(4 / 3)))
+        h, w = round(math.sqrt(area / aspect)), round(math.sqrt(area * aspect))
+        if 0 < h <= height and 0 < w <= width:
+            top, left = int(random.integers(height - h + 1)), int(random.integers(width - w + 1))
+            return slice(top, top + h), slice(left, left + w)
+    h, w = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+    top, left = (height - h) // 2, (width - w) // 2
+    return slice(top, top + h), slice(left, left + w)
+
+
+def jitter(rgb: np.ndarray, strength: float, random: np.random.Generator) -> np.ndarray:
+    """Random brightness, contrast and saturation, each within 1 +- strength; (H, W, 3) uint8."""
+    brightness, contrast, saturation = random.uniform(1 - strength, 1 + strength, 3)
+    image = rgb.astype(np.float32) * brightness
+    image = (image - image.mean()) * contrast + image.mean()
+    gray = image.mean(2, keepdims=True)
+    return ((image - gray) * saturation + gray).clip(0, 255).astype(np.uint8)
+
+
+class Reduced:
+    """A source whose photographs are reduced to a short side and, if asked for, kept in memory once decoded.
+
+    Masks stay as they are: only training views are made of it, and those resize them anyway.
+    """
+
+    def __init__(self, source: Source, short_side: int, cache: bool) -> None:
+        self.source, self.short_side = source, short_side
+        self.classes, self.names, self.labels = source.classes, source.names, source.labels
+        self._kept: dict[int, np.ndarray] | None = {} if cache else None
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def rgb(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        if self._kept is not None and index in self._kept:
+            return self._kept[index]
+        rgb = reduce(self.source.rgb(index), self.short_side)
+        if self._kept is not None:
+            self._kept[index] = rgb
+        return rgb
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """(H, W) uint8 at the size of `rgb`, or None."""
+        mask = self.source.mask(index)
+        if mask is None:
+            return None
+        height, width = self.rgb(index).shape[:2]
+        return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def reduce(rgb: np.ndarray, short_side: int) -> np.ndarray:
+    """Shrink a picture so that its short side is at most `short_side`; 0 leaves it."""
+    height, width = rgb.shape[:2]
+    if short_side == 0 or min(height, width) <= short_side:
+        return rgb
+    scale = short_side / min(height, width)
+    return cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)

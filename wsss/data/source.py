@@ -1,0 +1,144 @@
+"""The one door to all layouts of data, and the check of the files before hours of training depend on them."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from wsss import UNLABELLED, UserError
+from wsss.data.coco import Coco, read_coco, require_pycocotools
+from wsss.data.folder import read_folder
+from wsss.data.item import FORMATS, Photographs, Source, mask_size, read_mask, read_rgb, require_file
+from wsss.data.shapes import Shapes
+from wsss.data.voc import read_voc
+
+_READERS = {"voc": read_voc, "folder": read_folder, "coco": read_coco}
+_DRAWN = {"train": (160, 0), "val": (40, 1)}  # number of pictures, seed
+_FAULTS_SHOWN = 20
+
+
+def read(dataset: str, root: Path | None, split: str) -> Source:
+    """The photographs of a split of `root`, laid out as `dataset`: voc, folder or coco; shapes are drawn, without root.
+
+    Raises:
+        UserError: there is no such layout, folder or split, or its list or labels are wrong.
+    """
+    if dataset == "shapes":
+        if split not in _DRAWN:
+            raise UserError(f"the drawn shapes have no split {split!r}; choose {' or '.join(_DRAWN)}")
+        return Shapes(*_DRAWN[split])
+    if dataset not in _READERS:
+        raise UserError(f"there is no layout of data {dataset!r}; choose {', '.join(_READERS)} or shapes")
+    if root is None:
+        raise UserError(f"the layout {dataset!r} is read from a folder; give one")
+    if not root.is_dir():
+        raise UserError(f"{root}: no such data folder")
+    return _READERS[dataset](root, split)
+
+
+def require_sound(source: Source, *, masks: bool = False) -> None:
+    """Raises UserError with the first 20 faults that `check` finds and the number of all, when there are any."""
+    faults = check(source, masks=masks)
+    if faults:
+        more = [f"... and {len(faults) - _FAULTS_SHOWN} more"] if len(faults) > _FAULTS_SHOWN else []
+        count = f"{len(faults)} faults" if len(faults) > 1 else "a fault"
+        raise UserError("\n".join([f"the data have {count}:", *faults[:_FAULTS_SHOWN], *more]))
+
+
+def check(source: Source, *, masks: bool = False) -> list[str]:
+    """All faults of the data, each a sentence that names its file.
+
+    Pictures are not decoded, unless they look cut off. Where training or evaluation needs the masks, `masks=True` asks
+    that there be one for each photograph and that it hold classes; this decodes them.
+    """
+    faults = []
+    if not source.classes:
+        faults.append("the data name no class")
+    if not len(source):
+        faults.append("the data hold no photograph")
+    if isinstance(source, Photographs):
+        for index in range(len(source)):
+            faults += _photograph_faults(source, index, masks)
+    elif isinstance(source, Coco):
+        for path, size in zip(source.images, source.sizes, strict=True):
+            faults += _picture_faults(path, size, "its annotation")
+        if masks:
+            faults += _faults(require_pycocotools)
+    return faults
+
+
+def _faults(ask: Callable[[], object]) -> list[str]:
+    """The sentence of the UserError that `ask` raises, if it does."""
+    try:
+        ask()
+    except UserError as error:
+        return [str(error)]
+    return []
+
+
+def _photograph_faults(source: Photographs, index: int, masks: bool) -> list[str]:
+    image, mask = source.images[index], source.masks[index]
+    if mask is None:
+        missing = [f"{image}: has no mask, which is needed here"] if masks else []
+        return missing + _picture_faults(image)
+    try:
+        size = _mask_size(mask, source.mask_values if masks else None)
+    except UserError as error:
+        return [str(error), *_picture_faults(image)]
+    return _picture_faults(image, size, f"the mask {mask.name}")
+
+
+def _picture_faults(path: Path, expected: tuple[int, int] | None = None, by: str = "") -> list[str]:
+    """What is wrong with a photograph, also when its (height, width) is not what `by` says."""
+    try:
+        size = _picture_size(path)
+    except UserError as error:
+        return [str(error)]
+    if expected is not None and size != expected:
+        return [f"{path}: is {size}, but {by} is {expected} (height, width)"]
+    return []
+
+
+def _picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) once upright. Raises UserError when the photograph cannot be used."""
+    _require_inside(path)
+    require_file(path)
+    try:
+        with Image.open(path, formats=FORMATS) as picture:
+            if picture.format == "JPEG" and _has_jpeg_end(path):
+                lies = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
+                return picture.size if lies else picture.size[::-1]
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        pass  # read_rgb finds the same and has the words
+    return read_rgb(path).shape[:2]
+
+
+def _has_jpeg_end(path: Path) -> bool:
+    """Whether a JPEG ends as one does. One with bytes behind its end may be sound as well: decoding decides."""
+    with path.open("rb") as file:
+        file.seek(-2, os.SEEK_END)
+        return file.read() == b"\xff\xd9"
+
+
+def _mask_size(path: Path, values: Sequence[int] | None) -> tuple[int, int]:
+    """(height, width). With `values`, those of the classes, it is read too. Raises UserError when it cannot be used."""
+    _require_inside(path)
+    if values is None:
+        return mask_size(path)
+    mask = read_mask(path)
+    found = set(np.unique(mask).tolist())
+    # Where the classes are a part of a larger list, as in VOC's animals, the others' values are background.
+    unknown = found - {*values, UNLABELLED} if list(values) == list(range(len(values))) else set()
+    if unknown:
+        raise UserError(f"{path}: holds the values {sorted(unknown)[:5]}; they must be 0 to {values[-1]}, or 255")
+    if found == {UNLABELLED}:
+        raise UserError(f"{path}: is unlabelled (255) all over")
+    return mask.shape
+
+
+def _require_inside(path: Path) -> None:
+    """Raises UserError for a link to a file elsewhere; linked folders are the user's own arrangement and pass."""
+    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.parent.resolve()):
+        raise UserError(f"{path}: is a link that leads out of the data folder; put the file itself there")

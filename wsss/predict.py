@@ -1,0 +1,124 @@
+"""Masks of photographs: `python -m wsss.predict IMAGE... --checkpoint DIR --out DIR`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from wsss import UserError, checkpoint
+from wsss.crf import crf
+from wsss.data.item import read_rgb
+from wsss.data.voc import VOC_PALETTE, voc_values
+from wsss.network import ShapeAwareNetwork
+
+MULTI_SCALE = (0.5, 1.0, 1.5, 2.0)
+"""Scales of Araslanov and Roth's test; each is also flipped."""
+
+
+def to_image(rgb: np.ndarray, short_side: int = 0, scale: float = 1.0) -> Tensor:
+    """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1], resized to `short_side` (0 keeps the size) times `scale`."""
+    height, width = rgb.shape[:2]
+    factor = scale * (short_side / min(height, width) if short_side else 1.0)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    if size != (width, height):
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None].float() / 255
+
+
+@torch.inference_mode()
+def predict_probs(
+    network: ShapeAwareNetwork,
+    rgb: np.ndarray,
+    *,
+    short_side: int = 0,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    class_cutoff: float = 0.0,
+) -> np.ndarray:
+    """Class probabilities of every pixel, mean over scales and flips.
+
+    Args:
+        network: in evaluation mode.
+        rgb: (H, W, 3) uint8.
+        short_side: of the photograph at scale 1, in pixels; 0 keeps its own.
+        class_cutoff: objects whose image-level probability stays below it at every scale get 0.
+
+    Returns:
+        (K, H, W) float32; sums to 1 over K where no class is cut off.
+    """
+    device = next(network.parameters()).device
+    total, best = None, None
+    for scale in scales:
+        image = to_image(rgb, short_side, scale).to(device)
+        for view in (image, image.flip(3)) if flip else (image,):
+            output = network(view)
+            logits = output.logits.flip(3) if view is not image else output.logits
+            probs = F.interpolate(logits, rgb.shape[:2], mode="bilinear", align_corners=False).softmax(1)
+            scores = output.scores.sigmoid()
+            total = probs if total is None else total + probs
+            best = scores if best is None else torch.maximum(best, scores)
+    total = total / (len(scales) * (2 if flip else 1))
+    total[:, 1:] *= (best >= class_cutoff)[:, :, None, None]
+    return total[0].cpu().numpy()
+
+
+def save_mask(path: Path, mask: np.ndarray, classes: tuple[str, ...]) -> None:
+    """Write a mask (H, W) of class indices as a palette PNG; VOC's indices where the classes are VOC's."""
+    values = voc_values(classes)
+    if values is not None:
+        mask = np.array(values, np.uint8)[mask]
+    picture = Image.fromarray(mask.astype(np.uint8), mode="P")
+    picture.putpalette(VOC_PALETTE.tobytes())
+    temporary = path.with_name(f".tmp-{path.name}")
+    picture.save(temporary, format="PNG")
+    temporary.replace(path)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m wsss.predict", description=__doc__)
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.5, 1, 1.5, 2 and flips")
+    parser.add_argument("--crf", action="store_true", help="refine by a dense CRF")
+    arguments = parser.parse_args(argv)
+    try:
+        _predict(arguments)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _predict(arguments: argparse.Namespace) -> None:
+    network, config, classes, _ = checkpoint.load(arguments.checkpoint)
+    if len({path.stem for path in arguments.images}) < len(arguments.images):
+        raise UserError("two of the images have the same name without its ending, their masks would overwrite each other")
+    photographs = [(path.stem, read_rgb(path)) for path in arguments.images]  # all are read before any is written
+    try:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{arguments.out}: cannot be made a folder ({error.strerror})") from None
+    for stem, rgb in photographs:
+        probs = predict_probs(
+            network,
+            rgb,
+            short_side=config.test_short_side,
+            scales=MULTI_SCALE if arguments.multi_scale else (1.0,),
+            flip=arguments.multi_scale,
+            class_cutoff=config.class_cutoff,
+        )
+        probs = crf(rgb, probs) if arguments.crf else probs
+        save_mask(arguments.out / f"{stem}.png", probs.argmax(0), classes)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

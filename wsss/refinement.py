@@ -1,0 +1,171 @@
+"""Semantics-augmented pixel refinement (SPR): scores spread along color and class affinities (Sec. 3.2.1)."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+DILATIONS = (1, 2, 4, 8, 12, 24)
+"""Distances of the eight neighbours that a pixel looks at, as in PAMR: 48 neighbours in all."""
+
+_BANDWIDTH = 0.1  # Eq. 5 divides by sigma^2; PAMR, which SPR equals at alpha = 1, by a tenth of sigma
+_EPSILON = 1e-8  # vanishes in float16, where a plain surface would be 0/0: hence float32 throughout
+
+
+def neighbor_offsets(dilations: Sequence[int] = DILATIONS) -> list[tuple[int, int]]:
+    """(dy, dx) of the N = 8 * len(dilations) neighbours, without the pixel itself, ring by ring."""
+    ring = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
+    return [(dy * dilation, dx * dilation) for dilation in dilations for dy, dx in ring]
+
+
+def _neighbors(x: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
+    """x as each neighbour sees it: N views (B, C, H, W); beyond the border it continues as at the border."""
+    reach = max(dilations)
+    height, width = x.shape[-2:]
+    padded = F.pad(x, [reach] * 4, mode="replicate")
+    for dy, dx in neighbor_offsets(dilations):
+        yield padded[..., reach + dy : reach + dy + height, reach + dx : reach + dx + width]
+
+
+def kernel(x: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
+    """One of the two terms of Eq. 5: how alike a pixel and each of its neighbours are in x.
+
+    The difference is measured in tenths of the local standard deviation, channel by channel, and averaged over the
+    channels. The deviation is that of the pixel's surroundings: of every neighbour, and of the pixel itself once a ring.
+
+    Args:
+        x: colors or scores, (B, C, H, W) float32.
+
+    Returns:
+        (B, N, H, W), at most 0; 0 means alike. Where x is constant all neighbours are alike.
+
+    Source: Eq. 5, read as PAMR does it (Araslanov and Roth, CVPR 2020): L1 by channel, sigma instead of its square.
+    """
+    samples = 9 * len(dilations)
+    total, squares = torch.zeros_like(x), torch.zeros_like(x)
+    for neighbor in _neighbors(x, dilations):
+        difference = neighbor - x  # about the pixel itself, so that no large numbers cancel
+        total += difference
+        squares.addcmul_(difference, difference)
+    deviation = (squares - total.square() / samples).clamp_(min=0).div_(samples - 1).sqrt_()
+    scale = -1 / (x.shape[1] * (_EPSILON + _BANDWIDTH * deviation))
+    out = x.new_empty(x.shape[0], 8 * len(dilations), *x.shape[-2:])
+    for n, neighbor in enumerate(_neighbors(x, dilations)):
+        torch.sum((neighbor - x).abs_().mul_(scale), dim=1, out=out[:, n])
+    return out
+
+
+def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
+    """The weights delta of a pixel's neighbours: softmax over them of alpha * color + (1 - alpha) * label.
+
+    Args:
+        color, label: kernels of the image and of one class's scores, (B, N, H, W).
+        alpha: 1 looks at colors only (PAMR), 0 at the class only.
+
+    Returns:
+        (B, N, H, W), sums to 1 over N.
+
+    Source: Eq. 5 and the softmax below it.
+    """
+    return torch.lerp(label, color, alpha).softmax(dim=1)
+
+
+def propagate(maps: Tensor, weights: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
+    """One step of Eq. 6: each pixel takes the weighted mean of its neighbours.
+
+    Args:
+        maps: (B, H, W).
+        weights: of the neighbours, (B, N, H, W), from `affinity`.
+
+    Returns:
+        (B, H, W), within the range of maps.
+    """
+    out = torch.zeros_like(maps)
+    for n, neighbor in enumerate(_neighbors(maps.unsqueeze(1), dilations)):
+        out.addcmul_(weights[:, n], neighbor.squeeze(1))
+    return out
+
+
+def iterates(
+    image: Tensor,
+    scores: Tensor,
+    probs: Tensor,
+    *,
+    alpha: float = 0.8,
+    steps: int = 10,
+    dilations: Sequence[int] = DILATIONS,
+    present: Tensor | None = None,
+) -> Iterator[Tensor]:
+    """The maps m_0, m_1, ..., m_T of the refinement, each (B, K, H, W); arguments as in `refine`."""
+    _require(image, scores, probs, alpha, steps, dilations)
+    present = torch.ones(probs.shape[:2], dtype=torch.bool) if present is None else present.bool().cpu()
+    # Only the classes of each photograph are refined: pairs (photograph, class) take the place of the batch.
+    photograph, of_class = (index.to(probs.device) for index in present.nonzero(as_tuple=True))
+    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+        image, scores, probs = image.float(), scores.float(), probs.float()
+        maps = probs[photograph, of_class]
+        color = kernel(image, dilations)[photograph]
+        weights = affinity(color, kernel(scores[photograph, of_class].unsqueeze(1), dilations), alpha)
+        del color
+        for step in range(steps + 1):
+            if step:
+                maps = propagate(maps, weights, dilations)
+            yield torch.zeros_like(probs).index_put((photograph, of_class), maps)
+
+
+def refine(
+    image: Tensor,
+    scores: Tensor,
+    probs: Tensor,
+    *,
+    alpha: float = 0.8,
+    steps: int = 10,
+    dilations: Sequence[int] = DILATIONS,
+    present: Tensor | None = None,
+) -> Tensor:
+    """Spread class probabilities to the neighbours that look alike (color) and score alike (class).
+
+    The affinities are computed once, from the image and the scores as they are given; only the maps are iterated. Each
+    class has affinities of its own, so that below alpha = 1 the refined maps no longer sum to 1 over the classes: read
+    them as scores. Always in float32; no gradient flows.
+
+    Args:
+        image: colors, (B, 3, H, W) in [0, 1].
+        scores: s of Eq. 5, (B, K, H, W); a constant channel (the background's) has no class affinity of its own.
+        probs: m_0, the maps to refine, (B, K, H, W).
+        alpha: balance of Eq. 5; 1 is PAMR.
+        steps: T; 0 gives probs back.
+        dilations: distances of the neighbours in pixels.
+        present: (B, K) bool, the classes of each photograph with the background; the others become 0. None: all.
+
+    Returns:
+        m_T, (B, K, H, W) float32.
+
+    Raises:
+        ValueError: shapes do not fit, alpha lies outside [0, 1], steps is negative, or a value is not finite.
+
+    Source: Eq. 5 and 6.
+    """
+    for refined in iterates(
+        image, scores, probs, alpha=alpha, steps=steps, dilations=dilations, present=present
+    ):
+        pass
+    return refined
+
+
+def _require(image: Tensor, scores: Tensor, probs: Tensor, alpha: float, steps: int, dilations: Sequence[int]) -> None:
+    if scores.shape != probs.shape or image.shape[0] != probs.shape[0] or image.shape[-2:] != probs.shape[-2:]:
+        raise ValueError(
+            f"image {tuple(image.shape)}, scores {tuple(scores.shape)} and probs {tuple(probs.shape)} do not fit: "
+            "they are (B, 3, H, W), (B, K, H, W) and (B, K, H, W)"
+        )
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
+    if steps < 0:
+        raise ValueError(f"steps must not be negative, got {steps}")
+    if not dilations or min(dilations) < 1:
+        raise ValueError(f"dilations must be positive, got {tuple(dilations)}")
+    # On a GPU the check would wait for the device at every step; training stops at a non-finite loss anyhow.
+    if not image.is_cuda and not all(bool(x.isfinite().all()) for x in (image, scores, probs)):
+        raise ValueError("image, scores and probs must be finite")
