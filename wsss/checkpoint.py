@@ -122,12 +122,12 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def read_weights(folder: Path, expected_digest: str | None) -> dict[str, Tensor]:
-    """The tensors of a checkpoint. Raises UserError when the file is missing, broken or not the one that was written."""
+    """The tensors of a checkpoint. Raises UserError when the file is missing, broken or not what was written."""
     path = folder / "model.safetensors"
     if not path.is_file():
         raise UserError(f"{folder}: has no model.safetensors")
     if expected_digest is None or digest(path) != expected_digest:
-        raise UserError(f"{path}: differs from the file that config.json describes (SHA-256), copy the checkpoint again")
+        raise UserError(f"{path}: is not the file that config.json describes (SHA-256), copy the checkpoint again")
     try:
         return load_file(path)
     except SafetensorError as error:
@@ -135,7 +135,7 @@ def read_weights(folder: Path, expected_digest: str | None) -> dict[str, Tensor]
 
 
 def fit(network: ShapeAwareNetwork, weights: Mapping[str, Tensor], origin: object) -> None:
-    """Load `weights` into the network. Raises UserError that names the first keys that are missing, extra or misshapen."""
+    """Load `weights` into the network. Raises UserError naming the first that are missing, unknown or misshapen."""
     wanted = network.state_dict()
     faults = [f"{key} is missing" for key in wanted if key not in weights]
     faults += [f"{key} is unknown" for key in weights if key not in wanted]

@@ -39,7 +39,7 @@ class Config:
 
     # Network
     encoder: str = _number("wrn38", "network", "wrn38, or the name of a timm model")
-    encoder_weights: str = _number("", "network", "file of ImageNet weights; empty takes the encoder's own, 'none' none")
+    encoder_weights: str = _number("", "network", "file of ImageNet weights; empty: the encoder's own; none")
     output_stride: int = _number(16, "network", "stride of the deepest features (Sec. 4.1.2)")
     frozen_stages: int = _number(2, "network", "shallow encoder stages that are not trained")
     shape_stage: int = _number(2, "network", "encoder stage that the shape cue reads; the decoder has its resolution")
@@ -48,7 +48,9 @@ class Config:
     background_score: float = _number(1.0, "network", "constant score of the background (Sec. 3.1.1)")
 
     # Shape cue module
-    shape_cue: str = _number("on", "shape cue", "on; identity keeps its texture; none leaves it out", ("on", "identity", "none"))
+    shape_cue: str = _number(
+        "on", "shape cue", "on; identity keeps its texture; none leaves it out", ("on", "identity", "none")
+    )
     shape_channels: int = _number(48, "shape cue", "channels handed to the decoder")
     info_radius: int = _number(7, "shape cue", "R1, Manhattan radius of the neighbourhood in pixels (Sec. 4.1.3)")
     info_samples: int = _number(9, "shape cue", "neighbours sampled for Eq. 3; 0 takes all of them")
@@ -59,12 +61,12 @@ class Config:
     drop_rate: float = _number(0.5, "shape cue", "mean of the drop's exponent: e^-rate of the features stay on average")
 
     # Pseudo masks
-    alpha: float = _number(0.8, "pseudo masks", "Eq. 5: weight of the color against the class affinity at the end of training")
+    alpha: float = _number(0.8, "pseudo masks", "Eq. 5: weight of color against class affinity, at the end")
     alpha_start: float = _number(0.8, "pseudo masks", "the same when the mask loss starts; moves linearly to alpha")
     refine_steps: int = _number(10, "pseudo masks", "T, refinement steps (Sec. 3.2.1)")
     refine_stride: int = _number(4, "pseudo masks", "the refinement and the mask losses see one pixel in this many")
     refine_source: str = _number("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
-    object_cutoff: float = _number(0.6, "pseudo masks", "share of its maximum above which an object claims a pixel (Sec. 4.1.3)")
+    object_cutoff: float = _number(0.6, "pseudo masks", "share of its maximum that an object claims (Sec. 4.1.3)")
     background_cutoff: float = _number(0.6, "pseudo masks", "the same for the background")
     least_cutoff: float = _number(0.2, "pseudo masks", "no claim is below this score (Sec. 4.1.3)")
 
@@ -87,13 +89,13 @@ class Config:
     momentum: float = _number(0.9, "optimisation", "momentum of SGD (Sec. 4.1.2)")
     weight_decay: float = _number(1e-4, "optimisation", "weight decay; biases have none (Sec. 4.1.2)")
     poly_power: float = _number(0.9, "optimisation", "the learning rate falls as (1 - step/steps)^power (Sec. 4.1.2)")
-    ema_decay: float = _number(0.0, "optimisation", "decay of the moving average of the weights that is kept; 0 keeps the last")
+    ema_decay: float = _number(0.0, "optimisation", "decay of the kept moving average of the weights; 0: no average")
     seed: int = _number(0, "optimisation", "every random number follows from it")
     device: str = _number("auto", "optimisation", "auto, cpu, cuda, cuda:1 ...")
-    precision: str = _number("auto", "optimisation", "autocast of the network", ("auto", "float32", "bfloat16", "float16"))
+    precision: str = _number("auto", "optimisation", "autocast", ("auto", "float32", "bfloat16", "float16"))
 
     # Test
-    test_short_side: int = _number(0, "test", "photographs are resized to this short side before the network; 0 keeps them")
+    test_short_side: int = _number(0, "test", "photographs are resized to this short side; 0 keeps them")
     class_cutoff: float = _number(0.0, "test", "objects below this image-level probability are left out of the mask")
 
     # Records

@@ -27,7 +27,7 @@ class Group(NamedTuple):
 @contextmanager
 def joined(device: str) -> Iterator[Group]:
     """Join the processes that `torchrun` started, on the device of this one; leave them at the end."""
-    world = int(os.environ.get("WORLD_SIZE", 1))
+    world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Group(0, 1, pick_device(device))
         return

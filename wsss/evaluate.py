@@ -48,9 +48,7 @@ def evaluate(
         name, rgb, labels, truth = item(source, index)
         if truth is None:
             raise UserError(f"{name}: has no mask to compare with")
-        probs = predict_probs(
-            network, rgb, short_side=short_side, scales=scales, flip=flip, class_cutoff=class_cutoff
-        )
+        probs = predict_probs(network, rgb, short_side=short_side, scales=scales, flip=flip, class_cutoff=class_cutoff)
         if with_labels:
             probs[1:] *= labels[:, None, None]
         if with_crf:
@@ -76,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", default="val")
     parser.add_argument("--crf", action="store_true", help="refine the masks by a dense CRF")
     parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.5, 1, 1.5, 2 and flips")
-    parser.add_argument("--with-image-labels", action="store_true", help="use the true image-level labels (not a test!)")
+    parser.add_argument("--with-image-labels", action="store_true", help="use the true image labels (not a test!)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here too")
     arguments = parser.parse_args(argv)
     try:

@@ -70,7 +70,7 @@ def region_loss(logits: Tensor, pseudo: Tensor, *, radius: int = 3, margin: floa
         margin: gamma, in nats.
 
     Returns:
-        Mean over a pixel's labelled neighbours, over an image's labelled pixels, over the batch; 0 where there are none.
+        Mean over a pixel's labelled neighbours, an image's labelled pixels and the batch; 0 where there are none.
 
     Source: Eq. 8; Ke et al., Adaptive Affinity Fields, ECCV 2018.
     """

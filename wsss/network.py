@@ -102,7 +102,7 @@ def build(config: Config, num_classes: int, *, pretrained: bool = True) -> Shape
         weights=config.encoder_weights if pretrained else "none",
     )
     if config.shape_stage >= len(encoder.channels):
-        raise UserError(f"shape_stage is {config.shape_stage}, but the encoder's last stage is {len(encoder.channels) - 1}")
+        raise UserError(f"shape_stage is {config.shape_stage}, the encoder's last stage is {len(encoder.channels) - 1}")
     shape_channels = 0 if config.shape_cue == "none" else config.shape_channels
     shape_cue = ShapeCue(
         encoder.channels[config.shape_stage],

@@ -4,9 +4,7 @@ from torch import nn
 from torch.optim import SGD, Optimizer
 
 
-def build_optimiser(
-    network: nn.Module, *, lr: float, encoder_lr: float, momentum: float, weight_decay: float
-) -> SGD:
+def build_optimiser(network: nn.Module, *, lr: float, encoder_lr: float, momentum: float, weight_decay: float) -> SGD:
     """SGD over the trainable parameters: encoder and new layers at their own rates (Sec. 4.1.2).
 
     Biases learn twice as fast and do not decay, as in Araslanov and Roth's code. The momentum is a true one: SEAM's

@@ -1,11 +1,13 @@
 """Which number format the network computes in."""
 
 import time
+from functools import cache
 
 import torch
 import torch.nn.functional as F
 
 
+@cache
 def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
     """The autocast format: the one asked for, or with "auto" the fastest that trains safely here; None is float32."""
     if precision != "auto":

@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
 def _predict(arguments: argparse.Namespace) -> None:
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
     if len({path.stem for path in arguments.images}) < len(arguments.images):
-        raise UserError("two of the images have the same name without its ending, their masks would overwrite each other")
+        raise UserError("two of the images have the same name but for its ending: their masks would be one file")
     photographs = [(path.stem, read_rgb(path)) for path in arguments.images]  # all are read before any is written
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 FIELDS = (
-    "step epoch seconds images_per_second lr alpha region_weight classification pixel region total labelled "
-    "miou mean_boundary_iou accuracy"
-).split()
+    *("step", "epoch", "seconds", "images_per_second", "lr", "alpha", "region_weight"),
+    *("classification", "pixel", "region", "total", "labelled"),
+    *("miou", "mean_boundary_iou", "accuracy"),
+)
 """Columns of metrics.csv; a line holds those that were measured at its step."""
 
 

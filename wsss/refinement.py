@@ -1,5 +1,6 @@
 """Semantics-augmented pixel refinement (SPR): scores spread along color and class affinities (Sec. 3.2.1)."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -32,7 +33,7 @@ def kernel(x: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
     """One of the two terms of Eq. 5: how alike a pixel and each of its neighbours are in x.
 
     The difference is measured in tenths of the local standard deviation, channel by channel, and averaged over the
-    channels. The deviation is that of the pixel's surroundings: of every neighbour, and of the pixel itself once a ring.
+    channels. The deviation is that of the surroundings: of all neighbours, and of the pixel itself once a ring.
 
     Args:
         x: colors or scores, (B, C, H, W) float32.
@@ -147,11 +148,10 @@ def refine(
 
     Source: Eq. 5 and 6.
     """
-    for refined in iterates(
-        image, scores, probs, alpha=alpha, steps=steps, dilations=dilations, present=present
-    ):
-        pass
-    return refined
+    last = deque(
+        iterates(image, scores, probs, alpha=alpha, steps=steps, dilations=dilations, present=present), maxlen=1
+    )
+    return last.pop()
 
 
 def _require(image: Tensor, scores: Tensor, probs: Tensor, alpha: float, steps: int, dilations: Sequence[int]) -> None:

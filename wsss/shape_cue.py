@@ -44,7 +44,7 @@ def self_information(
         offsets: (dy, dx) of the neighbouring patches N, shared by all pixels; from `sample_offsets`.
         patch: side of a patch in pixels, odd. ||p - p'||^2 sums over its pixels and channels.
         bandwidth: h, in the units of the image.
-        relative: divide distances by their mean over the image, as InfoDrop does over its batch, which makes h unit-free.
+        relative: divide distances by their mean over the image (InfoDrop: over the batch), which makes h unit-free.
 
     Returns:
         I in nats, (B, 1, H, W), at least 0.

@@ -72,8 +72,8 @@ def require_pycocotools() -> None:
 def read_coco(root: Path, split: str) -> Coco:
     """The photographs of annotations/instances_{split}.json, with the classes of their objects as labels.
 
-    Classes are in the order of their category numbers. Photographs without any object have no label to learn from, and a
-    split whose name begins with "train" leaves them out; others keep them, because published evaluations count them.
+    Classes are in the order of their category numbers. Photographs without any object have no label to learn from,
+    and a split whose name begins with "train" leaves them out; others keep them, as published evaluations count them.
 
     Raises:
         UserError: no such file, or not one of this kind; the sentence names the file and the number of the entry.

@@ -69,35 +69,42 @@ def read_csv(path: Path, classes: Sequence[str] | None = None) -> Table:
         UserError: the file is not such a table, or a row has an unknown class, no class, a value other than 0 and 1, or
             the photograph of an earlier row. The sentence starts with file:line.
     """
-    rows = _rows(path)
-    if not rows:
-        raise UserError(f"{path}: is empty; its header is image,CLASS,CLASS... or image,labels")
-    (_, header), *rows = rows
-    if header[0].lower() != "image" or len(header) < 2:
-        raise UserError(f"{path}:1: the header must be image,CLASS,CLASS... or image,labels, got {','.join(header)!r}")
-    for line, row in rows:
-        if len(row) != len(header):
-            raise UserError(f"{path}:{line}: has {len(row)} fields, the header has {len(header)}")
-    if [name.lower() for name in header[1:]] in (["labels"], ["labels", "split"]):
-        found = {line: _split_names(row[1]) for line, row in rows}
-        classes = classes or sorted({name for names in found.values() for name in names})
+    header, *rows = _rows(path)
+    plain = [name.lower() for name in header.fields[1:]] in (["labels"], ["labels", "split"])
+    if plain:
+        columns, found = None, [_split_names(row.fields[1]) for row in rows]
     else:
-        columns = check_classes(header[1:], f"{path}:1")
-        found = {line: _flagged_names(row[1:], columns, f"{path}:{line}") for line, row in rows}
-        classes = classes or columns
-    return _table(path, check_classes(classes, str(path)), rows, found, has_splits=header[-1].lower() == "split")
+        columns = check_classes(header.fields[1:], f"{path}:{header.line}")
+        found = [_flagged_names(row.fields[1:], columns, f"{path}:{row.line}") for row in rows]
+    classes = check_classes(classes or columns or sorted(set().union(*found)), str(path))
+    table = Table(path, classes, {}, {}, {})
+    for row, names in zip(rows, found, strict=True):
+        photograph, where = row.fields[0], f"{path}:{row.line}"
+        if photograph in table.lines:
+            raise UserError(f"{where}: {photograph!r} stands in line {table.lines[photograph]} already")
+        table.vectors[photograph] = label_vector(names, classes, where)
+        table.lines[photograph] = row.line
+        if plain and len(row.fields) == 3:
+            table.splits[photograph] = row.fields[2]
+    return table
 
 
 def _rows(path: Path) -> list[Row]:
-    """The rows that are not blank, each with its line number; spaces around fields are dropped."""
+    """The header and the rows that are not blank, all of one length; spaces around fields are dropped."""
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    rows = []
     try:
-        for row in reader:
-            if any(field.strip() for field in row):
-                rows.append(Row(reader.line_num, [field.strip() for field in row]))
+        rows = [Row(reader.line_num, [field.strip() for field in fields]) for fields in reader if any(fields)]
     except csv.Error as error:
         raise UserError(f"{path}:{reader.line_num}: is not a CSV line ({error})") from None
+    form = "the header must be image,CLASS,CLASS... or image,labels"
+    if not rows:
+        raise UserError(f"{path}: is empty; {form}")
+    header = rows[0]
+    if header.fields[0].lower() != "image" or len(header.fields) < 2:
+        raise UserError(f"{path}:{header.line}: {form}, got {','.join(header.fields)!r}")
+    for row in rows:
+        if len(row.fields) != len(header.fields):
+            raise UserError(f"{path}:{row.line}: has {len(row.fields)} fields, the header has {len(header.fields)}")
     return rows
 
 
@@ -110,22 +117,6 @@ def _flagged_names(flags: Sequence[str], columns: Sequence[str], where: str) -> 
         if flag not in ("0", "1"):
             raise UserError(f"{where}: the value of {name} must be 0 or 1, got {flag!r}")
     return [name for flag, name in zip(flags, columns, strict=True) if flag == "1"]
-
-
-def _table(
-    path: Path, classes: tuple[str, ...], rows: list[Row], found: dict[int, list[str]], has_splits: bool
-) -> Table:
-    """Rows and the class names `found` in each of them, by line, as a `Table`."""
-    table = Table(path, classes, {}, {}, {})
-    for line, row in rows:
-        name, where = row[0], f"{path}:{line}"
-        if name in table.lines:
-            raise UserError(f"{where}: {name!r} stands in line {table.lines[name]} already")
-        table.vectors[name] = label_vector(found[line], classes, where)
-        table.lines[name] = line
-        if has_splits:
-            table.splits[name] = row[-1]
-    return table
 
 
 def label_vector(names: Sequence[str], classes: Sequence[str], where: str) -> np.ndarray:
@@ -167,7 +158,7 @@ def read_npy(path: Path, classes: Sequence[str]) -> Table:
     with path.open("rb") as file:
         _skip_npy_header(file, path)
         try:
-            by_id = _vectors(_symbolic(file))
+            by_id = _vectors(_symbolic(file.read()))
         # Whatever goes wrong while a foreign file is taken apart means the same: it is not the file that is expected.
         except (ValueError, TypeError, LookupError, AttributeError) as error:
             raise UserError(f"{path}: is refused: it is no plain dict of id -> label array ({error})") from None
@@ -219,7 +210,7 @@ _MODULES = (
 _FUNCTIONS = ("dtype", "ndarray", "_reconstruct", "_frombuffer", "scalar", "encode")
 
 
-def _symbolic(file: BinaryIO) -> object:
+def _symbolic(pickled: bytes) -> object:
     """What a pickle describes, with a `_Made` wherever unpickling would have called something.
 
     Raises:
@@ -236,7 +227,7 @@ def _symbolic(file: BinaryIO) -> object:
         del stack[start:]
         return marked
 
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in pickletools.genops(pickled):
         match opcode.name:
             case "PROTO" | "FRAME":
                 pass

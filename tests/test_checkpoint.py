@@ -1,0 +1,127 @@
+"""Checkpoints: what was saved comes back, and nothing else is taken for it."""
+
+import json
+import os
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wsss import UserError, checkpoint
+from wsss.config import tiny
+from wsss.network import build
+
+CLASSES = ("disc", "star")
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return build(tiny(), 3, pretrained=False).eval()
+
+
+@pytest.fixture
+def folder(network, tmp_path):
+    checkpoint.save(tmp_path / "model", network.state_dict(), tiny(), CLASSES, {"commit": "abc", "val": {"miou": 0.5}})
+    return tmp_path / "model"
+
+
+def change(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def rewrite(folder, tensors):
+    save_file(tensors, folder / "model.safetensors")
+    change(folder, sha256=checkpoint.digest(folder / "model.safetensors"))
+
+
+def test_a_saved_network_gives_equal_outputs(network, folder):
+    loaded = checkpoint.load(folder)
+    assert (loaded.config, loaded.classes) == (tiny(), CLASSES)
+    assert loaded.facts["commit"] == "abc" and loaded.facts["val"]["miou"] == 0.5
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(loaded.network(image).logits, network(image).logits)
+
+
+def test_a_folder_is_replaced_whole(network, folder):
+    checkpoint.save(folder, network.state_dict(), tiny(), ("a", "b"))
+    assert checkpoint.load(folder).classes == ("a", "b")
+    assert os.listdir(folder.parent) == ["model"]
+
+
+def test_a_write_that_fails_leaves_the_old_folder_and_no_rubbish(network, folder):
+    def fails(path):
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space"):
+        checkpoint.save(folder, network.state_dict(), tiny(), ("a", "b"), extra={"more": fails})
+    assert checkpoint.load(folder).classes == CLASSES
+    assert os.listdir(folder.parent) == ["model"]
+
+
+def test_no_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(UserError, match="is not a checkpoint folder"):
+        checkpoint.load(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"format": 99}', "[" * 100_000])
+def test_a_broken_config_is_refused(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(UserError, match="config.json"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("values", [{"config": None}, {"config": {"alpha": 7}}, {"config": {"alhpa": 0.5}}])
+def test_a_wrong_config_is_refused(folder, values):
+    change(folder, **values)
+    with pytest.raises(UserError):
+        checkpoint.load(folder)
+
+
+def test_one_flipped_bit_is_noticed(folder):
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="SHA-256"):
+        checkpoint.load(folder)
+
+
+def test_missing_extra_and_misshapen_weights_are_named(network, folder):
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    last = next(name for name in weights if name.startswith("decoder") and name.endswith("5.bias"))
+    for tensors, words in (
+        ({name: value for name, value in weights.items() if name != last}, f"{last} is missing"),
+        (weights | {"stranger": torch.zeros(1)}, "stranger is unknown"),
+        (weights | {last: torch.zeros(7)}, rf"{last} is \(7,\) instead of \(2,\)"),
+    ):
+        rewrite(folder, tensors)
+        with pytest.raises(UserError, match=words):
+            checkpoint.load(folder)
+
+
+def test_a_file_that_is_no_safetensors_is_refused(folder):
+    (folder / "model.safetensors").write_text("hello")
+    change(folder, sha256=checkpoint.digest(folder / "model.safetensors"))
+    with pytest.raises(UserError, match="is not a safetensors file"):
+        checkpoint.load(folder)
+
+
+def test_the_newest_states_are_kept_and_rubbish_is_swept(tmp_path):
+    for name in ("step-000001", "step-000002", "step-000010", ".tmp-1-step-000011"):
+        (tmp_path / name).mkdir()
+    checkpoint.keep_newest(tmp_path, 2)
+    assert sorted(os.listdir(tmp_path)) == ["step-000002", "step-000010"]
+    assert checkpoint.newest(tmp_path).name == "step-000010"
+
+
+SHIPPED = sorted((checkpoint.Path(__file__).parent.parent / "checkpoints").glob("*/config.json"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.parent.name)
+def test_every_shipped_checkpoint_loads_and_tells_its_score(path):
+    loaded = checkpoint.load(path.parent)
+    assert 0 < loaded.facts["val"]["miou"] < 1
+    assert loaded.facts["command"] and loaded.facts["commit"]

@@ -1,0 +1,155 @@
+"""The commands: what they write, and one sentence with exit code 2 for every mistake of the user."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from wsss import checkpoint, evaluate, predict, train
+from wsss.config import Config, tiny
+from wsss.data.source import read
+from wsss.network import build
+
+ANIMALS = ("cat", "cow", "dog", "horse", "person", "sheep")
+
+
+@pytest.fixture(scope="module")
+def shapes_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shapes") / "model"
+    classes = read("shapes", None, "val").classes
+    torch.manual_seed(0)
+    checkpoint.save(folder, build(tiny(), len(classes) + 1, pretrained=False).state_dict(), tiny(), classes)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def animals_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("animals") / "model"
+    torch.manual_seed(0)
+    network = build(tiny(), 7, pretrained=False)
+    with torch.no_grad():  # classes win by turns, so that the mask holds several
+        network.decoder.layers[-1].weight.mul_(50)
+    checkpoint.save(folder, network.state_dict(), tiny(), ANIMALS)
+    return folder
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    random = np.random.default_rng(0)
+    paths = []
+    for name, size in (("one.jpg", (40, 60)), ("two.png", (33, 21))):
+        path = tmp_path / name
+        Image.fromarray(random.integers(0, 255, (*size, 3), dtype=np.uint8)).save(path)
+        paths.append(str(path))
+    return paths
+
+
+def refusal(capsys) -> str:
+    """What was printed to stderr: one sentence, no traceback."""
+    text = capsys.readouterr().err
+    assert text.startswith("error: ") and "Traceback" not in text
+    return text
+
+
+def test_predict_writes_a_palette_mask_of_the_photographs_size(animals_model, photographs, tmp_path):
+    out = tmp_path / "masks"
+    assert predict.main([*photographs, "--checkpoint", str(animals_model), "--out", str(out)]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["one.png", "two.png"]
+    for name, size in (("one", (60, 40)), ("two", (21, 33))):
+        with Image.open(out / f"{name}.png") as mask:
+            assert (mask.mode, mask.size) == ("P", size)
+            assert set(np.unique(np.array(mask))) <= {0, 8, 10, 12, 13, 15, 17}  # VOC's indices
+            assert mask.getpalette()[8 * 3 : 8 * 3 + 3] == [64, 0, 0]  # VOC's color of a cat
+
+
+def test_predict_with_scales_and_a_crf(animals_model, photographs, tmp_path):
+    pytest.importorskip("pydensecrf")
+    flags = ["--checkpoint", str(animals_model), "--out", str(tmp_path / "masks"), "--multi-scale", "--crf"]
+    assert predict.main([photographs[0], *flags]) == 0
+
+
+def test_predict_with_a_broken_photograph_writes_nothing(animals_model, photographs, tmp_path, capsys):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    out = tmp_path / "masks"
+    assert predict.main([photographs[0], str(broken), "--checkpoint", str(animals_model), "--out", str(out)]) == 2
+    assert "broken.jpg" in refusal(capsys)
+    assert not out.exists()
+
+
+def test_predict_refuses_two_photographs_of_one_name(animals_model, photographs, tmp_path, capsys):
+    (tmp_path / "other").mkdir()
+    twin = shutil.copy(photographs[0], tmp_path / "other" / "one.jpg")
+    flags = ["--checkpoint", str(animals_model), "--out", str(tmp_path / "masks")]
+    assert predict.main([photographs[0], str(twin), *flags]) == 2
+    assert "same name" in refusal(capsys)
+
+
+@pytest.mark.parametrize("command", [predict.main, evaluate.main])
+def test_a_missing_checkpoint_is_one_sentence(command, photographs, tmp_path, capsys):
+    extra = [photographs[0], "--out", str(tmp_path / "masks")] if command is predict.main else []
+    assert command([*extra, "--checkpoint", str(tmp_path / "nothing")]) == 2
+    assert "is not a checkpoint folder" in refusal(capsys)
+
+
+def test_evaluate_reports_every_score(shapes_model, tmp_path, capsys):
+    file = tmp_path / "report.json"
+    assert evaluate.main(["--checkpoint", str(shapes_model), "--json", str(file)]) == 0
+    report = json.loads(file.read_text())
+    assert report["photographs"] == 40 and report["image_labels_used"] is False
+    assert {"miou", "mean_boundary_iou", "accuracy", "classes", "confusion"} <= report.keys()
+    assert "mIoU" in capsys.readouterr().out
+
+
+def test_evaluate_says_so_when_image_labels_are_used(shapes_model, capsys):
+    assert evaluate.main(["--checkpoint", str(shapes_model), "--with-image-labels"]) == 0
+    assert "not a test score" in capsys.readouterr().out
+
+
+def test_evaluate_refuses_data_of_other_classes(animals_model, capsys):
+    assert evaluate.main(["--checkpoint", str(animals_model)]) == 2
+    assert "the checkpoint knows cat, cow" in refusal(capsys)
+
+
+def test_evaluate_names_a_split_that_is_not_there(shapes_model, capsys):
+    assert evaluate.main(["--checkpoint", str(shapes_model), "--split", "tset"]) == 2
+    assert "'tset'" in refusal(capsys)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--preset", "animals"], "is read from a folder"),
+        (["--preset", "animals", "--data", "/no/such/folder"], "no such data folder"),
+        (["--preset", "tiny", "--alpha", "2"], "alpha must lie between 0 and 1"),
+        (["--preset", "tiny", "--encoder", "resnet-fifty"], "no encoder 'resnet-fifty'"),
+        (["--preset", "tiny", "--encoder", "wrn38"], "--encoder-weights"),
+        (["--preset", "tiny", "--device", "cuda:99"], "device 'cuda:99' cannot be used"),
+        (["--preset", "tiny", "--resume"], "holds no state to resume from"),
+    ],
+)
+def test_a_mistake_in_training_flags_is_one_sentence(flags, words, tmp_path, capsys):
+    assert train.main([*flags, "--out", str(tmp_path / "run")]) == 2
+    assert words in refusal(capsys)
+    assert not list(tmp_path.glob("run/states/*")) and not (tmp_path / "run" / "metrics.csv").exists()
+
+
+def test_an_unknown_flag_is_refused(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        train.main(["--learning-rat", "1"])
+    assert "--learning-rat" in capsys.readouterr().err
+
+
+def test_a_run_is_not_overwritten(tmp_path, capsys):
+    (tmp_path / "run" / "states").mkdir(parents=True)
+    assert train.main(["--preset", "tiny", "--out", str(tmp_path / "run")]) == 2
+    assert "holds a run already" in refusal(capsys)
+
+
+def test_a_resumed_run_keeps_its_settings(tmp_path, capsys):
+    checkpoint.save(tmp_path / "states" / "step-000001", {}, Config(), ("a",))
+    assert train.main(["--preset", "tiny", "--resume", "--out", str(tmp_path), "--lr", "0.5"]) == 2
+    assert "the run has lr 0.01, it cannot be resumed with 0.5" in refusal(capsys)

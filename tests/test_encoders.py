@@ -1,0 +1,135 @@
+"""Encoders: the right weights, strides and frozen parts; every stage is seen by a hook."""
+
+import socket
+
+import pytest
+import timm
+import torch
+from torch import nn
+
+from wsss import UserError
+from wsss.encoders import LITE_MEAN, LITE_STD, DilatedDepthwiseConv2d, build_encoder, lite_weights
+
+LITES = [f"tf_efficientnet_lite{i}" for i in range(3)]
+
+
+@pytest.fixture(scope="module")
+def lite0():
+    return build_encoder("tf_efficientnet_lite0", frozen_stages=2)
+
+
+@pytest.mark.parametrize("name", LITES)
+def test_lite_weights_classify_photographs(name, cat, astronaut):
+    classifier = timm.create_model(name, pretrained=False).eval()
+    classifier.load_state_dict(lite_weights(name))
+    size = classifier.default_cfg["input_size"][-1]
+    for rgb, expected in ((cat, range(281, 286)), (astronaut, (465, 652, 812, 819, 465, 584))):
+        side = min(rgb.shape[:2])
+        top, left = ((length - side) // 2 for length in rgb.shape[:2])
+        image = torch.from_numpy(rgb[top : top + side, left : left + side].copy()).permute(2, 0, 1)[None] / 255
+        image = nn.functional.interpolate(image, (size, size), mode="bicubic", antialias=True)
+        image = (image - torch.tensor(LITE_MEAN).view(3, 1, 1)) / torch.tensor(LITE_STD).view(3, 1, 1)
+        with torch.no_grad():
+            best = classifier(image)[0].topk(5).indices.tolist()
+        assert set(best) & set(expected), best
+
+
+def test_the_encoder_has_the_classifiers_weights(lite0):
+    weights = lite_weights("tf_efficientnet_lite0")
+    for key, value in lite0.backbone.state_dict().items():
+        assert torch.equal(value, weights[key]), key
+
+
+@pytest.mark.parametrize("output_stride", [8, 16])
+def test_stages_have_the_promised_size(output_stride):
+    encoder = build_encoder("tf_efficientnet_lite0", output_stride=output_stride, weights="none").eval()
+    stages = encoder(torch.rand(1, 3, 64, 96))
+    assert encoder.strides[-1] == output_stride
+    for stage, channels, stride in zip(stages, encoder.channels, encoder.strides, strict=True):
+        assert stage.shape == (1, channels, 64 // stride, 96 // stride)
+
+
+def test_a_hook_sees_every_stage(lite0):
+    seen = []
+    handles = [tap.register_forward_hook(lambda module, inputs, output: seen.append(output)) for tap in lite0.taps]
+    stages = lite0(torch.rand(1, 3, 64, 64))
+    for handle in handles:
+        handle.remove()
+    assert len(seen) == len(stages) == 5
+    assert all(torch.equal(a, b) for a, b in zip(seen, stages, strict=True))
+
+
+def test_frozen_stages_and_batch_norm_do_not_learn(lite0):
+    learning = {name for name, parameter in lite0.named_parameters() if parameter.requires_grad}
+    frozen = ("backbone.conv_stem", "backbone.blocks.0.", "backbone.blocks.1.")
+    assert not any(name.startswith(frozen) for name in learning)
+    assert any(name.startswith("backbone.blocks.2.") for name in learning)
+    assert not any(".bn" in name for name in learning)
+
+
+def test_training_mode_leaves_batch_norm_statistics_alone(lite0):
+    assert lite0.train() is lite0
+    norms = [module for module in lite0.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms and not any(norm.training for norm in norms)
+    before = norms[0].running_mean.clone()
+    lite0(torch.rand(2, 3, 64, 64))
+    assert torch.equal(norms[0].running_mean, before)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("size", [(14, 14), (13, 9), (1, 1), (2, 7)])
+def test_phases_compute_the_dilated_convolution(kernel, size):
+    conv = nn.Conv2d(6, 6, kernel, padding=kernel - 1, dilation=2, groups=6, bias=False)
+    assert DilatedDepthwiseConv2d.fits(conv)
+    x = torch.rand(2, 6, *size, requires_grad=True)
+    expected, ours = conv(x), DilatedDepthwiseConv2d.of(conv)(x)
+    torch.testing.assert_close(ours, expected)
+    weight = torch.rand_like(expected)
+    for a, b in zip(
+        torch.autograd.grad((ours * weight).sum(), (x, conv.weight)),
+        torch.autograd.grad((expected * weight).sum(), (x, conv.weight)),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_every_dilated_convolution_of_the_default_encoder_is_computed_so(lite0):
+    dilated = [m for m in lite0.modules() if isinstance(m, nn.Conv2d) and m.dilation != (1, 1)]
+    assert dilated and all(isinstance(module, DilatedDepthwiseConv2d) for module in dilated)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])
+def test_other_timm_models_give_features(name):
+    encoder = build_encoder(name, weights="none", frozen_stages=1).eval()
+    size = 224 if name.startswith("vit") else 64
+    stages = encoder(torch.rand(1, 3, size, size))
+    assert stages[-1].shape[1:] == (encoder.channels[-1], size // encoder.strides[-1], size // encoder.strides[-1])
+    assert encoder.strides[-1] == 16
+
+
+def test_an_unknown_encoder_is_refused():
+    with pytest.raises(UserError, match="no encoder 'resnet-fifty'"):
+        build_encoder("resnet-fifty")
+
+
+def test_wrn38_without_weights_says_how_to_give_them():
+    with pytest.raises(UserError, match="--encoder-weights"):
+        build_encoder("wrn38")
+
+
+def test_without_a_hub_one_sentence_says_what_to_do(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(socket, "getaddrinfo", _no_network)
+    with pytest.raises(UserError, match="could not be fetched .* --encoder-weights"):
+        build_encoder("resnet10t")
+
+
+def _no_network(*args, **kwargs):
+    raise socket.gaierror("no network in this test")
+
+
+def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
+    file = tmp_path / "weights.pth"
+    file.write_text("not weights")
+    with pytest.raises(UserError, match="is not a file of weights"):
+        build_encoder("tf_efficientnet_lite0", weights=str(file))

@@ -1,0 +1,258 @@
+"""Training: it learns, it is repeatable, it can be interrupted, and many processes do what one does."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from wsss import UserError, checkpoint, records
+from wsss.config import tiny, voc
+from wsss.data.augment import View
+from wsss.data.shapes import Shapes
+from wsss.data.source import read
+from wsss.distributed import Group
+from wsss.evaluate import evaluate
+from wsss.network import build
+from wsss.objective import Schedule, loss_terms, total_loss
+from wsss.optimiser import build_optimiser, set_poly_lr
+from wsss.train import NotFinite, batches, loader, start, take_step, train
+
+ROOT = Path(__file__).parent.parent
+ALONE = Group(0, 1, torch.device("cpu"))
+SHORT = replace(tiny(), epochs=2, warmup_epochs=1, batch=4, crop=32, log_steps=1, eval_epochs=0, save_steps=100)
+
+
+def command(*arguments: str, processes: int = 0) -> list[str]:
+    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes else []
+    return [sys.executable, *launcher, "-m", "wsss.train", "--preset", "tiny", *arguments]
+
+
+def run(*arguments: str, processes: int = 0) -> subprocess.CompletedProcess:
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        command(*arguments, processes=processes), cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return checkpoint.read_weights(folder, checkpoint.read_config(folder)["sha256"])
+
+
+def assert_same_weights(a: Path, b: Path) -> None:
+    first, second = weights(a), weights(b)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.slow
+def test_tiny_trains_in_a_minute_and_gains_twenty_points(tmp_path):
+    validation = read("shapes", None, "val")
+    torch.manual_seed(0)
+    before = evaluate(build(tiny(), len(validation.classes) + 1).eval(), validation).miou
+    begun = time.perf_counter()
+    result = subprocess.run(command("--out", str(tmp_path)), cwd=ROOT, capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - begun
+    assert result.returncode == 0, result.stderr
+    after = checkpoint.read_config(tmp_path / "model")["val"]["miou"]
+    print(f"tiny: mIoU {100 * before:.1f} -> {100 * after:.1f} in {seconds:.0f} s")
+    assert after > before + 0.20
+    assert seconds < 120  # twice the promise, since test machines are shared
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run that nobody interrupts: 2 epochs of 3 steps."""
+    out = tmp_path_factory.mktemp("whole")
+    assert train(SHORT, Shapes(12, 0), Shapes(2, 1), out, group=ALONE) == 0
+    return out
+
+
+def test_the_same_seed_gives_the_same_weights(whole_run, tmp_path):
+    train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE)
+    assert_same_weights(whole_run / "model", tmp_path / "model")
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 4])
+def test_an_interrupted_run_ends_like_one_that_was_not(whole_run, tmp_path, monkeypatch, stop_at):
+    import wsss.train
+
+    def interrupt(*arguments, **more):
+        terms = take_step(*arguments, **more)
+        if arguments[5] + 1 == stop_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return terms
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wsss.train, "take_step", interrupt)
+        assert train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE) == 143
+    assert train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, resume=True) == 0
+    assert_same_weights(whole_run / "model", tmp_path / "model")
+    losses = [[row.get("total") for row in records.read(out / "metrics.jsonl")] for out in (whole_run, tmp_path)]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.slow
+def test_a_killed_command_resumes_to_the_same_weights(tmp_path):
+    flags = ["--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--save-steps", "2", "--log-steps", "1"]
+    assert run(*flags, "--out", str(tmp_path / "whole")).returncode == 0
+    killed = tmp_path / "killed"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    victim = subprocess.Popen(
+        command(*flags, "--out", str(killed)), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
+    )
+    deadline = time.time() + 120
+    while not list(killed.glob("states/step-*")) and time.time() < deadline:
+        time.sleep(0.05)
+    victim.kill()
+    victim.wait()
+    assert run("--resume", "--out", str(killed)).returncode == 0
+    assert_same_weights(tmp_path / "whole" / "model", killed / "model")
+
+
+def test_an_epoch_covers_every_photograph_whatever_the_number_of_processes():
+    photographs, config = Shapes(13, 0), replace(SHORT, batch=4)
+    for epoch in range(2):
+        alone = [view.index.tolist() for view in loader(photographs, config, epoch, ALONE)]
+        assert {index for batch in alone for index in batch} == set(range(13))
+        ranks = [loader(photographs, config, epoch, Group(rank, 2, torch.device("cpu"))) for rank in (0, 1)]
+        for batch, *shares in zip(alone, *ranks, strict=True):
+            assert sorted(batch) == sorted(index for share in shares for index in share.index.tolist())
+
+
+def test_epochs_differ_in_their_order_and_skipping_goes_on_where_it_stopped():
+    assert batches(20, 4, seed=0, epoch=0) != batches(20, 4, seed=0, epoch=1)
+    rest = [view.index.tolist() for view in loader(Shapes(13, 0), SHORT, 0, ALONE, skip=2)]
+    assert rest == batches(13, 4, SHORT.seed, 0)[2:]
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains(tmp_path):
+    flags = ["--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--log-steps", "1", "--ema-decay", "0"]
+    for processes in (0, 2):
+        result = run(*flags, "--out", str(tmp_path / str(processes)), processes=processes)
+        assert result.returncode == 0, result.stderr[-2000:]
+    one, two = (records.read(tmp_path / name / "metrics.jsonl") for name in ("0", "2"))
+    assert [row["step"] for row in one] == [row["step"] for row in two]
+    assert one[-1]["miou"] > 0 and two[-1]["miou"] > 0
+
+
+def test_two_processes_need_a_batch_that_they_can_share(tmp_path):
+    with pytest.raises(UserError, match="cannot be shared by 3 processes"):
+        train(SHORT, Shapes(4, 0), Shapes(2, 1), tmp_path, group=Group(0, 3, torch.device("cpu")))
+
+
+def views(config, num_classes: int, size: int, batch: int) -> View:
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.zeros(batch, num_classes - 1)
+    labels[torch.arange(batch), torch.arange(batch)] = 1
+    image = torch.randint(0, 256, (batch, 3, size, size), generator=generator, dtype=torch.uint8)
+    return View(image, labels, torch.full((batch, size, size), 255), torch.arange(batch))
+
+
+def test_the_loss_on_one_batch_falls():
+    config = replace(SHORT, warmup_epochs=0, ema_decay=0.0)
+    source = Shapes(4, 0)
+    learner, schedule = start(config, 5, ALONE.device, pretrained=True), Schedule(config, 1000)
+    learner.network.train()
+    view = next(loader(source, config, 0, ALONE))
+    losses = []
+    for _ in range(20):
+        set_poly_lr(learner.optimiser, 0, 100, 0.9)
+        terms = take_step(learner.network, learner, view, config, schedule, 0, source.names, ALONE.device)
+        losses.append(float(terms["total"]))
+    assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_weights(monkeypatch):
+    config = replace(SHORT, warmup_epochs=0, ema_decay=0.0)
+    learner, schedule = start(config, 5, ALONE.device, pretrained=False), Schedule(config, 10)
+    view = views(config, 5, 32, 2)
+    with torch.no_grad():
+        learner.network.decoder.layers[-1].bias[0] = float("nan")
+    before = {name: value.clone() for name, value in learner.network.pyramid.named_parameters()}
+    with pytest.raises((NotFinite, ValueError), match="finite|classification loss is nan at step 1"):
+        take_step(learner.network, learner, view, config, schedule, 0, ("first", "second"), ALONE.device)
+    assert all(torch.equal(value, before[name]) for name, value in learner.network.pyramid.named_parameters())
+
+
+@pytest.mark.slow
+def test_the_papers_network_takes_one_full_step():
+    config = replace(voc(), encoder_weights="none", batch=2, crop=128, warmup_epochs=0, device="cpu")
+    learner, schedule = start(config, 21, ALONE.device, pretrained=True), Schedule(config, 10)
+    learner.network.train()
+    before = learner.network.decoder.layers[-1].weight.clone()
+    set_poly_lr(learner.optimiser, 1, schedule.steps, config.poly_power)
+    view = views(config, 21, 128, 2)
+    terms = take_step(learner.network, learner, view, config, schedule, 1, ("a", "b"), ALONE.device)
+    assert {"classification", "pixel", "region", "labelled", "total"} == terms.keys()
+    assert all(value.isfinite() for value in terms.values())
+    assert not torch.equal(learner.network.decoder.layers[-1].weight, before)
+
+
+def test_masks_supervise_where_they_are_asked_to():
+    config = replace(SHORT, supervision="masks")
+    network = build(config, 5, pretrained=False).train()
+    view = views(config, 5, 32, 2)
+    image, mask = view.image.float() / 255, torch.zeros(2, 32, 32, dtype=torch.long)
+    mask[:, 8:24, 8:24] = 1
+    terms = loss_terms(network(image), image, view.labels, mask, config, Schedule(config, 10), 0)
+    assert terms["labelled"] == 1 and terms["pixel"] > 0
+
+
+@pytest.mark.parametrize(
+    ("pixel", "region", "terms"),
+    [
+        (False, False, {"classification"}),
+        (True, False, {"classification", "pixel", "labelled"}),
+        (False, True, {"classification", "region", "labelled"}),
+        (True, True, {"classification", "pixel", "region", "labelled"}),
+    ],
+)
+def test_each_row_of_table_8_has_its_losses(pixel, region, terms):
+    config = replace(SHORT, pixel_loss=pixel, region_loss=region, warmup_epochs=0)
+    network = build(config, 5, pretrained=False).train()
+    view = views(config, 5, 32, 2)
+    image = view.image.float() / 255
+    assert loss_terms(network(image), image, view.labels, view.mask, config, Schedule(config, 10), 0).keys() == terms
+
+
+def test_the_total_is_eq_9_and_10():
+    terms = {"classification": torch.tensor(1.0), "pixel": torch.tensor(2.0), "region": torch.tensor(4.0)}
+    assert total_loss(terms, 0.5) == 1 + 2 + 0.5 * 4
+
+
+def test_schedules_by_hand():
+    config = replace(tiny(), epochs=10, warmup_epochs=2, alpha_start=1.0, alpha=0.8, region_weight=1.0)
+    schedule = Schedule(config, steps_per_epoch=10)
+    assert [schedule.has_mask_loss(step) for step in (0, 19, 20, 99)] == [False, False, True, True]
+    assert [schedule.alpha(step) for step in (0, 20, 60, 100)] == pytest.approx([1, 1, 0.9, 0.8])
+    assert [schedule.region_weight(step) for step in (0, 50, 100)] == pytest.approx([0, 0.5, 1])
+
+
+def test_the_learning_rate_decays_and_biases_learn_twice_as_fast():
+    network = build(tiny(), 5, pretrained=False)
+    optimiser = build_optimiser(network, lr=1.0, encoder_lr=0.1, momentum=0.9, weight_decay=1e-4)
+    assert set_poly_lr(optimiser, 50, 100, 0.9) == pytest.approx(0.5**0.9)
+    rates = sorted({round(group["lr"] / 0.5**0.9, 6) for group in optimiser.param_groups})
+    assert rates == [0.1, 1.0, 2.0]
+    assert all(group["momentum"] == 0.9 for group in optimiser.param_groups)
+    decays = {group["lr"] / 0.5**0.9: group["weight_decay"] for group in optimiser.param_groups}
+    assert decays[2.0] == 0
+    held = sum(len(group["params"]) for group in optimiser.param_groups)
+    assert held == sum(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_torn_log_line_is_dropped_and_later_steps_are_written_once(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "total": 1.0}\n{"step": 5, "total": 2.0}\n{"step": 6, "to')
+    log = records.Records(tmp_path, step=3)
+    log.add({"step": 4, "total": 3.0})
+    assert [row["step"] for row in records.read(tmp_path / "metrics.jsonl")] == [1, 4]
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
+    json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])

@@ -1,0 +1,101 @@
+"""What training minimises: the terms of Eq. 10 on a batch, and how their weights change over a run."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsss import UNLABELLED
+from wsss.config import Config
+from wsss.losses import classification_loss, pixel_loss, region_loss
+from wsss.network import Output
+from wsss.pseudo import pseudo_mask, with_background
+from wsss.refinement import refine
+
+
+class Schedule:
+    """What changes with the step: when the mask losses act, alpha of Eq. 5 and lambda of Eq. 9."""
+
+    def __init__(self, config: Config, steps_per_epoch: int) -> None:
+        self.config = config
+        self.steps_per_epoch = steps_per_epoch
+        self.steps = config.epochs * steps_per_epoch
+        warmup_epochs = config.warmup_epochs if config.supervision == "labels" else 0
+        self.warmup = min(warmup_epochs, config.epochs) * steps_per_epoch
+
+    def has_mask_loss(self, step: int) -> bool:
+        """Whether the mask losses act: a network that has just begun to classify has no masks to learn from."""
+        return step >= self.warmup and (self.config.pixel_loss or self.config.region_loss)
+
+    def alpha(self, step: int) -> float:
+        """Moves linearly from alpha_start, when the mask losses begin, to alpha."""
+        share = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.config.alpha_start + share * (self.config.alpha - self.config.alpha_start)
+
+    def region_weight(self, step: int) -> float:
+        """Lambda rises linearly from 0 (Sec. 3.2.2)."""
+        return self.config.region_weight * step / self.steps
+
+
+def loss_terms(
+    output: Output, image: Tensor, labels: Tensor, mask: Tensor, config: Config, schedule: Schedule, step: int
+) -> dict[str, Tensor]:
+    """The terms of Eq. 10 before their weights, and the share of pixels that have a target ("labelled").
+
+    Args:
+        output: of the network on `image`.
+        image: (B, 3, H, W) in [0, 1].
+        labels: (B, K-1) in {0, 1}.
+        mask: (B, H, W) int64, looked at only where the config says that masks supervise.
+    """
+    terms = {"classification": classification_loss(output.scores, labels)}
+    if not schedule.has_mask_loss(step):
+        return terms
+    size = tuple(side // config.refine_stride for side in image.shape[-2:])
+    if config.supervision == "masks":
+        target = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
+    else:
+        target = pseudo_target(output, image, labels, size, config, schedule.alpha(step))
+    logits = _resize(output.logits, size)
+    if config.pixel_loss:
+        terms["pixel"] = pixel_loss(logits, target, labels if config.supervision == "labels" else None)
+    if config.region_loss:
+        terms["region"] = region_loss(logits, target, radius=config.region_radius, margin=config.region_margin)
+    terms["labelled"] = (target != UNLABELLED).float().mean()
+    return terms
+
+
+def total_loss(terms: dict[str, Tensor], region_weight: float) -> Tensor:
+    """L = L_cls + L_pixel + lambda L_region (Eq. 9, 10); a term that is not there counts nothing."""
+    return terms["classification"] + terms.get("pixel", 0) + region_weight * terms.get("region", 0)
+
+
+@torch.no_grad()
+def pseudo_target(
+    output: Output, image: Tensor, labels: Tensor, size: tuple[int, int], config: Config, alpha: float
+) -> Tensor:
+    """The pseudo mask of a batch, (B, h, w) at `size`: the network's own probabilities, refined (Sec. 3.2.1)."""
+    logits, probs = _resize(output.logits, size), _resize(output.probs, size)
+    refined = refine(
+        reduce_image(image, size),
+        logits if config.refine_source == "score" else probs,
+        probs,
+        alpha=alpha,
+        steps=config.refine_steps,
+        present=with_background(labels),
+    )
+    return pseudo_mask(
+        refined,
+        labels,
+        object_cutoff=config.object_cutoff,
+        background_cutoff=config.background_cutoff,
+        least_cutoff=config.least_cutoff,
+    )
+
+
+def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The colors that the refinement sees: (B, 3, H, W) -> (B, 3, h, w), smoothed so that no detail aliases."""
+    return F.interpolate(image, size, mode="bilinear", antialias=True)
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)
