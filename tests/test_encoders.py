@@ -67,6 +67,13 @@ def test_frozen_stages_and_batch_norm_do_not_learn(lite0):
     assert not any(".bn" in name for name in learning)
 
 
+def test_the_papers_encoder_freezes_its_first_two_groups():
+    encoder = build_encoder("wrn38", weights="none", frozen_stages=2)
+    learning = {name.split(".")[1] for name, parameter in encoder.named_parameters() if parameter.requires_grad}
+    assert {"b3", "b3_2", "b7"} <= learning
+    assert not {"conv1a", "b2", "b2_1", "b2_2"} & learning
+
+
 def test_training_mode_leaves_batch_norm_statistics_alone(lite0):
     assert lite0.train() is lite0
     norms = [module for module in lite0.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -62,10 +62,10 @@ def test_an_index_behind_the_end_is_refused():
         Shapes(3, seed=0).rgb(3)
 
 
-@pytest.mark.parametrize("wrong", [dict(count=0, seed=0), dict(count=1, seed=-1), dict(count=1, seed=0, size=(96, 8))])
+@pytest.mark.parametrize("wrong", [(0, 0, (96, 96)), (1, -1, (96, 96)), (1, 0, (96, 8))])
 def test_what_cannot_be_drawn_is_refused(wrong):
     with pytest.raises(UserError, match="shapes: need"):
-        Shapes(**wrong)
+        Shapes(*wrong)
 
 
 def test_training_and_validation_share_no_picture_and_are_sound():

@@ -21,7 +21,7 @@ from wsss.distributed import Group
 from wsss.evaluate import evaluate
 from wsss.network import build
 from wsss.objective import Schedule, loss_terms, total_loss
-from wsss.optimiser import build_optimiser, set_poly_lr
+from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
 from wsss.train import NotFinite, batches, loader, start, take_step, train
 
 ROOT = Path(__file__).parent.parent
@@ -247,6 +247,14 @@ def test_the_learning_rate_decays_and_biases_learn_twice_as_fast():
     assert decays[2.0] == 0
     held = sum(len(group["params"]) for group in optimiser.param_groups)
     assert held == sum(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_the_moving_average_by_hand():
+    averaged, update = [torch.tensor([0.0])], moving_average(0.5)
+    update(averaged, [torch.tensor([10.0])], torch.tensor(0))  # keeps 1/10 of the old value
+    assert averaged[0].item() == pytest.approx(9)
+    update(averaged, [torch.tensor([1.0])], torch.tensor(1000))  # keeps a half
+    assert averaged[0].item() == pytest.approx(5)
 
 
 def test_a_torn_log_line_is_dropped_and_later_steps_are_written_once(tmp_path):

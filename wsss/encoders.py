@@ -203,24 +203,25 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
 
 def _freeze(encoder: Encoder, stages: int) -> None:
     """Freeze the parameters of the first `stages` stages; parameters are registered in the order of their use."""
-    if stages == 0:
-        return
     if stages > len(encoder.channels):
         raise UserError(f"frozen_stages is {stages}, but the encoder has {len(encoder.channels)} stages")
-    last = _module_names(encoder.backbone)[stages - 1] + "."
     parameters = list(encoder.backbone.named_parameters())
-    end = max(i for i, (name, _) in enumerate(parameters) if name.startswith(last))
-    for _, parameter in parameters[: end + 1]:
+    end = len(parameters)
+    if stages < len(encoder.channels):
+        last = (_stage_modules(encoder.backbone)[stages - 1] + ".") if stages else None
+        end = max((i + 1 for i, (name, _) in enumerate(parameters) if last and name.startswith(last)), default=0)
+    for _, parameter in parameters[:end]:
         parameter.requires_grad_(False)
 
 
-def _module_names(backbone: nn.Module) -> Sequence[str]:
+def _stage_modules(backbone: nn.Module) -> Sequence[str]:
+    """The name of the module whose output each stage is."""
     if isinstance(backbone, ResNet38):
-        return backbone.stage_names
+        return backbone.stage_modules
+    children = {name for name, _ in backbone.named_children()}
+    # timm flattens some models: their module layers.0 is then the child layers_0.
+    flat = (name.replace(".", "_") for name in backbone.feature_info.module_name())
     return [
-        name.replace(".", "_") if not _has(backbone, name) else name for name in backbone.feature_info.module_name()
+        name if name in children else dotted
+        for name, dotted in zip(flat, backbone.feature_info.module_name(), strict=True)
     ]
-
-
-def _has(backbone: nn.Module, name: str) -> bool:
-    return any(key.startswith(name + ".") for key, _ in backbone.named_parameters())

@@ -1,6 +1,9 @@
-"""SGD with the paper's groups and its polynomial decay."""
+"""SGD with the paper's groups and its polynomial decay; the moving average of the weights."""
 
-from torch import nn
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
 from torch.optim import SGD, Optimizer
 
 
@@ -31,3 +34,21 @@ def set_poly_lr(optimiser: Optimizer, step: int, steps: int, power: float) -> fl
     for group in optimiser.param_groups:
         group["lr"] = group["initial_lr"] * factor
     return factor
+
+
+def moving_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """The rule of an exponential moving average for `torch.optim.swa_utils.AveragedModel`.
+
+    Early on it forgets faster, min(decay, (1 + n) / (10 + n)) after n steps: otherwise a short run would still remember
+    its random beginning (here, two epochs in, 10 % mIoU for the average of a network that had 37 %).
+    """
+
+    @torch.no_grad()
+    def update(averaged: list[Tensor], current: list[Tensor], count: Tensor) -> None:
+        n = int(count)
+        if torch.is_floating_point(averaged[0]):
+            torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+        else:  # counters of batch norm
+            torch._foreach_copy_(averaged, current)
+
+    return update

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
@@ -31,7 +31,7 @@ from wsss.distributed import Group, joined
 from wsss.evaluate import evaluate, test_settings
 from wsss.network import build
 from wsss.objective import Schedule, loss_terms, total_loss
-from wsss.optimiser import build_optimiser, set_poly_lr
+from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
 from wsss.precision import autocast_dtype
 from wsss.records import Records
 from wsss.state import Learner, load_state, save_state
@@ -137,7 +137,7 @@ def start(config: Config, num_classes: int, device: torch.device, *, pretrained:
     )
     average = None
     if config.ema_decay:
-        average = AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay), use_buffers=True)
+        average = AveragedModel(network, multi_avg_fn=moving_average(config.ema_decay), use_buffers=True)
     scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype(config.precision, device) == torch.float16)
     return Learner(network, optimiser, scaler, average)
 

@@ -29,7 +29,7 @@ _OUTLINES = {
 _FACES = np.array([(225, 50, 50), (50, 100, 235), (240, 200, 40), (40, 190, 90)], np.float32)
 """The color of each class's face; `_pattern` draws on it."""
 
-_SHARES = (0.22, 0.45)  # of the picture that one body covers alone, at least and at most
+_SHARES = (0.3, 0.5)  # of the picture that one body covers alone, at least and at most
 _FACE_RADIUS = 0.36  # in units of its body's; a star is 0.5 wide where it is thinnest
 _LEAST_SIDE = 32  # of a picture; a face is not recognisable in a smaller one
 
