@@ -205,7 +205,8 @@ def test_lists_are_read_however_they_were_saved(devkit, text):
 )
 def test_an_entry_that_leads_out_of_the_folder_is_refused_by_line(devkit, entry):
     path = write_list(devkit, "mine", f"{IDS[0]}\n\n{entry}\n")
-    assert refusal(read_voc, devkit, "mine").startswith(f"{path}:3: ")
+    sentence = refusal(read_voc, devkit, "mine")
+    assert sentence.startswith(f"{path}:3: ") and ("leads out" in sentence or "is no id" in sentence)
 
 
 def test_what_stands_twice_in_a_list_is_refused_also_in_another_case(tmp_path):
@@ -371,7 +372,8 @@ def test_code_in_a_label_file_is_never_run(tmp_path, protocol, place):
         "beside": {"2007_000001": np.eye(20)[0], "2007_000002": [payload]},
     }[place]
     path = published(tmp_path / "cls_labels.npy", content, protocol)
-    assert "is refused" in refusal(read_npy, path, VOC_CLASSES)
+    reason = "it wants to call posix.system" if protocol >= 2 else "it holds the instruction PUT"
+    assert reason in refusal(read_npy, path, VOC_CLASSES)
     assert not marker.exists()
 
 

@@ -276,6 +276,11 @@ def test_both_directions_of_a_divergence_are_counted():
     assert loss.item() == pytest.approx((margin - D_QP) / 2, rel=1e-4)
 
 
+def test_the_default_window_and_margin_of_a_region_are_3():
+    logits, pseudo = noise(1, 3, 9, 9), pseudo_of(1, 9, 9)
+    assert torch.equal(region_loss(logits, pseudo), region_loss(logits, pseudo, radius=3, margin=3.0))
+
+
 def test_bringing_neighbors_of_one_class_closer_lowers_the_loss():
     """The printed minus of Eq. 8 would raise it."""
     pseudo = torch.ones(1, 4, 4, dtype=torch.long)

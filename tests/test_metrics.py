@@ -97,7 +97,7 @@ def test_a_region_ends_where_its_void_border_begins():
     truth, mask = np.zeros((2, 9, 9), np.uint8)
     truth[:, 4], truth[:, 5:] = 255, 1
     mask[:, 4:] = 1
-    # Width 1. Class 1: the truth's frame of 9x4 has 22 pixels, the prediction's of 9x5 leaves 15 beside the void column.
+    # Width 1. Class 1: the truth's frame of 9x4 has 22 pixels, the prediction's of 9x5 leaves 15 beside the void.
     assert boundary_counts(truth, mask, 2).tolist() == [[22, 15], [22, 22]]
 
 

@@ -389,6 +389,13 @@ def test_two_refinements_side_by_side_leave_autograd_as_it_was():
         torch.set_grad_enabled(True)
 
 
+def test_the_defaults_are_those_of_the_paper():
+    image, scores, probs = scene()
+    explicit = refine(image, scores, probs, alpha=0.8, steps=10, dilations=(1, 2, 4, 8, 12, 24), present=None)
+    assert torch.equal(refine(image, scores, probs), explicit)
+    assert torch.equal(list(iterates(image, scores, probs))[10], explicit)
+
+
 def test_leaves_its_inputs_as_they_were():
     given = scene()
     before = [x.clone() for x in given]

@@ -416,11 +416,12 @@ def test_evaluation_is_the_expected_drop_of_the_information_of_all_neighbors(set
     torch.testing.assert_close(bare(samples=0, **settings).eval()(image, features), expected, atol=1e-5, rtol=1e-5)
 
 
-def test_the_default_takes_nine_neighbors():
-    image = noise(1, 3, 16, 16)
-    evaluated = bare().eval().information(image)
+def test_the_defaults_are_those_of_the_paper():
+    image, features = noise(1, 3, 16, 16), noise(1, 4, 16, 16)
     offsets = sample_offsets(7, 9, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(evaluated, self_information(image, offsets))
+    information = self_information(image, offsets, patch=3, bandwidth=1.0, relative=False)
+    drop = drop_probability(information, temperature=0.5, drop_rate=0.5)
+    torch.testing.assert_close(bare().eval()(image, features), features * (1 - drop))
 
 
 def test_a_position_survives_by_its_most_informative_pixel():

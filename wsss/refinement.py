@@ -88,6 +88,14 @@ def propagate(maps: Tensor, weights: Tensor, dilations: Sequence[int] = DILATION
     return out
 
 
+def spread(maps: Tensor, weights: Tensor, steps: int, dilations: Sequence[int] = DILATIONS) -> Iterator[Tensor]:
+    """m_0, m_1, ..., m_T: the maps (B, H, W) and what each step of Eq. 6 makes of them; `weights` as in `propagate`."""
+    yield maps
+    for _ in range(steps):
+        maps = propagate(maps, weights, dilations)
+        yield maps
+
+
 def iterates(
     image: Tensor,
     scores: Tensor,
@@ -105,13 +113,10 @@ def iterates(
     photograph, of_class = (index.to(probs.device) for index in present.nonzero(as_tuple=True))
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
         image, scores, probs = image.float(), scores.float(), probs.float()
-        maps = probs[photograph, of_class]
         color = kernel(image, dilations)[photograph]
         weights = affinity(color, kernel(scores[photograph, of_class].unsqueeze(1), dilations), alpha)
         del color
-        for step in range(steps + 1):
-            if step:
-                maps = propagate(maps, weights, dilations)
+        for maps in spread(probs[photograph, of_class], weights, steps, dilations):
             yield torch.zeros_like(probs).index_put((photograph, of_class), maps)
 
 

@@ -14,6 +14,9 @@ from wsss import UNLABELLED, UserError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What photographs may be; Pillow knows more, and starts other programs for some of them."""
 
+MOST_PIXELS = 40_000_000
+"""Of a photograph: a file of a few kilobytes can claim to hold gigabytes."""
+
 _UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # what Pillow raises for broken files
 
 
@@ -99,14 +102,24 @@ def read_rgb(path: Path) -> np.ndarray:
     require_file(path)
     try:
         with Image.open(path, formats=FORMATS) as picture:
-            picture = ImageOps.exif_transpose(picture)
-            if picture.mode.startswith("I"):  # 16-bit gray, which Pillow would clip at 255
-                picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-            return np.array(picture.convert("RGB"))
+            if picture.width * picture.height > MOST_PIXELS:  # known from the header, before anything is decoded
+                size = f"{picture.width}x{picture.height}"
+                raise UserError(f"{path}: has {size} pixels, more than {MOST_PIXELS // 10**6} million")
+            return _rgb(ImageOps.exif_transpose(picture))
     except UnidentifiedImageError:
         raise UserError(f"{path}: is not a picture of a known format ({', '.join(FORMATS)})") from None
     except _UNREADABLE as error:
         raise UserError(f"{path}: cannot be read as a picture ({error})") from None
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    """(H, W, 3) uint8 as a viewer would show it: 16 bits scaled to 8, transparency over white."""
+    if picture.mode.startswith("I"):  # Pillow would clip 16-bit gray at 255
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+    return np.array(picture.convert("RGB"))
 
 
 def read_mask(path: Path) -> np.ndarray:

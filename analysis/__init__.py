@@ -1,0 +1,1 @@
+"""Looking at the method: arrays in, arrays and figures out. Gradio is known in `analysis.tabs` only."""

@@ -1,0 +1,192 @@
+"""The border between pictures and the method: uint8 arrays outside, tensors inside. Encode once, ask often."""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsss import UNLABELLED, UserError, checkpoint
+from wsss.config import Config
+from wsss.data.augment import reduce
+from wsss.data.voc import VOC_PALETTE, voc_values
+from wsss.network import ShapeAwareNetwork
+from wsss.objective import reduce_image
+from wsss.predict import to_image
+from wsss.pseudo import pseudo_mask
+from wsss.refinement import affinity, kernel, spread
+from wsss.shape_cue import sample_offsets, self_information
+
+MOST_STEPS = 30
+"""Refinement steps that the page can scrub through."""
+
+_SHOWN_SIDE = 512  # larger photographs are shown and asked about at this short side, so that a slider stays live
+_KEPT_ENCODINGS = 8
+_KEPT_ITERATES = 16
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """All that is computed once for a photograph; sliders only read it."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8
+    scores: np.ndarray  # (K-1,) image-level probabilities
+    probs: np.ndarray  # (K, H, W) float32, the network's, at the photograph's size
+    information: np.ndarray  # (h, w) float32, self-information in nats at the network's size
+    maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
+    color: Tensor  # (1, N, g, g') color kernel of Eq. 5
+    label: Tensor  # (K, N, g, g') class kernels of Eq. 5
+    key: str  # digest of the photograph
+
+
+class Predictor:
+    """A checkpoint that answers questions about photographs.
+
+    Nothing that a visitor asks changes what another one sees: encodings are values, kept in a bounded cache by the
+    photograph's digest, and a lock lets one question at a time use the network.
+    """
+
+    def __init__(
+        self, network: ShapeAwareNetwork, config: Config, classes: Sequence[str], facts: dict[str, Any]
+    ) -> None:
+        self.network, self.config, self.classes, self.facts = network.eval(), config, tuple(classes), facts
+        self._lock = threading.RLock()
+        self._encodings: OrderedDict[Hashable, Encoding] = OrderedDict()
+        self._iterates: OrderedDict[Hashable, Tensor] = OrderedDict()
+
+    @classmethod
+    def from_checkpoint(cls, folder: Path) -> "Predictor":
+        """Read a checkpoint folder. Raises UserError when it is missing or broken."""
+        torch.set_flush_denormal(True)
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        network, config, classes, facts = checkpoint.load(folder)
+        return cls(network.to(device), config, classes, facts | {"name": folder.name})
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.network.parameters()).device
+
+    @property
+    def colors(self) -> np.ndarray:
+        """The color of each class, (K, 3) uint8: VOC's own where the classes are VOC's."""
+        return VOC_PALETTE[list(voc_values(self.classes) or range(len(self.classes) + 1))]
+
+    def encode(self, rgb: np.ndarray) -> Encoding:
+        """Run the network once on a photograph, (H, W, 3) uint8; the last few photographs are remembered.
+
+        Raises:
+            UserError: a side has fewer than 16 pixels, or one is over 20 times the other.
+        """
+        key = hashlib.sha1(rgb.tobytes() + str(rgb.shape).encode(), usedforsecurity=False).hexdigest()
+        return self._remembered(self._encodings, _KEPT_ENCODINGS, key, lambda: self._encode(rgb, key))
+
+    @torch.inference_mode()
+    def _encode(self, rgb: np.ndarray, key: str) -> Encoding:
+        height, width = rgb.shape[:2]
+        if min(height, width) < 16 or max(height, width) > 20 * min(height, width):
+            raise UserError(f"a photograph of {width}x{height} pixels is too small or too narrow to be looked at")
+        rgb = reduce(rgb, _SHOWN_SIDE)
+        image = to_image(rgb, self.config.test_short_side).to(self.device)
+        output = self.network(image)
+        grid = tuple(max(1, side // self.config.refine_stride) for side in image.shape[-2:])
+        logits, maps = _resize(output.logits, grid), _resize(output.probs, grid)
+        source = logits if self.config.refine_source == "score" else maps
+        return Encoding(
+            rgb=rgb,
+            scores=output.scores.sigmoid()[0].cpu().numpy(),
+            probs=_resize(output.logits, rgb.shape[:2]).softmax(1)[0].cpu().numpy(),
+            information=self._information(image)[0, 0].cpu().numpy(),
+            maps=maps[0],
+            color=kernel(reduce_image(image, grid)),
+            label=kernel(source.transpose(0, 1)),
+            key=key,
+        )
+
+    def _information(self, image: Tensor) -> Tensor:
+        if self.network.shape_cue is not None:
+            return self.network.shape_cue.information(image)
+        return self_information(image, sample_offsets(self.config.info_radius, 0))
+
+    def present(self, encoding: Encoding) -> list[str]:
+        """The classes that the network sees in the photograph: those above a half, at least the best one."""
+        seen = encoding.scores >= min(0.5, encoding.scores.max())
+        return [name for name, is_seen in zip(self.classes, seen, strict=True) if is_seen]
+
+    def mask(self, encoding: Encoding, threshold: float = 0.0) -> np.ndarray:
+        """The network's mask, (H, W) uint8; pixels whose best probability is below the threshold are unlabelled."""
+        probs = encoding.probs.copy()
+        probs[1:] *= (encoding.scores >= self.config.class_cutoff)[:, None, None]
+        mask = probs.argmax(0).astype(np.uint8)
+        mask[probs.max(0) < threshold] = UNLABELLED
+        return mask
+
+    def iterates(self, encoding: Encoding, present: Sequence[str], alpha: float) -> Tensor:
+        """All maps m_0 ... m_T of the refinement (Eq. 6), T = MOST_STEPS.
+
+        Args:
+            present: names of the objects in the photograph; only they and the background are refined.
+
+        Returns:
+            (T+1, K, g, g') float32; classes that are not present are 0.
+        """
+        known = tuple(k for k, name in enumerate(self.classes, 1) if name in present)
+        key = encoding.key, known, round(alpha, 4)
+        return self._remembered(
+            self._iterates, _KEPT_ITERATES, key, lambda: self._refine(encoding, torch.tensor((0, *known)), alpha)
+        )
+
+    @torch.inference_mode()
+    def _refine(self, encoding: Encoding, classes: Tensor, alpha: float) -> Tensor:
+        weights = affinity(encoding.color, encoding.label[classes], alpha)
+        out = encoding.maps.new_zeros(MOST_STEPS + 1, *encoding.maps.shape)
+        for step, maps in enumerate(spread(encoding.maps[classes], weights, MOST_STEPS)):
+            out[step, classes] = maps
+        return out
+
+    @torch.inference_mode()
+    def pseudo(
+        self,
+        encoding: Encoding,
+        present: Sequence[str],
+        *,
+        alpha: float,
+        steps: int,
+        object_cutoff: float,
+        background_cutoff: float,
+    ) -> np.ndarray:
+        """The pseudo mask of the photograph (Sec. 3.2.1, 4.1.3), (H, W) uint8, 255 unlabelled."""
+        refined = self.iterates(encoding, present, alpha)[steps]
+        labels = torch.tensor([[float(name in present) for name in self.classes]], device=refined.device)
+        return (
+            pseudo_mask(
+                _resize(refined[None], encoding.rgb.shape[:2]),
+                labels,
+                object_cutoff=object_cutoff,
+                background_cutoff=background_cutoff,
+                least_cutoff=self.config.least_cutoff,
+            )[0]
+            .to(torch.uint8)
+            .cpu()
+            .numpy()
+        )
+
+    def _remembered(self, cache: OrderedDict, size: int, key: Hashable, compute: Callable[[], Any]) -> Any:
+        """The value of `key`, computed at most once while it is among the last `size` that were asked for."""
+        with self._lock:
+            if key not in cache:
+                cache[key] = compute()
+                while len(cache) > size:
+                    cache.popitem(last=False)
+            cache.move_to_end(key)
+            return cache[key]
+
+
+def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x, size, mode="bilinear", align_corners=False)

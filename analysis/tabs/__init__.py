@@ -1,0 +1,1 @@
+"""One file a tab of the page; the only place in analysis that knows Gradio."""

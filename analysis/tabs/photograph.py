@@ -1,0 +1,32 @@
+"""The picture that a visitor gives."""
+
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+
+from wsss import UserError
+from wsss.data.item import read_rgb
+
+
+class Photograph(gr.Image):
+    """An image input whose files are decoded by `read_rgb`, never by Gradio.
+
+    Gradio opens a file before any handler sees it, without a limit on its pixels, and takes palette indices, 16-bit
+    gray or hidden colors for what they are not. A refusal is one sentence on the page.
+    """
+
+    is_template = True  # to the browser it is an ordinary image input
+
+    def preprocess(self, payload) -> np.ndarray | None:
+        """(H, W, 3) uint8; None when the input was cleared. Raises gr.Error in words."""
+        if payload is None:
+            return None
+        if not payload.path or payload.path.startswith("data:"):
+            raise gr.Error("This image cannot be used: it must be uploaded as a file.")
+        path = Path(payload.path)
+        try:
+            return read_rgb(path)
+        except UserError as error:
+            # The visitor does not know the server's path of the file.
+            raise gr.Error(f"This image cannot be used: it {str(error).removeprefix(f'{path}: ')}.") from None

@@ -1,0 +1,77 @@
+"""The page: `python app.py [--checkpoint DIR] [--port N]`."""
+
+import argparse
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+# Before Gradio is imported: nothing is reported to anyone, and uploads lie in a folder that only this user can read.
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="wsss-"))
+
+import gradio as gr
+
+from analysis.predictor import Predictor
+from analysis.tabs import inspect
+from wsss import UserError
+
+DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "animals"
+CSS = """
+.legend {display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 0.85rem; padding: 2px 6px}
+.legend .entry {display: inline-flex; align-items: center; gap: 5px; white-space: nowrap}
+.legend i {width: 12px; height: 12px; border-radius: 3px; display: inline-block; border: 1px solid #8884}
+"""
+
+
+def build_page(predictor: Predictor) -> gr.Blocks:
+    """Assemble the tabs."""
+    with gr.Blocks(title="Shape cues", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
+        gr.Markdown(f"## Shape cues for weakly supervised segmentation\n{_about(predictor)}")
+        inspect.build(predictor)
+    return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
+
+
+def _about(predictor: Predictor) -> str:
+    """One line on the checkpoint and where it runs."""
+    scores = predictor.facts.get("val") or {}
+    known = f", {100 * scores['miou']:.1f} % mIoU on its validation photographs" if "miou" in scores else ""
+    return (
+        f"Checkpoint **{predictor.facts.get('name', '')}**: {predictor.config.encoder}, "
+        f"{len(predictor.classes)} classes ({', '.join(predictor.classes)}){known}. Runs on {predictor.device}."
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve the page until interrupted; returns the exit code, 2 for a mistake of the user."""
+    parser = argparse.ArgumentParser(prog="python app.py", description=__doc__)
+    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, metavar="DIR")
+    parser.add_argument("--port", type=int, metavar="N", help="a free one from 7860 on, unless given")
+    arguments = parser.parse_args(argv)
+    try:
+        page = build_page(Predictor.from_checkpoint(arguments.checkpoint))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    try:
+        page.launch(
+            server_name="127.0.0.1",
+            server_port=arguments.port,
+            share=False,
+            theme=gr.themes.Soft(),
+            css=CSS,
+            max_file_size="20mb",
+            show_error=False,
+            ssr_mode=False,
+            state_session_capacity=100,
+            enable_monitoring=False,
+            footer_links=["api", "settings"],
+        )
+    except OSError as error:
+        print(f"error: port {arguments.port}: cannot be served on ({error}); choose another", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""The border: what the page shows is what `wsss` computes, and no visitor changes what another one sees."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from analysis import predictor as border
+from analysis.predictor import MOST_STEPS, Predictor
+from wsss import UNLABELLED, UserError
+from wsss.config import animals
+from wsss.network import build
+from wsss.objective import reduce_image
+from wsss.predict import predict_probs, to_image
+from wsss.pseudo import pseudo_mask
+from wsss.refinement import refine
+
+CLASSES = ("cat", "cow", "dog", "horse", "person", "sheep")
+SETTINGS = {"alpha": 0.8, "steps": 10, "object_cutoff": 0.6, "background_cutoff": 0.7}
+
+
+@pytest.fixture(scope="module")
+def predictor() -> Predictor:
+    config = replace(animals(), test_short_side=96)
+    torch.manual_seed(0)
+    network = build(config, len(CLASSES) + 1, pretrained=False)
+    with torch.no_grad():  # an untrained network sees nothing anywhere; this one sees something everywhere
+        network.decoder.layers[-1].weight.mul_(30)
+    return Predictor(network, config, CLASSES, {})
+
+
+@pytest.fixture(scope="module")
+def encoding(predictor, cat):
+    return predictor.encode(cat)
+
+
+def test_the_mask_is_that_of_the_command(predictor, encoding, cat):
+    probs = predict_probs(predictor.network, cat, short_side=96, class_cutoff=predictor.config.class_cutoff)
+    assert np.array_equal(predictor.mask(encoding), probs.argmax(0))
+
+
+def test_a_threshold_takes_the_least_confident_pixels_away(predictor, encoding):
+    every, sure, none = (predictor.mask(encoding, threshold) for threshold in (0.0, 0.5, 1.1))
+    assert (every != UNLABELLED).all() and (none == UNLABELLED).all()
+    assert np.array_equal(sure == UNLABELLED, encoding.probs.max(0) < 0.5)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.8, 1.0])
+def test_the_iterates_are_those_of_refine(predictor, encoding, cat, alpha):
+    image = to_image(cat, 96)
+    with torch.no_grad():
+        output = predictor.network(image)
+    grid = encoding.maps.shape[-2:]
+    logits, probs = (
+        F.interpolate(x, grid, mode="bilinear", align_corners=False) for x in (output.logits, output.probs)
+    )
+    present = torch.tensor([[True, True, False, True, False, False, False]])
+    iterates = predictor.iterates(encoding, ("cat", "dog"), alpha)
+    assert len(iterates) == MOST_STEPS + 1
+    for steps in (0, 1, 10):
+        expected = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=steps, present=present)
+        torch.testing.assert_close(iterates[steps], expected[0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_pseudo_mask_is_that_of_the_rule(predictor, encoding):
+    refined = predictor.iterates(encoding, ("cat",), 0.8)[10][None]
+    refined = F.interpolate(refined, encoding.rgb.shape[:2], mode="bilinear", align_corners=False)
+    labels = torch.tensor([[1.0, 0, 0, 0, 0, 0]])
+    expected = pseudo_mask(refined, labels, object_cutoff=0.6, background_cutoff=0.7, least_cutoff=0.2)[0]
+    assert np.array_equal(predictor.pseudo(encoding, ("cat",), **SETTINGS), expected.numpy())
+
+
+def test_only_ticked_classes_appear(predictor, encoding):
+    mask = predictor.pseudo(encoding, ("cow", "sheep"), **SETTINGS)
+    assert set(np.unique(mask)) <= {0, 2, 6, UNLABELLED}
+    assert set(np.unique(predictor.pseudo(encoding, (), **SETTINGS))) <= {0, UNLABELLED}
+
+
+def test_the_network_always_sees_a_class(predictor, encoding):
+    assert CLASSES[encoding.scores.argmax()] in predictor.present(encoding)
+
+
+def test_a_photograph_is_encoded_once(predictor, cat, monkeypatch):
+    first = predictor.encode(cat)
+    monkeypatch.setattr(predictor.network, "forward", None)
+    assert predictor.encode(cat.copy()) is first
+
+
+def test_two_visitors_at_once_see_their_own_photographs(predictor, cat, astronaut):
+    alone = [predictor.mask(predictor.encode(rgb)) for rgb in (cat, astronaut)]
+    predictor._encodings.clear()
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda rgb: predictor.mask(predictor.encode(rgb)), [cat, astronaut] * 4))
+    for i, mask in enumerate(together):
+        assert np.array_equal(mask, alone[i % 2])
+
+
+def test_memory_is_bounded(predictor):
+    random = np.random.default_rng(0)
+    for _ in range(border._KEPT_ENCODINGS + 3):
+        encoding = predictor.encode(random.integers(0, 255, (32, 40, 3), dtype=np.uint8))
+        for alpha in (0.1, 0.2, 0.3):
+            predictor.iterates(encoding, (), alpha)
+    assert len(predictor._encodings) == border._KEPT_ENCODINGS
+    assert len(predictor._iterates) == border._KEPT_ITERATES
+
+
+@pytest.mark.parametrize("size", [(8, 100), (16, 400), (1, 1)])
+def test_a_sliver_is_refused_in_words(predictor, size):
+    with pytest.raises(UserError, match="too small or too narrow"):
+        predictor.encode(np.zeros((*size, 3), np.uint8))
+
+
+def test_a_large_photograph_is_reduced(predictor):
+    assert predictor.encode(np.zeros((1200, 1600, 3), np.uint8)).rgb.shape == (512, 683, 3)
+
+
+def test_a_network_without_a_shape_cue_shows_information_all_the_same(cat):
+    config = replace(animals(), shape_cue="none", test_short_side=64)
+    encoding = Predictor(build(config, 3, pretrained=False), config, ("a", "b"), {}).encode(cat)
+    assert encoding.information.max() > 0.1

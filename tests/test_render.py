@@ -1,0 +1,53 @@
+"""Pictures of masks and maps."""
+
+import numpy as np
+
+from analysis.figures import score_bars
+from analysis.render import heat, legend, overlay
+from wsss import UNLABELLED
+
+COLORS = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)
+
+
+def test_the_background_keeps_its_colors():
+    rgb = np.random.default_rng(0).integers(0, 255, (20, 30, 3), dtype=np.uint8)
+    assert np.array_equal(overlay(rgb, np.zeros((20, 30), np.uint8), COLORS, 0.5), rgb)
+
+
+def test_opacity_mixes_linearly_inside_a_region():
+    rgb, mask = np.full((20, 20, 3), 100, np.uint8), np.zeros((20, 20), np.uint8)
+    mask[4:16, 4:16] = 1
+    for opacity, red in ((0.0, 100), (0.5, 150), (1.0, 200)):
+        assert overlay(rgb, mask, COLORS, opacity)[10, 10, 0] == red
+
+
+def test_unlabelled_pixels_are_gray_and_hatched():
+    shown = overlay(np.zeros((20, 20, 3), np.uint8), np.full((20, 20), UNLABELLED, np.uint8), COLORS, 0.5)
+    assert (shown[..., 0] == shown[..., 1]).all() and len(np.unique(shown)) == 2
+
+
+def test_the_photograph_is_not_written_to():
+    rgb, mask = np.zeros((9, 9, 3), np.uint8), np.ones((9, 9), np.uint8)
+    overlay(rgb, mask, COLORS, 1.0)
+    assert not rgb.any()
+
+
+def test_heat_runs_from_the_least_to_the_most():
+    shown = heat(np.linspace(0, 1, 100, dtype=np.float32).reshape(1, 100), (10, 200)).sum(2)
+    assert shown.shape == (10, 200) and shown[0, 0] < shown[0, 100] < shown[0, -1]
+
+
+def test_a_flat_map_has_a_picture_too():
+    assert heat(np.ones((4, 4), np.float32), (8, 8)).shape == (8, 8, 3)
+
+
+def test_the_legend_tells_shares_and_escapes_names():
+    mask = np.array([[0, 1], [1, UNLABELLED]], np.uint8)
+    text = legend(mask, ("<b>cat</b>", "dog"), COLORS)
+    assert "&lt;b&gt;cat&lt;/b&gt; 50 %" in text and "unlabelled 25 %" in text and "dog" not in text
+
+
+def test_bars_show_each_class_once():
+    figure = score_bars(np.array([0.25, 0.75]), ("cat", "dog"), COLORS)
+    assert list(figure.data[0].x) == [0.25, 0.75] and list(figure.data[0].y) == ["cat", "dog"]
+    assert figure.layout.height > 0
