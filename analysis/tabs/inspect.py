@@ -1,5 +1,6 @@
 """The first tab: a photograph, what the network sees in it, and the pseudo mask that would train it."""
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import gradio as gr
@@ -119,14 +120,22 @@ def build(predictor: Predictor) -> None:
         concurrency_id="model",
         concurrency_limit=1,
     )
-    for slider in (opacity, confidence):
-        slider.input(draw_mask, [rgb, opacity, confidence], mask_outputs, api_name="mask", **_LIVE)
-    for control in refinement[1:]:
-        control.input(draw_pseudo, refinement, pseudo_outputs, api_name="pseudo", **_LIVE)
+    _live([opacity, confidence], draw_mask, [rgb, opacity, confidence], mask_outputs, "mask")
+    _live(refinement[1:], draw_pseudo, refinement, pseudo_outputs, "pseudo")
     defaults = [config.alpha, config.refine_steps, config.object_cutoff, config.background_cutoff]
     reset.click(lambda: defaults, None, refinement[2:], api_visibility="private").then(
         draw_pseudo, refinement, pseudo_outputs, api_visibility="private", **_LIVE
     )
+
+
+def _live(
+    controls: Sequence[gr.components.Component], fn: Callable, inputs: list, outputs: list, api_name: str
+) -> None:
+    """Call `fn` while any of the controls moves; the last position always counts. It is one endpoint of the API."""
+    for control in controls:
+        is_first = control is controls[0]
+        named = {"api_name": api_name} if is_first else {"api_visibility": "private"}
+        control.input(fn, inputs, outputs, **named, **_LIVE)
 
 
 def _encode(predictor: Predictor, picture: np.ndarray):
