@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -24,6 +25,7 @@ from wsss.data.item import read_rgb
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
 from wsss.objective import Schedule
+from wsss.precision import fastest_precision
 from wsss.train import loader, start, take_step
 
 ROOT = Path(__file__).parent.parent
@@ -90,7 +92,8 @@ def page_rows(checkpoint: Path, moves: int) -> list[tuple[str, str, str]]:
 
 def training_row(steps: int) -> tuple[str, str, str]:
     """Images a second of the `animals` preset with all its losses, on drawn pictures of a photograph's size."""
-    config, alone = animals(), Group(0, 1, torch.device("cpu"))
+    alone = Group(0, 1, torch.device("cpu"))
+    config = replace(animals(), precision=fastest_precision(alone.device))
     torch.set_flush_denormal(True)
     source = Shapes(config.batch, 0, (256, 341))
     learner = start(config, len(source.classes) + 1, alone.device, pretrained=True)

@@ -26,7 +26,9 @@ from wsss.train import NotFinite, batches, loader, start, take_step, train
 
 ROOT = Path(__file__).parent.parent
 ALONE = Group(0, 1, torch.device("cpu"))
-SHORT = replace(tiny(), epochs=2, warmup_epochs=1, batch=4, crop=32, log_steps=1, eval_epochs=0, save_steps=100)
+SHORT = replace(
+    tiny(), epochs=2, warmup_epochs=1, batch=4, crop=32, log_steps=1, eval_epochs=0, save_steps=100, precision="float32"
+)
 
 
 def command(*arguments: str, processes: int = 0) -> list[str]:
@@ -184,7 +186,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(monkeypatch):
 
 @pytest.mark.slow
 def test_the_papers_network_takes_one_full_step():
-    config = replace(voc(), encoder_weights="none", batch=2, crop=128, warmup_epochs=0, device="cpu")
+    config = replace(voc(), encoder_weights="none", batch=2, crop=128, warmup_epochs=0, precision="float32")
     learner, schedule = start(config, 21, ALONE.device, pretrained=True), Schedule(config, 10)
     learner.network.train()
     before = learner.network.decoder.layers[-1].weight.clone()

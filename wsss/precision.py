@@ -1,21 +1,23 @@
 """Which number format the network computes in."""
 
 import time
-from functools import cache
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
 
 
-@cache
-def autocast_dtype(precision: str, device: torch.device) -> torch.dtype | None:
-    """The autocast format: the one asked for, or with "auto" the fastest that trains safely here; None is float32."""
-    if precision != "auto":
-        return None if precision == "float32" else getattr(torch, precision)
+def fastest_precision(device: torch.device) -> str:
+    """The name of the fastest format that trains safely on the device: float32, bfloat16 or float16."""
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     # Processors without bfloat16 instructions emulate them at a loss, so it is measured, not asked.
-    return torch.bfloat16 if _seconds(torch.bfloat16) < 0.8 * _seconds(torch.float32) else None
+    return "bfloat16" if _seconds(torch.bfloat16) < 0.8 * _seconds(torch.float32) else "float32"
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """The context in which the network computes in that format."""
+    return nullcontext() if precision == "float32" else torch.autocast(device.type, getattr(torch, precision))
 
 
 def _seconds(dtype: torch.dtype) -> float:

@@ -9,7 +9,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ from wsss.evaluate import evaluate, test_settings
 from wsss.network import build
 from wsss.objective import Schedule, loss_terms, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
-from wsss.precision import autocast_dtype
+from wsss.precision import autocast, fastest_precision
 from wsss.records import Records
 from wsss.state import Learner, load_state, save_state
 
@@ -84,6 +83,8 @@ def train(
         raise UserError(f"a batch of {config.batch} cannot be shared by {group.world} processes: choose a multiple")
     # Numbers below 1e-38 appear in the gradients as the losses fall, and make a CPU step several times slower.
     torch.set_flush_denormal(True)
+    if config.precision == "auto":  # written into the states, so that a resumed run computes in the same format
+        config = replace(config, precision=fastest_precision(group.device))
     learner = start(config, len(source.classes) + 1, group.device, pretrained=not resume)
     step = load_state(out / "states", learner, source.classes) if resume else 0
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
@@ -138,7 +139,7 @@ def start(config: Config, num_classes: int, device: torch.device, *, pretrained:
     average = None
     if config.ema_decay:
         average = AveragedModel(network, multi_avg_fn=moving_average(config.ema_decay), use_buffers=True)
-    scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype(config.precision, device) == torch.float16)
+    scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
     return Learner(network, optimiser, scaler, average)
 
 
@@ -161,8 +162,7 @@ def take_step(
     """
     image = view.image.to(device, non_blocking=True, memory_format=torch.channels_last).float() / 255
     labels, mask = view.labels.to(device), view.mask.to(device)
-    dtype = autocast_dtype(config.precision, device)
-    with torch.autocast(device.type, dtype) if dtype else nullcontext():
+    with autocast(config.precision, device):
         output = network(image)
     terms = loss_terms(output, image, labels, mask, config, schedule, step)
     terms["total"] = total_loss(terms, schedule.region_weight(step))
