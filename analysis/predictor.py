@@ -19,7 +19,7 @@ from wsss.data.augment import reduce
 from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import reduce_image
-from wsss.predict import to_image
+from wsss.predict import to_image, weigh
 from wsss.pseudo import pseudo_mask
 from wsss.refinement import affinity, kernel, spread
 from wsss.shape_cue import sample_offsets, self_information
@@ -121,10 +121,14 @@ class Predictor:
 
     def mask(self, encoding: Encoding, threshold: float = 0.0) -> np.ndarray:
         """The network's mask, (H, W) uint8; pixels whose best probability is below the threshold are unlabelled."""
-        probs = encoding.probs.copy()
-        probs[1:] *= (encoding.scores >= self.config.class_cutoff)[:, None, None]
-        mask = probs.argmax(0).astype(np.uint8)
-        mask[probs.max(0) < threshold] = UNLABELLED
+        weighed = weigh(
+            torch.from_numpy(encoding.probs),
+            torch.from_numpy(encoding.scores),
+            class_cutoff=self.config.class_cutoff,
+            background_power=self.config.background_power,
+        )
+        mask = weighed.argmax(0).numpy().astype(np.uint8)
+        mask[encoding.probs.max(0) < threshold] = UNLABELLED
         return mask
 
     def iterates(self, encoding: Encoding, present: Sequence[str], alpha: float) -> Tensor:

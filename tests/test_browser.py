@@ -76,14 +76,15 @@ def test_a_slider_changes_the_pseudo_mask(page):
     slider = page.get_by_label("number input for T", exact=True)
     slider.fill("0")
     slider.press("Enter")
-    page.wait_for_function(
-        "([image, before]) => image.src !== before", arg=[image.element_handle(), before], timeout=30_000
-    )
+    changed = "([image, before]) => image.src !== before"
+    page.wait_for_function(changed, arg=[image.element_handle(), before], timeout=30_000)
+    assert image.get_attribute("src") != before
 
 
 def test_an_example_is_one_click(page):
     page.locator(".gallery-item, button.gallery-item").first.click()
     page.wait_for_selector(".legend .entry", timeout=60_000)
+    assert page.locator(".legend .entry", has_text="background").count() == 2
 
 
 def test_a_bad_file_is_answered_in_words(page, tmp_path):
@@ -91,7 +92,9 @@ def test_a_bad_file_is_answered_in_words(page, tmp_path):
     bad.write_bytes(b"not a picture")
     page.wait_for_selector("input[type=file]", state="attached", timeout=60_000)
     page.set_input_files("input[type=file]", str(bad))
-    page.get_by_text("This image cannot be used").first.wait_for(timeout=30_000)
+    message = page.get_by_text("This image cannot be used").first
+    message.wait_for(timeout=30_000)
+    assert "is not a picture of a known format" in message.inner_text()
 
 
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)])

@@ -14,7 +14,7 @@ from wsss import UNLABELLED, UserError
 from wsss.config import animals
 from wsss.network import build
 from wsss.objective import reduce_image
-from wsss.predict import predict_probs, to_image
+from wsss.predict import predict_probs, test_settings, to_image
 from wsss.pseudo import pseudo_mask
 from wsss.refinement import refine
 
@@ -24,7 +24,7 @@ SETTINGS = {"alpha": 0.8, "steps": 10, "object_cutoff": 0.6, "background_cutoff"
 
 @pytest.fixture(scope="module")
 def predictor() -> Predictor:
-    config = replace(animals(), test_short_side=96)
+    config = replace(animals(), test_short_side=96, class_cutoff=0.3, background_power=2.0)
     torch.manual_seed(0)
     network = build(config, len(CLASSES) + 1, pretrained=False)
     with torch.no_grad():  # an untrained network sees nothing anywhere; this one sees something everywhere
@@ -38,7 +38,7 @@ def encoding(predictor, cat):
 
 
 def test_the_mask_is_that_of_the_command(predictor, encoding, cat):
-    probs = predict_probs(predictor.network, cat, short_side=96, class_cutoff=predictor.config.class_cutoff)
+    probs = predict_probs(predictor.network, cat, **test_settings(predictor.config))
     assert np.array_equal(predictor.mask(encoding), probs.argmax(0))
 
 

@@ -96,6 +96,9 @@ class Config:
 
     # Test
     test_short_side: int = _number(0, "test", "photographs are resized to this short side; 0 keeps them")
+    background_power: float = _number(
+        1.0, "test", "the background's probability is raised to this power; Araslanov and Roth take 3"
+    )
     class_cutoff: float = _number(0.0, "test", "objects below this image-level probability are left out of the mask")
 
     # Records
@@ -157,6 +160,7 @@ _RANGES = {
     "ema_decay": (0, 0.99999),
     "seed": (0, 2**31 - 1),
     "test_short_side": (0, 4096),
+    "background_power": (0, 10),
     "class_cutoff": (0, 1),
     "log_steps": (1, 1_000_000),
     "save_steps": (1, 100_000_000),

@@ -11,13 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from wsss import UserError, checkpoint
-from wsss.config import Config
 from wsss.crf import crf
 from wsss.data.item import Source, item
 from wsss.data.source import read, require_sound
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import MULTI_SCALE, predict_probs
+from wsss.predict import MULTI_SCALE, predict_probs, test_settings
 
 
 def evaluate(
@@ -28,6 +27,7 @@ def evaluate(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     class_cutoff: float = 0.0,
+    background_power: float = 1.0,
     with_crf: bool = False,
     with_labels: bool = False,
     progress: bool = False,
@@ -48,7 +48,15 @@ def evaluate(
         name, rgb, labels, truth = item(source, index)
         if truth is None:
             raise UserError(f"{name}: has no mask to compare with")
-        probs = predict_probs(network, rgb, short_side=short_side, scales=scales, flip=flip, class_cutoff=class_cutoff)
+        probs = predict_probs(
+            network,
+            rgb,
+            short_side=short_side,
+            scales=scales,
+            flip=flip,
+            class_cutoff=class_cutoff,
+            background_power=background_power,
+        )
         if with_labels:
             probs[1:] *= labels[:, None, None]
         if with_crf:
@@ -114,11 +122,6 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         "seconds": round(time.perf_counter() - start, 1),
         **scores.as_dict(classes),
     }
-
-
-def test_settings(config: Config) -> dict[str, float]:
-    """What `predict_probs` takes from a config."""
-    return {"short_side": config.test_short_side, "class_cutoff": config.class_cutoff}
 
 
 def _write(path: Path, text: str) -> None:

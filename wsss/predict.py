@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from wsss import UserError, checkpoint
+from wsss.config import Config
 from wsss.crf import crf
 from wsss.data.item import read_rgb
 from wsss.data.voc import VOC_PALETTE, voc_values
@@ -41,6 +42,7 @@ def predict_probs(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     class_cutoff: float = 0.0,
+    background_power: float = 1.0,
 ) -> np.ndarray:
     """Class probabilities of every pixel, mean over scales and flips.
 
@@ -48,10 +50,10 @@ def predict_probs(
         network: in evaluation mode.
         rgb: (H, W, 3) uint8.
         short_side: of the photograph at scale 1, in pixels; 0 keeps its own.
-        class_cutoff: objects whose image-level probability stays below it at every scale get 0.
+        class_cutoff, background_power: as in `weigh`, for the best image-level probability of any scale.
 
     Returns:
-        (K, H, W) float32; sums to 1 over K where no class is cut off.
+        (K, H, W) float32; sums to 1 over K unless it was weighed.
     """
     device = next(network.parameters()).device
     total, best = None, None
@@ -64,9 +66,36 @@ def predict_probs(
             scores = output.scores.sigmoid()
             total = probs if total is None else total + probs
             best = scores if best is None else torch.maximum(best, scores)
-    total = total / (len(scales) * (2 if flip else 1))
-    total[:, 1:] *= (best >= class_cutoff)[:, :, None, None]
-    return total[0].cpu().numpy()
+    mean = total[0] / (len(scales) * (2 if flip else 1))
+    return weigh(mean, best[0], class_cutoff=class_cutoff, background_power=background_power).cpu().numpy()
+
+
+def weigh(probs: Tensor, scores: Tensor, *, class_cutoff: float = 0.0, background_power: float = 1.0) -> Tensor:
+    """Let the image-level scores and a prior on the background speak at test time.
+
+    Args:
+        probs: (K, H, W), background first.
+        scores: image-level probabilities of the objects, (K-1,).
+        class_cutoff: objects below it get 0 everywhere.
+        background_power: the background's probability is raised to it; above 1, objects grow.
+
+    Returns:
+        (K, H, W); the largest is the class, they no longer sum to 1.
+
+    Source: not in the paper; the test of Araslanov and Roth's code (there 0.1 and 3).
+    """
+    background = probs[:1] ** background_power
+    objects = probs[1:] * (scores >= class_cutoff)[:, None, None]
+    return torch.cat([background, objects])
+
+
+def test_settings(config: Config) -> dict[str, float]:
+    """What `predict_probs` takes from a config."""
+    return {
+        "short_side": config.test_short_side,
+        "class_cutoff": config.class_cutoff,
+        "background_power": config.background_power,
+    }
 
 
 def save_mask(path: Path, mask: np.ndarray, classes: tuple[str, ...]) -> None:
@@ -111,10 +140,9 @@ def _predict(arguments: argparse.Namespace) -> None:
         probs = predict_probs(
             network,
             rgb,
-            short_side=config.test_short_side,
+            **test_settings(config),
             scales=MULTI_SCALE if arguments.multi_scale else (1.0,),
             flip=arguments.multi_scale,
-            class_cutoff=config.class_cutoff,
         )
         probs = crf(rgb, probs) if arguments.crf else probs
         save_mask(arguments.out / f"{stem}.png", probs.argmax(0), classes)

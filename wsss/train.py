@@ -27,11 +27,12 @@ from wsss.data.augment import Reduced, TrainingViews, View
 from wsss.data.item import Source
 from wsss.data.source import read, require_sound
 from wsss.distributed import Group, joined
-from wsss.evaluate import evaluate, test_settings
+from wsss.evaluate import evaluate
 from wsss.network import build
 from wsss.objective import Schedule, loss_terms, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
 from wsss.precision import autocast, fastest_precision
+from wsss.predict import test_settings
 from wsss.records import Records
 from wsss.state import Learner, load_state, save_state
 
