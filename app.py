@@ -1,6 +1,7 @@
 """The page: `python app.py [--checkpoint DIR] [--port N]`."""
 
 import argparse
+import html
 import os
 import sys
 import tempfile
@@ -11,14 +12,18 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="wsss-"))
 
 import gradio as gr
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from analysis.predictor import Predictor
-from analysis.tabs import inspect
+from analysis.tabs import endpoints, inspect
 from wsss import UserError
 
 DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "animals"
+LOOPBACK = ["127.0.0.1", "localhost"]
+THEME = gr.themes.Soft().set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")
 CSS = """
-.legend {display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 0.85rem; padding: 2px 6px}
+.legend {display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 0.85rem; padding: 0 6px}
 .legend .entry {display: inline-flex; align-items: center; gap: 5px; white-space: nowrap}
 .legend i {width: 12px; height: 12px; border-radius: 3px; display: inline-block; border: 1px solid #8884}
 """
@@ -29,16 +34,18 @@ def build_page(predictor: Predictor) -> gr.Blocks:
     with gr.Blocks(title="Shape cues", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
         gr.Markdown(f"## Shape cues for weakly supervised segmentation\n{_about(predictor)}")
         inspect.build(predictor)
+        endpoints.build(predictor)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
 
 
 def _about(predictor: Predictor) -> str:
     """One line on the checkpoint and where it runs."""
     scores = predictor.facts.get("val") or {}
+    name, classes = (html.escape(text) for text in (predictor.facts.get("name", ""), ", ".join(predictor.classes)))
     known = f", {100 * scores['miou']:.1f} % mIoU on its validation photographs" if "miou" in scores else ""
     return (
-        f"Checkpoint **{predictor.facts.get('name', '')}**: {predictor.config.encoder}, "
-        f"{len(predictor.classes)} classes ({', '.join(predictor.classes)}){known}. Runs on {predictor.device}."
+        f"Checkpoint **{name}**: {predictor.config.encoder}, "
+        f"{len(predictor.classes)} classes ({classes}){known}. Runs on {predictor.device}."
     )
 
 
@@ -58,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             server_name="127.0.0.1",
             server_port=arguments.port,
             share=False,
-            theme=gr.themes.Soft(),
+            theme=THEME,
             css=CSS,
             max_file_size="20mb",
             show_error=False,
@@ -66,6 +73,8 @@ def main(argv: list[str] | None = None) -> int:
             state_session_capacity=100,
             enable_monitoring=False,
             footer_links=["api", "settings"],
+            # A page elsewhere whose name leads here (DNS rebinding) would otherwise be taken for ours.
+            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)]},
         )
     except OSError as error:
         print(f"error: port {arguments.port}: cannot be served on ({error}); choose another", file=sys.stderr)

@@ -1,1 +1,1 @@
-"""Looking at the method: arrays in, arrays and figures out. Gradio is known in `analysis.tabs` only."""
+"""Looking at the method: arrays in, arrays and figures out. Gradio is known in its tabs only."""

@@ -18,7 +18,10 @@ def score_bars(scores: np.ndarray, classes: Sequence[str], colors: np.ndarray) -
             x=scores,
             y=list(classes),
             orientation="h",
-            marker_color=[f"rgb{tuple(int(value) for value in color)}" for color in colors[1:]],
+            marker={
+                "color": [f"rgb{tuple(int(value) for value in color)}" for color in colors[1:]],
+                "line": {"color": "#888888", "width": 1},  # VOC's dark colors show on a dark page too
+            },
             text=[f"{100 * score:.0f} %" for score in scores],
             textposition="auto",
             hovertemplate="%{y}: %{x:.3f}<extra></extra>",

@@ -28,6 +28,8 @@ MOST_STEPS = 30
 """Refinement steps that the page can scrub through."""
 
 _SHOWN_SIDE = 512  # larger photographs are shown and asked about at this short side, so that a slider stays live
+_LEAST_SIDE = 16
+_MOST_RATIO = 5  # of the sides: the network would enlarge a narrower photograph to a gigabyte of maps
 _KEPT_ENCODINGS = 8
 _KEPT_ITERATES = 16
 
@@ -81,18 +83,22 @@ class Predictor:
     def encode(self, rgb: np.ndarray) -> Encoding:
         """Run the network once on a photograph, (H, W, 3) uint8; the last few photographs are remembered.
 
+        `encoding.rgb` is the photograph as it is shown, reduced where it was large. It stands for the whole: to encode
+        it gives the same encoding, so that a page need not keep more of a visitor's photograph.
+
         Raises:
-            UserError: a side has fewer than 16 pixels, or one is over 20 times the other.
+            UserError: a side has fewer than 16 pixels, or one is over 5 times the other.
         """
+        height, width = rgb.shape[:2]
+        if min(height, width) < _LEAST_SIDE or max(height, width) > _MOST_RATIO * min(height, width):
+            size = f"{width}x{height} pixels"
+            raise UserError(f"this image cannot be used: it has {size}, too small or too narrow to be looked at")
+        rgb = reduce(rgb, _SHOWN_SIDE)
         key = hashlib.sha1(rgb.tobytes() + str(rgb.shape).encode(), usedforsecurity=False).hexdigest()
         return self._remembered(self._encodings, _KEPT_ENCODINGS, key, lambda: self._encode(rgb, key))
 
     @torch.inference_mode()
     def _encode(self, rgb: np.ndarray, key: str) -> Encoding:
-        height, width = rgb.shape[:2]
-        if min(height, width) < 16 or max(height, width) > 20 * min(height, width):
-            raise UserError(f"a photograph of {width}x{height} pixels is too small or too narrow to be looked at")
-        rgb = reduce(rgb, _SHOWN_SIDE)
         image = to_image(rgb, self.config.test_short_side).to(self.device)
         output = self.network(image)
         grid = tuple(max(1, side // self.config.refine_stride) for side in image.shape[-2:])
@@ -120,7 +126,12 @@ class Predictor:
         return [name for name, is_seen in zip(self.classes, seen, strict=True) if is_seen]
 
     def mask(self, encoding: Encoding, threshold: float = 0.0) -> np.ndarray:
-        """The network's mask, (H, W) uint8; pixels whose best probability is below the threshold are unlabelled."""
+        """The network's mask, (H, W) uint8; pixels whose best probability is below the threshold are unlabelled.
+
+        Raises:
+            UserError: the threshold is not a number in [0, 1].
+        """
+        _require("the threshold", threshold)
         weighed = weigh(
             torch.from_numpy(encoding.probs),
             torch.from_numpy(encoding.scores),
@@ -136,10 +147,17 @@ class Predictor:
 
         Args:
             present: names of the objects in the photograph; only they and the background are refined.
+            alpha: balance of Eq. 5, in [0, 1].
 
         Returns:
             (T+1, K, g, g') float32; classes that are not present are 0.
+
+        Raises:
+            UserError: alpha is out of range, or a class is not the checkpoint's.
         """
+        _require("alpha", alpha)
+        if unknown := [name for name in present if name not in self.classes]:
+            raise UserError(f"there is no class {unknown[0]!r}; the checkpoint knows {', '.join(self.classes)}")
         known = tuple(k for k, name in enumerate(self.classes, 1) if name in present)
         key = encoding.key, known, round(alpha, 4)
         return self._remembered(
@@ -165,8 +183,14 @@ class Predictor:
         object_cutoff: float,
         background_cutoff: float,
     ) -> np.ndarray:
-        """The pseudo mask of the photograph (Sec. 3.2.1, 4.1.3), (H, W) uint8, 255 unlabelled."""
-        refined = self.iterates(encoding, present, alpha)[steps]
+        """The pseudo mask of the photograph (Sec. 3.2.1, 4.1.3), (H, W) uint8, 255 unlabelled.
+
+        Arguments as in `iterates` and `pseudo_mask`. Raises UserError when one is out of range.
+        """
+        _require("T", steps, MOST_STEPS)
+        _require("the threshold", object_cutoff)
+        _require("the background's threshold", background_cutoff)
+        refined = self.iterates(encoding, present, alpha)[int(steps)]
         labels = torch.tensor([[float(name in present) for name in self.classes]], device=refined.device)
         return (
             pseudo_mask(
@@ -190,6 +214,12 @@ class Predictor:
                     cache.popitem(last=False)
             cache.move_to_end(key)
             return cache[key]
+
+
+def _require(name: str, value: object, most: float = 1) -> None:
+    """Raises UserError unless the value is a number from 0 to `most`; it came over the network and may be anything."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+        raise UserError(f"{name} must be a number from 0 to {most:g}, got {value!r}")
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -8,6 +8,8 @@ import numpy as np
 
 from wsss import UNLABELLED
 
+_GRAY = (180, 180, 180)  # of unlabelled pixels in a legend
+
 
 def overlay(rgb: np.ndarray, mask: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
     """A mask laid over its photograph. The background stays as it is, unlabelled pixels are hatched gray.
@@ -54,12 +56,17 @@ def heat(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return cv2.cvtColor(cv2.applyColorMap(gray, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
+def shares(mask: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
+    """The share of the area that each class in the mask has, in [0, 1], by name; "unlabelled" comes last."""
+    names = ("background", *classes)
+    return {"unlabelled" if k == UNLABELLED else names[k]: float((mask == k).mean()) for k in np.unique(mask)}
+
+
 def legend(mask: np.ndarray, classes: Sequence[str], colors: np.ndarray) -> str:
     """HTML with the name, color and area share of each class in the mask; names are escaped."""
+    paints = dict(zip(("background", *classes), colors, strict=True))
     entries = []
-    for k in np.unique(mask):
-        name, color = ("unlabelled", (180, 180, 180)) if k == UNLABELLED else (("background", *classes)[k], colors[k])
-        swatch = f"background:rgb({','.join(str(int(value)) for value in color)})"
-        share = 100 * float((mask == k).mean())
-        entries.append(f'<span class="entry"><i style="{swatch}"></i>{html.escape(name)} {share:.0f} %</span>')
+    for name, share in shares(mask, classes).items():
+        swatch = f"background:rgb({','.join(str(int(value)) for value in paints.get(name, _GRAY))})"
+        entries.append(f'<span class="entry"><i style="{swatch}"></i>{html.escape(name)} {100 * share:.0f} %</span>')
     return f'<div class="legend">{"".join(entries)}</div>'

@@ -6,11 +6,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gradio as gr
+import httpx
 import numpy as np
 import pytest
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
+
+from analysis.predictor import Predictor
+from analysis.tabs.words import in_words
+from wsss.data.item import read_rgb
 
 ROOT = Path(__file__).parent.parent
 CAT = ROOT / "analysis" / "examples" / "chelsea.jpg"
@@ -55,6 +61,61 @@ def test_moving_t_changes_the_pseudo_mask(visitor):
         for steps in (0, 20)
     )
     assert not np.array_equal(first, second)
+
+
+def test_the_interface_for_others_is_three_questions(visitor):
+    offered = visitor.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(offered) == {"/segment", "/self_information", "/refine"}
+
+
+def test_the_interface_gives_what_the_predictor_gives(visitor, shipped_or_fresh):
+    predictor = Predictor.from_checkpoint(shipped_or_fresh)
+    encoding = predictor.encode(read_rgb(CAT))
+    mask, areas = visitor.predict(handle_file(str(CAT)), 0.5, api_name="/segment")
+    assert np.array_equal(np.asarray(Image.open(mask)), predictor.mask(encoding, 0.5))
+    assert sum(areas.values()) == pytest.approx(1)
+    pseudo, _ = visitor.predict(handle_file(str(CAT)), ["cat", "dog"], 0.3, 7, 0.5, 0.6, api_name="/refine")
+    settings = {"alpha": 0.3, "steps": 7, "object_cutoff": 0.5, "background_cutoff": 0.6}
+    assert np.array_equal(np.asarray(Image.open(pseudo)), predictor.pseudo(encoding, ("cat", "dog"), **settings))
+    _, nats = visitor.predict(handle_file(str(CAT)), api_name="/self_information")
+    assert nats["greatest"] == pytest.approx(encoding.information.max(), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ((["cat"], 2, 10, 0.5, 0.5), "Alpha must be a number from 0 to 1, got 2"),
+        ((["cat"], 0.5, 31, 0.5, 0.5), "T must be a number from 0 to 30, got 31"),
+        ((["cat"], True, 10, 0.5, 0.5), "Alpha must be a number"),
+        ((["cat"], 0.5, 10, "0.5", 0.5), "The threshold must be a number"),
+        ((["cat"], 0.5, 10, 0.5, None), "The background's threshold must be a number"),
+        ((["unicorn"], 0.5, 10, 0.5, 0.5), "unicorn"),
+    ],
+)
+def test_a_wrong_number_is_refused_in_one_sentence(visitor, given, words):
+    with pytest.raises(AppError, match=words):
+        visitor.predict(handle_file(str(CAT)), *given, api_name="/refine")
+
+
+def test_a_question_without_a_picture_is_refused_in_one_sentence(visitor):
+    with pytest.raises(AppError, match="A picture is needed"):
+        visitor.predict(None, 0, api_name="/segment")
+
+
+def test_a_failure_of_ours_gets_a_number_and_its_traceback_only_goes_to_the_log(caplog):
+    def broken():
+        raise OSError("/somewhere/secret")
+
+    with pytest.raises(gr.Error) as told:
+        in_words(broken)()
+    assert "secret" not in told.value.message
+    number = told.value.message.removesuffix(".").split()[-1]
+    assert number in caplog.text and "secret" in caplog.text
+
+
+def test_a_page_elsewhere_whose_name_leads_here_is_refused(address):
+    assert httpx.get(address).status_code == 200
+    assert httpx.get(address, headers={"Host": "elsewhere.example"}).status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 
 from analysis import predictor as border
 from analysis.predictor import MOST_STEPS, Predictor
-from wsss import UNLABELLED, UserError
+from wsss import UNLABELLED, UserError, predict
 from wsss.config import animals
 from wsss.network import build
 from wsss.objective import reduce_image
-from wsss.predict import predict_probs, test_settings, to_image
+from wsss.predict import predict_probs, to_image
 from wsss.pseudo import pseudo_mask
 from wsss.refinement import refine
 
@@ -38,13 +38,13 @@ def encoding(predictor, cat):
 
 
 def test_the_mask_is_that_of_the_command(predictor, encoding, cat):
-    probs = predict_probs(predictor.network, cat, **test_settings(predictor.config))
+    probs = predict_probs(predictor.network, cat, **predict.test_settings(predictor.config))
     assert np.array_equal(predictor.mask(encoding), probs.argmax(0))
 
 
 def test_a_threshold_takes_the_least_confident_pixels_away(predictor, encoding):
-    every, sure, none = (predictor.mask(encoding, threshold) for threshold in (0.0, 0.5, 1.1))
-    assert (every != UNLABELLED).all() and (none == UNLABELLED).all()
+    every, sure = (predictor.mask(encoding, threshold) for threshold in (0.0, 0.5))
+    assert (every != UNLABELLED).all() and (sure == UNLABELLED).any()
     assert np.array_equal(sure == UNLABELLED, encoding.probs.max(0) < 0.5)
 
 
@@ -108,14 +108,33 @@ def test_memory_is_bounded(predictor):
     assert len(predictor._iterates) == border._KEPT_ITERATES
 
 
-@pytest.mark.parametrize("size", [(8, 100), (16, 400), (1, 1)])
+@pytest.mark.parametrize("size", [(8, 30), (20, 101), (1, 1)])
 def test_a_sliver_is_refused_in_words(predictor, size):
     with pytest.raises(UserError, match="too small or too narrow"):
         predictor.encode(np.zeros((*size, 3), np.uint8))
 
 
-def test_a_large_photograph_is_reduced(predictor):
-    assert predictor.encode(np.zeros((1200, 1600, 3), np.uint8)).rgb.shape == (512, 683, 3)
+def test_a_large_photograph_is_reduced_and_what_is_shown_stands_for_it(predictor):
+    encoding = predictor.encode(np.zeros((1200, 1600, 3), np.uint8))
+    assert encoding.rgb.shape == (512, 683, 3)
+    assert predictor.encode(encoding.rgb) is encoding
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 31, True, "0.5", None, [0.5]])
+def test_a_number_that_is_none_or_out_of_range_is_refused_in_words(predictor, encoding, name, value):
+    with pytest.raises(UserError, match=r"must be a number from 0 to (1|30), got"):
+        predictor.pseudo(encoding, ("cat",), **SETTINGS | {name: value})
+
+
+def test_a_threshold_that_is_no_number_is_refused_in_words(predictor, encoding):
+    with pytest.raises(UserError, match="must be a number from 0 to 1, got nan"):
+        predictor.mask(encoding, float("nan"))
+
+
+def test_an_unknown_class_is_refused_with_those_that_are_known(predictor, encoding):
+    with pytest.raises(UserError, match="no class 'unicorn'; the checkpoint knows cat, cow"):
+        predictor.pseudo(encoding, ("unicorn",), **SETTINGS)
 
 
 def test_a_network_without_a_shape_cue_shows_information_all_the_same(cat):

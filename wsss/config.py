@@ -199,6 +199,8 @@ def animals() -> Config:
         crop=192,
         least_scale=0.6,
         test_short_side=256,
+        class_cutoff=0.3,
+        background_power=3.0,
         cache=True,
         workers=0,
         focal_power=3.0,
@@ -224,11 +226,14 @@ def tiny() -> Config:
         crop=64,
         short_side=0,
         test_short_side=0,
+        class_cutoff=0.0,
+        background_power=1.0,
         aspp_channels=32,
         decoder_channels=32,
-        epochs=4,
-        warmup_epochs=2,
+        epochs=6,
+        warmup_epochs=3,
         log_steps=5,
+        eval_epochs=0,
     )
 
 

@@ -11,7 +11,7 @@ from analysis.figures import score_bars
 from analysis.predictor import MOST_STEPS, Encoding, Predictor
 from analysis.render import heat, legend, overlay
 from analysis.tabs.photograph import Photograph
-from wsss import UserError
+from analysis.tabs.words import in_words
 
 EXAMPLES = sorted(Path(__file__).parent.parent.joinpath("examples").glob("*.jpg"))
 _LIVE = {"trigger_mode": "always_last", "show_progress": "hidden", "concurrency_id": "model", "concurrency_limit": 1}
@@ -55,8 +55,8 @@ class Answers:
         """Everything that the page shows of a new photograph, in the order of `build`'s outputs."""
         if picture is None:
             return [None, gr.CheckboxGroup(value=[]), None, "", None, "", None, "", None]
-        encoding = self._encode(picture)
-        seen = self.predictor.present(encoding)
+        encoding = self.predictor.encode(picture)
+        picture, seen = encoding.rgb, self.predictor.present(encoding)
         low, high = encoding.information.min(), encoding.information.max()
         return [
             picture,
@@ -72,7 +72,7 @@ class Answers:
         """The network's mask over the photograph, and its legend."""
         if picture is None:
             return None, ""
-        encoding = self._encode(picture)
+        encoding = self.predictor.encode(picture)
         mask = self.predictor.mask(encoding, confidence)
         shown, names = self._drawn(encoding, mask, opacity)
         return (encoding.rgb, shown), names
@@ -81,24 +81,19 @@ class Answers:
         """The pseudo mask over the photograph, and its legend."""
         if picture is None:
             return None, ""
-        encoding = self._encode(picture)
-        settings = {"alpha": alpha, "steps": int(steps), "object_cutoff": cutoff, "background_cutoff": background}
+        encoding = self.predictor.encode(picture)
+        settings = {"alpha": alpha, "steps": steps, "object_cutoff": cutoff, "background_cutoff": background}
         return self._drawn(encoding, self.predictor.pseudo(encoding, present, **settings), _PSEUDO_OPACITY)
 
     def _drawn(self, encoding: Encoding, mask: np.ndarray, opacity: float) -> tuple[np.ndarray, str]:
         colors = self.predictor.colors
         return overlay(encoding.rgb, mask, colors, opacity), legend(mask, self.predictor.classes, colors)
 
-    def _encode(self, picture: np.ndarray) -> Encoding:
-        try:
-            return self.predictor.encode(picture)
-        except UserError as error:
-            raise gr.Error(f"This image cannot be used: {error}.") from None
-
 
 def build(predictor: Predictor) -> None:
     """Lay out the tab and wire it, inside an open gr.Blocks."""
-    answers, rgb = Answers(predictor), gr.State()
+    answers = Answers(predictor)
+    rgb = gr.State()  # the photograph as it is shown; its encoding stays in the predictor
     with gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=320):
             controls = _controls(predictor)
@@ -109,10 +104,11 @@ def build(predictor: Predictor) -> None:
     mask_inputs, mask_outputs = [pictures.opacity, pictures.confidence], [pictures.mask, pictures.mask_legend]
     pseudo_inputs, pseudo_outputs = [controls.present, *refinement], [pictures.pseudo, pictures.pseudo_legend]
     controls.photograph.change(
-        answers.analyse,
+        in_words(answers.analyse),
         [controls.photograph, *mask_inputs, *refinement],
         [rgb, controls.present, *mask_outputs, *pseudo_outputs, *pictures[-3:]],
         api_name="analyse",
+        api_visibility="undocumented",  # what the page says to itself; `endpoints` is for others
         concurrency_id="model",
         concurrency_limit=1,
     )
@@ -121,7 +117,7 @@ def build(predictor: Predictor) -> None:
     config = predictor.config
     defaults = [config.alpha, config.refine_steps, config.object_cutoff, config.background_cutoff]
     controls.reset.click(lambda: defaults, None, refinement, api_visibility="private").then(
-        answers.pseudo, [rgb, *pseudo_inputs], pseudo_outputs, api_visibility="private", **_LIVE
+        in_words(answers.pseudo), [rgb, *pseudo_inputs], pseudo_outputs, api_visibility="private", **_LIVE
     )
 
 
@@ -138,7 +134,7 @@ def _controls(predictor: Predictor) -> Controls:
         sliders = [
             _slider("alpha", config.alpha, "1: colors only; 0: classes only (Eq. 5)"),
             gr.Slider(0, MOST_STEPS, config.refine_steps, step=1, label="T", info="refinement steps (Eq. 6)"),
-            _slider("threshold", config.object_cutoff, "share of its maximum that an object claims"),
+            _slider("threshold", config.object_cutoff, "share of its maximum that an object claims (Sec. 4.1.3)"),
             _slider("background threshold", config.background_cutoff, "the same for the background"),
         ]
     return Controls(photograph, present, *sliders, gr.Button("Reset to the checkpoint's settings", size="sm"))
@@ -150,7 +146,8 @@ def _pictures() -> Pictures:
             mask = gr.ImageSlider(label="Photograph | mask", max_height=600, **_PICTURE)
             mask_legend = gr.HTML()
             with gr.Row():
-                opacity, confidence = _slider("opacity", 0.55), _slider("least confidence", 0.0)
+                opacity = _slider("opacity", 0.55, "of the classes' colors")
+                confidence = _slider("confidence", 0.0, "below it: unlabelled")
         with gr.Column(min_width=300):
             pseudo = gr.Image(label="Pseudo mask (SPR)", **_PICTURE)
             pseudo_legend = gr.HTML()
@@ -170,7 +167,8 @@ def _slider(label: str, value: float, info: str | None = None) -> gr.Slider:
 def _live(
     controls: Sequence[gr.components.Component], fn: Callable, inputs: list, outputs: list, api_name: str
 ) -> None:
-    """Call `fn` while any of the controls moves; the last position always counts. It is one endpoint of the API."""
+    """Call `fn` while any of the controls moves; the last position always counts. The first one carries the name."""
     for control in controls:
-        named = {"api_name": api_name} if control is controls[0] else {"api_visibility": "private"}
-        control.input(fn, inputs, outputs, **named, **_LIVE)
+        is_first = control is controls[0]
+        named = {"api_name": api_name, "api_visibility": "undocumented"} if is_first else {"api_visibility": "private"}
+        control.input(in_words(fn), inputs, outputs, **named, **_LIVE)

@@ -25,8 +25,10 @@ class Photograph(gr.Image):
         if not payload.path or payload.path.startswith("data:"):
             raise gr.Error("This image cannot be used: it must be uploaded as a file.")
         path = Path(payload.path)
+        if not path.exists():  # uploads are deleted after a while
+            raise gr.Error("This image cannot be used: it is no longer on the server; upload it again.")
         try:
             return read_rgb(path)
         except UserError as error:
             # The visitor does not know the server's path of the file.
-            raise gr.Error(f"This image cannot be used: it {str(error).removeprefix(f'{path}: ')}.") from None
+            raise gr.Error(f"This image cannot be used: it {str(error).replace(f'{path}: ', '')}.") from None
