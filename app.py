@@ -21,8 +21,10 @@ from wsss import UserError
 
 DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "animals"
 LOOPBACK = ["127.0.0.1", "localhost"]
-THEME = gr.themes.Soft().set(block_info_text_color="*neutral_600", block_info_text_color_dark="*neutral_300")
 CSS = """
+.gradio-container {--block-info-text-color: var(--neutral-600)}
+.dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
+.picture:not(.fullscreen) img {max-height: 480px}
 .legend {display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 0.85rem; padding: 0 6px}
 .legend .entry {display: inline-flex; align-items: center; gap: 5px; white-space: nowrap}
 .legend i {width: 12px; height: 12px; border-radius: 3px; display: inline-block; border: 1px solid #8884}
@@ -65,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
             server_name="127.0.0.1",
             server_port=arguments.port,
             share=False,
-            theme=THEME,
+            theme=gr.themes.Soft(),
             css=CSS,
             max_file_size="20mb",
             show_error=False,

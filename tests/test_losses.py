@@ -238,7 +238,6 @@ def test_region_loss_and_its_gradient_match_the_definition(size, radius, margin)
     torch.testing.assert_close(given.grad, expected.grad.float(), atol=1e-6, rtol=1e-4)
 
 
-@pytest.mark.xfail(strict=True, reason="an offset beyond the image by two slices it from the wrong end")
 def test_a_window_may_exceed_the_image():
     logits, pseudo = noise(1, 3, 3, 3), pseudo_of(1, 3, 3)
     expected = region_by_definition(logits, pseudo, 4, 3.0).item()

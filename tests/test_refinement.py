@@ -372,14 +372,12 @@ def test_no_gradient_flows():
     assert not refine(*given).requires_grad
 
 
-@pytest.mark.xfail(strict=True, reason="no_grad and autocast are held across the yields of iterates")
 def test_whoever_reads_the_iterates_keeps_autograd_and_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         steps = [(torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")) for _ in iterates(*scene(), steps=2)]
     assert steps == [(True, True)] * 3
 
 
-@pytest.mark.xfail(strict=True, reason="no_grad is held across the yields: it is left on for good")
 def test_two_refinements_side_by_side_leave_autograd_as_it_was():
     try:
         for _ in zip(iterates(*scene(), alpha=0.8), iterates(*scene(), alpha=1.0), strict=True):
@@ -436,9 +434,6 @@ def test_shapes_that_do_not_fit_are_refused(image, scores, probs):
         refine(torch.zeros(image), torch.zeros(scores), torch.zeros(probs))
 
 
-@pytest.mark.xfail(
-    strict=True, reason="labels (B, K-1) in the place of present (B, K) move every class by one, silently"
-)
 def test_labels_in_the_place_of_present_classes_are_refused():
     with pytest.raises(ValueError, match="present"):
         refine(*scene(), present=torch.ones(2, 2))

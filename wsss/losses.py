@@ -38,6 +38,7 @@ def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None) -> 
     valid = pseudo != UNLABELLED
     target = pseudo.masked_fill(~valid, 0)
     one_hot = F.one_hot(target, num_classes).movedim(-1, 1) * valid[:, None]
+    logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits  # which cannot count pixels
     count = one_hot.sum((2, 3)).to(logits.dtype)  # (B, K)
     total = count.sum(1, keepdim=True)
     weight = (total - count) / (1 + total)
@@ -86,6 +87,8 @@ def region_loss(logits: Tensor, pseudo: Tensor, *, radius: int = 3, margin: floa
         for dx in range(-radius, radius + 1):
             if dy == 0 and dx <= 0:
                 continue  # each unordered pair once: it gives both of its directions
+            if dy >= height or abs(dx) >= width:
+                continue  # the window is larger than the image
             here = (..., slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
             there = (..., slice(dy, height), slice(max(0, dx), width - max(0, -dx)))
             difference = log_probs[there] - log_probs[here]

@@ -72,6 +72,7 @@ def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
     return torch.lerp(label, color, alpha).softmax(dim=1)
 
 
+@torch.no_grad()
 def propagate(maps: Tensor, weights: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
     """One step of Eq. 6: each pixel takes the weighted mean of its neighbours.
 
@@ -108,16 +109,22 @@ def iterates(
 ) -> Iterator[Tensor]:
     """The maps m_0, m_1, ..., m_T of the refinement, each (B, K, H, W); arguments as in `refine`."""
     _require(image, scores, probs, alpha, steps, dilations)
-    present = torch.ones(probs.shape[:2], dtype=torch.bool) if present is None else present.bool().cpu()
+    if present is None:
+        present = torch.ones(probs.shape[:2], dtype=torch.bool)
+    if present.shape != probs.shape[:2]:
+        raise ValueError(f"present is {tuple(present.shape)}, it must be (B, K) = {tuple(probs.shape[:2])}")
     # Only the classes of each photograph are refined: pairs (photograph, class) take the place of the batch.
-    photograph, of_class = (index.to(probs.device) for index in present.nonzero(as_tuple=True))
+    photograph, of_class = (index.to(probs.device) for index in present.cpu().nonzero(as_tuple=True))
+    probs = probs.detach().float()
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-        image, scores, probs = image.float(), scores.float(), probs.float()
-        color = kernel(image, dilations)[photograph]
-        weights = affinity(color, kernel(scores[photograph, of_class].unsqueeze(1), dilations), alpha)
-        del color
-        for maps in spread(probs[photograph, of_class], weights, steps, dilations):
-            yield torch.zeros_like(probs).index_put((photograph, of_class), maps)
+        color = kernel(image.float(), dilations)[photograph]
+        label = kernel(scores.float()[photograph, of_class].unsqueeze(1), dilations)
+        weights = affinity(color, label, alpha)
+    # Autograd and autocast are not held across the yields: they belong to whoever reads the iterates.
+    return (
+        torch.zeros_like(probs).index_put((photograph, of_class), maps)
+        for maps in spread(probs[photograph, of_class], weights, steps, dilations)
+    )
 
 
 def refine(

@@ -143,17 +143,17 @@ def _controls(predictor: Predictor) -> Controls:
 def _pictures() -> Pictures:
     with gr.Row():
         with gr.Column(min_width=300):
-            mask = gr.ImageSlider(label="Photograph | mask", max_height=600, **_PICTURE)
+            mask = gr.ImageSlider(label="Photograph | mask", max_height=480, **_PICTURE)
             mask_legend = gr.HTML()
             with gr.Row():
-                opacity = _slider("opacity", 0.55, "of the classes' colors")
-                confidence = _slider("confidence", 0.0, "below it: unlabelled")
+                opacity = _slider("opacity", 0.55, "of the mask")
+                confidence = _slider("confidence", 0.0, "else unlabelled")
         with gr.Column(min_width=300):
-            pseudo = gr.Image(label="Pseudo mask (SPR)", **_PICTURE)
+            pseudo = gr.Image(label="Pseudo mask (SPR)", elem_classes="picture", **_PICTURE)
             pseudo_legend = gr.HTML()
     with gr.Row():
         with gr.Column(min_width=300):
-            information = gr.Image(label="Self-information", **_PICTURE)
+            information = gr.Image(label="Self-information", elem_classes="picture", **_PICTURE)
             information_range = gr.HTML()
         with gr.Column(min_width=300):
             bars = gr.Plot(label="Class scores")
