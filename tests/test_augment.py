@@ -59,7 +59,8 @@ def test_the_mask_moves_with_the_picture(epoch):
 
 def test_masks_that_are_asked_for_must_exist():
     source = Echo()
-    source.mask = lambda index: None
+    rgb = source.rgb(0)
+    source.rgb, source.mask = lambda index: rgb, lambda index: None
     with pytest.raises(UserError, match="a: has no mask"):
         views(source=source, with_masks=True)[0]
 
