@@ -102,7 +102,7 @@ class Predictor:
         image = to_image(rgb, self.config.test_short_side).to(self.device)
         output = self.network(image)
         grid = tuple(max(1, side // self.config.refine_stride) for side in image.shape[-2:])
-        logits, maps = _resize(output.logits, grid), _resize(output.probs, grid)
+        logits, maps = output.resized(grid)
         source = logits if self.config.refine_source == "score" else maps
         return Encoding(
             rgb=rgb,

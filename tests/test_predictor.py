@@ -38,7 +38,7 @@ def encoding(predictor, cat):
 
 
 def test_the_mask_is_that_of_the_command(predictor, encoding, cat):
-    probs = predict_probs(predictor.network, cat, **predict.test_settings(predictor.config))
+    probs = predict_probs(predictor.network, cat, **predict.prediction_settings(predictor.config))
     assert np.array_equal(predictor.mask(encoding), probs.argmax(0))
 
 

@@ -16,7 +16,7 @@ from wsss.data.item import Source, item
 from wsss.data.source import read, require_sound
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import MULTI_SCALE, predict_probs, test_settings
+from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings
 
 
 def evaluate(
@@ -105,7 +105,7 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     scores = evaluate(
         network,
         source,
-        **test_settings(config),
+        **prediction_settings(config),
         scales=MULTI_SCALE if arguments.multi_scale else (1.0,),
         flip=arguments.multi_scale,
         with_crf=arguments.crf,

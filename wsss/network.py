@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss import UserError
@@ -18,6 +19,16 @@ class Output(NamedTuple):
     logits: Tensor  # (B, K, h, w), background first and constant
     probs: Tensor  # (B, K, h, w), their softmax over K: M of the paper
     scores: Tensor  # (B, K-1), image-level class scores before the sigmoid
+
+    def resized(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Logits and probs at another (height, width), bilinearly; the background stays exactly constant.
+
+        Resized like the others it would vary by rounding, and Eq. 5 measures scores by their own deviation.
+        """
+        background = self.logits[:, :1, :1, :1].expand(-1, -1, *size)
+        objects = F.interpolate(self.logits[:, 1:], size, mode="bilinear", align_corners=False)
+        probs = F.interpolate(self.probs, size, mode="bilinear", align_corners=False)
+        return torch.cat([background, objects], 1), probs
 
 
 class ShapeAwareNetwork(nn.Module):

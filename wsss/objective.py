@@ -55,7 +55,7 @@ def loss_terms(
         target = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
     else:
         target = pseudo_target(output, image, labels, size, config, schedule.alpha(step))
-    logits = _resize(output.logits, size)
+    logits, _ = output.resized(size)
     if config.pixel_loss:
         terms["pixel"] = pixel_loss(logits, target, labels if config.supervision == "labels" else None)
     if config.region_loss:
@@ -74,7 +74,7 @@ def pseudo_target(
     output: Output, image: Tensor, labels: Tensor, size: tuple[int, int], config: Config, alpha: float
 ) -> Tensor:
     """The pseudo mask of a batch, (B, h, w) at `size`: the network's own probabilities, refined (Sec. 3.2.1)."""
-    logits, probs = _resize(output.logits, size), _resize(output.probs, size)
+    logits, probs = output.resized(size)
     refined = refine(
         reduce_image(image, size),
         logits if config.refine_source == "score" else probs,
@@ -96,6 +96,3 @@ def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """The colors that the refinement sees: (B, 3, H, W) -> (B, 3, h, w), smoothed so that no detail aliases."""
     return F.interpolate(image, size, mode="bilinear", antialias=True)
 
-
-def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(x, size, mode="bilinear", align_corners=False)

@@ -89,7 +89,7 @@ def weigh(probs: Tensor, scores: Tensor, *, class_cutoff: float = 0.0, backgroun
     return torch.cat([background, objects])
 
 
-def test_settings(config: Config) -> dict[str, float]:
+def prediction_settings(config: Config) -> dict[str, float]:
     """What `predict_probs` takes from a config."""
     return {
         "short_side": config.test_short_side,
@@ -140,7 +140,7 @@ def _predict(arguments: argparse.Namespace) -> None:
         probs = predict_probs(
             network,
             rgb,
-            **test_settings(config),
+            **prediction_settings(config),
             scales=MULTI_SCALE if arguments.multi_scale else (1.0,),
             flip=arguments.multi_scale,
         )

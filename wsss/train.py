@@ -32,7 +32,7 @@ from wsss.network import build
 from wsss.objective import Schedule, loss_terms, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
 from wsss.precision import autocast, fastest_precision
-from wsss.predict import test_settings
+from wsss.predict import prediction_settings
 from wsss.records import Records
 from wsss.state import Learner, load_state, save_state
 
@@ -224,7 +224,7 @@ def _row(step: int, epoch: int, begun: float) -> dict[str, Any]:
 
 
 def _evaluate(learner: Learner, validation: Source, config: Config) -> dict[str, Any]:
-    scores = evaluate(learner.kept.eval(), validation, **test_settings(config), progress=True)
+    scores = evaluate(learner.kept.eval(), validation, **prediction_settings(config), progress=True)
     return scores.as_dict(validation.classes)
 
 

@@ -106,6 +106,8 @@ def read_rgb(path: Path) -> np.ndarray:
                 size = f"{picture.width}x{picture.height}"
                 raise UserError(f"{path}: has {size} pixels, more than {MOST_PIXELS // 10**6} million")
             return _rgb(ImageOps.exif_transpose(picture))
+    except UserError:
+        raise
     except UnidentifiedImageError:
         raise UserError(f"{path}: is not a picture of a known format ({', '.join(FORMATS)})") from None
     except _UNREADABLE as error:
