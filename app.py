@@ -1,7 +1,6 @@
 """The page: `python app.py [--checkpoint DIR] [--port N]`."""
 
 import argparse
-import html
 import os
 import sys
 import tempfile
@@ -15,8 +14,9 @@ import gradio as gr
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from analysis.predictor import Predictor
-from analysis.tabs import endpoints, inspect
+from analysis.library import Library
+from analysis.tabs import cams, compare, endpoints, inspect, refinement, shape_cues, sweep
+from analysis.tabs.subject import Subject
 from wsss import UserError
 
 DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "animals"
@@ -24,6 +24,7 @@ LOOPBACK = ["127.0.0.1", "localhost"]
 CSS = """
 .gradio-container {--block-info-text-color: var(--neutral-600)}
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
+.film img {object-fit: contain; width: 100%}
 .picture:not(.fullscreen) img {max-height: 480px}
 .legend {display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 0.85rem; padding: 0 6px}
 .legend .entry {display: inline-flex; align-items: center; gap: 5px; white-space: nowrap}
@@ -31,24 +32,23 @@ CSS = """
 """
 
 
-def build_page(predictor: Predictor) -> gr.Blocks:
+def build_page(library: Library) -> gr.Blocks:
     """Assemble the tabs."""
     with gr.Blocks(title="Shape cues", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
-        gr.Markdown(f"## Shape cues for weakly supervised segmentation\n{_about(predictor)}")
-        inspect.build(predictor)
-        endpoints.build(predictor)
+        gr.Markdown("## Shape cues for weakly supervised segmentation")
+        subject = Subject(library)
+        with gr.Tabs(overflow_behavior="wrap") as tabs:
+            settings = inspect.build(subject) | shape_cues.build(subject) | cams.build(subject)
+            refined = refinement.build(subject)
+            settings |= refined | sweep.build(subject, tabs, refined) | compare.build(subject)
+        endpoints.build(library[library.names[0]])
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
 
 
-def _about(predictor: Predictor) -> str:
-    """One line on the checkpoint and where it runs."""
-    scores = predictor.facts.get("val") or {}
-    name, classes = (html.escape(text) for text in (predictor.facts.get("name", ""), ", ".join(predictor.classes)))
-    known = f", {100 * scores['miou']:.1f} % mIoU on its validation photographs" if "miou" in scores else ""
-    return (
-        f"Checkpoint **{name}**: {predictor.config.encoder}, "
-        f"{len(predictor.classes)} classes ({classes}){known}. Runs on {predictor.device}."
-    )
+def others(default: Path) -> list[Path]:
+    """The shipped checkpoints beside the default one."""
+    shipped = sorted(path.parent for path in DEFAULT_CHECKPOINT.parent.glob("*/config.json"))
+    return [folder for folder in shipped if folder.resolve() != default.resolve()]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--port", type=int, metavar="N", help="a free one from 7860 on, unless given")
     arguments = parser.parse_args(argv)
     try:
-        page = build_page(Predictor.from_checkpoint(arguments.checkpoint))
+        library = Library([arguments.checkpoint, *others(arguments.checkpoint)])
+        page = build_page(library)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

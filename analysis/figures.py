@@ -13,27 +13,48 @@ def score_bars(scores: np.ndarray, classes: Sequence[str], colors: np.ndarray) -
         scores: (K-1,) in [0, 1].
         colors: (K, 3) uint8, the background's first.
     """
+    return _bars(scores, classes, colors[1:])
+
+
+def pixel_bars(probs: np.ndarray, classes: Sequence[str], colors: np.ndarray, at: tuple[int, int]) -> go.Figure:
+    """Horizontal bars of the class probabilities of the pixel at (row, column).
+
+    Args:
+        probs: (K,) in [0, 1], the background's first.
+        colors: (K, 3) uint8.
+    """
+    figure = _bars(probs, ("background", *classes), colors)
+    return figure.update_layout(title={"text": f"row {at[0]}, column {at[1]}", "font_size": 13, "x": 0.5})
+
+
+def _bars(values: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go.Figure:
     figure = go.Figure(
         go.Bar(
-            x=scores,
-            y=list(classes),
+            x=values,
+            y=list(names),
             orientation="h",
             marker={
-                "color": [f"rgb{tuple(int(value) for value in color)}" for color in colors[1:]],
+                "color": [f"rgb{tuple(int(value) for value in color)}" for color in colors],
                 "line": {"color": "#888888", "width": 1},  # VOC's dark colors show on a dark page too
             },
-            text=[f"{100 * score:.0f} %" for score in scores],
+            text=[f"{100 * value:.0f} %" for value in values],
             textposition="auto",
             hovertemplate="%{y}: %{x:.3f}<extra></extra>",
         )
     )
-    figure.update_layout(
-        height=94 + 26 * len(classes),
+    return plain(figure, 94 + 26 * len(names)).update_layout(
+        xaxis={"range": [0, 1], "title": None}, yaxis={"autorange": "reversed"}
+    )
+
+
+def plain(figure: go.Figure, height: int) -> go.Figure:
+    """The look of every figure: transparent, small margins, readable on a light and on a dark page."""
+    grid = "rgba(128,128,128,0.25)"
+    figure.update_xaxes(gridcolor=grid, zerolinecolor=grid).update_yaxes(gridcolor=grid, zerolinecolor=grid)
+    return figure.update_layout(
+        height=height,
         margin={"l": 10, "r": 10, "t": 44, "b": 30},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font_color="#888888",  # readable on a light and on a dark page
-        xaxis={"range": [0, 1], "title": None, "gridcolor": "rgba(128,128,128,0.25)"},
-        yaxis={"autorange": "reversed"},
+        font_color="#888888",
     )
-    return figure

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
+from wsss.crf import crf
 from wsss.data.augment import reduce
 from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import reduce_image
 from wsss.predict import to_image, weigh
-from wsss.pseudo import pseudo_mask
-from wsss.refinement import affinity, kernel, spread
+from wsss.pseudo import claims, to_mask
+from wsss.refinement import DILATIONS, affinity, kernel, spread
 from wsss.shape_cue import sample_offsets, self_information
 
 MOST_STEPS = 30
@@ -32,6 +33,8 @@ _LEAST_SIDE = 16
 _MOST_RATIO = 5  # of the sides: the network would enlarge a narrower photograph to a gigabyte of maps
 _KEPT_ENCODINGS = 8
 _KEPT_ITERATES = 16
+_KEPT_MASKS = 16
+_KEPT_KERNELS = 4
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,11 @@ class Encoding:
     rgb: np.ndarray  # (H, W, 3) uint8
     scores: np.ndarray  # (K-1,) image-level probabilities
     probs: np.ndarray  # (K, H, W) float32, the network's, at the photograph's size
+    best: np.ndarray  # (H, W) float32, the greatest of them at each pixel
     information: np.ndarray  # (h, w) float32, self-information in nats at the network's size
     maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
+    image: Tensor  # (1, 3, g, g') the colors of Eq. 5
+    source: Tensor  # (K, 1, g, g') s of Eq. 5
     color: Tensor  # (1, N, g, g') color kernel of Eq. 5
     label: Tensor  # (K, N, g, g') class kernels of Eq. 5
     key: str  # digest of the photograph
@@ -59,9 +65,11 @@ class Predictor:
         self, network: ShapeAwareNetwork, config: Config, classes: Sequence[str], facts: dict[str, Any]
     ) -> None:
         self.network, self.config, self.classes, self.facts = network.eval(), config, tuple(classes), facts
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()  # of the network: a forward pass beside another one's hooks gives wrong maps
         self._encodings: OrderedDict[Hashable, Encoding] = OrderedDict()
         self._iterates: OrderedDict[Hashable, Tensor] = OrderedDict()
+        self._kernels: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
+        self._masks: OrderedDict[Hashable, np.ndarray] = OrderedDict()
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> "Predictor":
@@ -103,15 +111,20 @@ class Predictor:
         output = self.network(image)
         grid = tuple(max(1, side // self.config.refine_stride) for side in image.shape[-2:])
         logits, maps = output.resized(grid)
-        source = logits if self.config.refine_source == "score" else maps
+        source = (logits if self.config.refine_source == "score" else maps).transpose(0, 1)
+        colors = reduce_image(image, grid)
+        probs = _resize(output.logits, rgb.shape[:2]).softmax(1)[0].cpu().numpy()
         return Encoding(
             rgb=rgb,
             scores=output.scores.sigmoid()[0].cpu().numpy(),
-            probs=_resize(output.logits, rgb.shape[:2]).softmax(1)[0].cpu().numpy(),
+            probs=probs,
+            best=probs.max(0),
             information=self._information(image)[0, 0].cpu().numpy(),
             maps=maps[0],
-            color=kernel(reduce_image(image, grid)),
-            label=kernel(source.transpose(0, 1)),
+            image=colors,
+            source=source,
+            color=kernel(colors),
+            label=kernel(source),
             key=key,
         )
 
@@ -125,55 +138,80 @@ class Predictor:
         seen = encoding.scores >= min(0.5, encoding.scores.max())
         return [name for name, is_seen in zip(self.classes, seen, strict=True) if is_seen]
 
-    def mask(self, encoding: Encoding, threshold: float = 0.0) -> np.ndarray:
+    def mask(self, encoding: Encoding, threshold: float = 0.0, *, with_crf: bool = False) -> np.ndarray:
         """The network's mask, (H, W) uint8; pixels whose best probability is below the threshold are unlabelled.
 
         Raises:
-            UserError: the threshold is not a number in [0, 1].
+            UserError: the threshold is not a number in [0, 1], or the CRF is not installed.
         """
         _require("the threshold", threshold)
+        mask = self._remembered(
+            self._masks, _KEPT_MASKS, (encoding.key, with_crf), lambda: self._mask(encoding, with_crf)
+        )
+        return np.where(encoding.best < threshold, np.uint8(UNLABELLED), mask)
+
+    def _mask(self, encoding: Encoding, with_crf: bool) -> np.ndarray:
         weighed = weigh(
             torch.from_numpy(encoding.probs),
             torch.from_numpy(encoding.scores),
             class_cutoff=self.config.class_cutoff,
             background_power=self.config.background_power,
-        )
-        mask = weighed.argmax(0).numpy().astype(np.uint8)
-        mask[encoding.probs.max(0) < threshold] = UNLABELLED
-        return mask
+        ).numpy()
+        return (crf(encoding.rgb, weighed) if with_crf else weighed).argmax(0).astype(np.uint8)
 
-    def iterates(self, encoding: Encoding, present: Sequence[str], alpha: float) -> Tensor:
+    def iterates(
+        self, encoding: Encoding, present: Sequence[str], alpha: float, dilations: Sequence[int] = DILATIONS
+    ) -> Tensor:
         """All maps m_0 ... m_T of the refinement (Eq. 6), T = MOST_STEPS.
 
         Args:
             present: names of the objects in the photograph; only they and the background are refined.
             alpha: balance of Eq. 5, in [0, 1].
+            dilations: distances of the neighbours in pixels of the grid.
 
         Returns:
             (T+1, K, g, g') float32; classes that are not present are 0.
 
         Raises:
-            UserError: alpha is out of range, or a class is not the checkpoint's.
+            UserError: alpha is out of range, a class is not the checkpoint's, or a dilation is not the paper's.
         """
         _require("alpha", alpha)
+        if not dilations or not set(dilations) <= set(DILATIONS):
+            raise UserError(f"dilations must be some of {', '.join(map(str, DILATIONS))}, got {list(dilations)}")
+        key = encoding.key, tuple(self.indices(present)), round(alpha, 4), tuple(sorted(dilations))
+        return self._remembered(
+            self._iterates, _KEPT_ITERATES, key, lambda: self._refine(encoding, torch.tensor(key[1]), alpha, key[3])
+        )
+
+    def indices(self, present: Sequence[str]) -> list[int]:
+        """Indices of the classes of that name, the background's 0 first. Raises UserError for an unknown name."""
         if unknown := [name for name in present if name not in self.classes]:
             raise UserError(f"there is no class {unknown[0]!r}; the checkpoint knows {', '.join(self.classes)}")
-        known = tuple(k for k, name in enumerate(self.classes, 1) if name in present)
-        key = encoding.key, known, round(alpha, 4)
+        return [0, *(k for k, name in enumerate(self.classes, 1) if name in present)]
+
+    def kernels(self, encoding: Encoding, dilations: Sequence[int] = DILATIONS) -> tuple[Tensor, Tensor]:
+        """The color kernel (1, N, g, g') and the class kernels (K, N, g, g') of Eq. 5."""
+        if tuple(dilations) == DILATIONS:
+            return encoding.color, encoding.label
+        key = encoding.key, tuple(dilations)
         return self._remembered(
-            self._iterates, _KEPT_ITERATES, key, lambda: self._refine(encoding, torch.tensor((0, *known)), alpha)
+            self._kernels,
+            _KEPT_KERNELS,
+            key,
+            lambda: (kernel(encoding.image, dilations), kernel(encoding.source, dilations)),
         )
 
     @torch.inference_mode()
-    def _refine(self, encoding: Encoding, classes: Tensor, alpha: float) -> Tensor:
-        weights = affinity(encoding.color, encoding.label[classes], alpha)
+    def _refine(self, encoding: Encoding, classes: Tensor, alpha: float, dilations: Sequence[int]) -> Tensor:
+        color, label = self.kernels(encoding, dilations)
+        weights = affinity(color, label[classes], alpha)
         out = encoding.maps.new_zeros(MOST_STEPS + 1, *encoding.maps.shape)
-        for step, maps in enumerate(spread(encoding.maps[classes], weights, MOST_STEPS)):
+        for step, maps in enumerate(spread(encoding.maps[classes], weights, MOST_STEPS, dilations)):
             out[step, classes] = maps
         return out
 
     @torch.inference_mode()
-    def pseudo(
+    def claims(
         self,
         encoding: Encoding,
         present: Sequence[str],
@@ -182,32 +220,44 @@ class Predictor:
         steps: int,
         object_cutoff: float,
         background_cutoff: float,
-    ) -> np.ndarray:
-        """The pseudo mask of the photograph (Sec. 3.2.1, 4.1.3), (H, W) uint8, 255 unlabelled.
+        least_cutoff: float | None = None,
+        dilations: Sequence[int] = DILATIONS,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
+        """Which pixels each class claims after `steps` steps of refinement (Sec. 4.1.3), (K, H, W) bool.
 
-        Arguments as in `iterates` and `pseudo_mask`. Raises UserError when one is out of range.
+        Args:
+            size: (H, W) of the answer; None: the photograph's.
+
+        The others as in `iterates` and `wsss.pseudo.claims`; least_cutoff None: the checkpoint's.
+
+        Raises:
+            UserError: one is out of range.
         """
+        least_cutoff = self.config.least_cutoff if least_cutoff is None else least_cutoff
         _require("T", steps, MOST_STEPS)
         _require("the threshold", object_cutoff)
         _require("the background's threshold", background_cutoff)
-        refined = self.iterates(encoding, present, alpha)[int(steps)]
-        labels = torch.tensor([[float(name in present) for name in self.classes]], device=refined.device)
-        return (
-            pseudo_mask(
-                _resize(refined[None], encoding.rgb.shape[:2]),
-                labels,
-                object_cutoff=object_cutoff,
-                background_cutoff=background_cutoff,
-                least_cutoff=self.config.least_cutoff,
-            )[0]
-            .to(torch.uint8)
-            .cpu()
-            .numpy()
-        )
+        _require("the floor", least_cutoff)
+        refined = self.iterates(encoding, present, alpha, dilations)[int(steps)]
+        classes = self.indices(present)
+        out = torch.zeros(len(refined), *(size or encoding.rgb.shape[:2]), dtype=torch.bool, device=refined.device)
+        out[classes] = claims(
+            _resize(refined[None, classes], out.shape[1:]),
+            torch.ones(1, len(classes) - 1, device=refined.device),
+            object_cutoff=object_cutoff,
+            background_cutoff=background_cutoff,
+            least_cutoff=least_cutoff,
+        )[0]
+        return out
+
+    def pseudo(self, encoding: Encoding, present: Sequence[str], **settings) -> np.ndarray:
+        """The pseudo mask (Sec. 3.2.1, 4.1.3), (H, W) uint8, 255 unlabelled; settings as in `claims`."""
+        return to_mask(self.claims(encoding, present, **settings)[None])[0].to(torch.uint8).cpu().numpy()
 
     def _remembered(self, cache: OrderedDict, size: int, key: Hashable, compute: Callable[[], Any]) -> Any:
         """The value of `key`, computed at most once while it is among the last `size` that were asked for."""
-        with self._lock:
+        with self.lock:
             if key not in cache:
                 cache[key] = compute()
                 while len(cache) > size:

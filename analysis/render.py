@@ -9,6 +9,8 @@ import numpy as np
 from wsss import UNLABELLED
 
 _GRAY = (180, 180, 180)  # of unlabelled pixels in a legend
+_NO_CLAIM, _CONFLICT = (150, 150, 150), (220, 60, 60)
+_TITLE_HEIGHT = 20
 
 
 def overlay(rgb: np.ndarray, mask: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
@@ -35,6 +37,16 @@ def overlay(rgb: np.ndarray, mask: np.ndarray, colors: np.ndarray, opacity: floa
     return _outlined(out, mask, colors)
 
 
+def marked(rgb: np.ndarray, at: tuple[int, int] | None) -> np.ndarray:
+    """A copy of the picture with a ring around the pixel (row, column); None marks nothing."""
+    out = rgb.copy()
+    if at is not None:
+        center = int(at[1]), int(at[0])
+        cv2.circle(out, center, 6, (0, 0, 0), 3, cv2.LINE_AA)
+        cv2.circle(out, center, 6, (255, 255, 255), 1, cv2.LINE_AA)
+    return out
+
+
 def _outlined(rgb: np.ndarray, mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Draw a thin line in its class's color around each region."""
     for k in np.unique(mask):
@@ -48,12 +60,44 @@ def _bright(color: np.ndarray) -> tuple[int, ...]:
     return tuple(int(255 - (255 - value) * 0.55) for value in color)
 
 
-def heat(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """A map (h, w) in false colors from its minimum (dark) to its maximum (bright), (H, W, 3) uint8 of `size`."""
-    low, high = float(values.min()), float(values.max())
-    scaled = (values - low) / (high - low) if high > low else np.zeros_like(values)
+def heat(values: np.ndarray, size: tuple[int, int], limits: tuple[float, float] | None = None) -> np.ndarray:
+    """A map (h, w) in false colors, (H, W, 3) uint8 of `size`.
+
+    Dark is the lower limit, bright the upper one; without limits they are the map's minimum and maximum.
+    """
+    low, high = limits or (float(values.min()), float(values.max()))
+    scaled = ((values - low) / (high - low)).clip(0, 1) if high > low else np.zeros_like(values)
     gray = np.rint(255 * cv2.resize(scaled, size[::-1], interpolation=cv2.INTER_LINEAR)).astype(np.uint8)
     return cv2.cvtColor(cv2.applyColorMap(gray, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
+
+
+def causes(rgb: np.ndarray, claims: np.ndarray) -> np.ndarray:
+    """Why pixels stay unlabelled, over the photograph: gray where no class claims them, red where several do.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        claims: how many classes claim a pixel, (H, W).
+    """
+    out = rgb // 3 * 2
+    out[claims == 0] = _NO_CLAIM
+    out[claims > 1] = _CONFLICT
+    return out
+
+
+def film_strip(
+    rgb: np.ndarray, masks: Sequence[np.ndarray], colors: np.ndarray, titles: Sequence[str], height: int = 120
+) -> np.ndarray:
+    """Masks (h, w) over small copies of the photograph, side by side under their titles; (H, W, 3) uint8."""
+    width = max(40, round(height * rgb.shape[1] / rgb.shape[0]))
+    small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+    frames = []
+    for mask, title in zip(masks, titles, strict=True):
+        frame = np.full((height + _TITLE_HEIGHT, width + 4, 3), 255, np.uint8)
+        resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+        frame[_TITLE_HEIGHT:, :width] = overlay(small, resized, colors, 0.6)
+        cv2.putText(frame, title, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
+        frames.append(frame)
+    return np.hstack(frames)
 
 
 def shares(mask: np.ndarray, classes: Sequence[str]) -> dict[str, float]:

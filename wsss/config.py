@@ -36,6 +36,7 @@ class Config:
     color_jitter: float = _number(0.0, "data", "strength of the color jitter; the paper has none")
     cache: bool = _number(False, "data", "keep decoded photographs in memory")
     workers: int = _number(4, "data", "processes that load data; 0 loads in the main process")
+    masks: str = _number("", "data", "folder of masks NAME.png to train on, as pseudo_labels writes; empty: the data's")
 
     # Network
     encoder: str = _number("wrn38", "network", "wrn38, or the name of a timm model")
@@ -68,6 +69,9 @@ class Config:
     refine_source: str = _number("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
     object_cutoff: float = _number(0.6, "pseudo masks", "share of its maximum that an object claims (Sec. 4.1.3)")
     background_cutoff: float = _number(0.6, "pseudo masks", "the same for the background")
+    background_cutoff_start: float = _number(
+        0.6, "pseudo masks", "the same when the mask loss starts; moves linearly to background_cutoff"
+    )
     least_cutoff: float = _number(0.2, "pseudo masks", "no claim is below this score (Sec. 4.1.3)")
 
     # Losses
@@ -105,6 +109,9 @@ class Config:
     log_steps: int = _number(20, "records", "steps between two lines of the log")
     save_steps: int = _number(500, "records", "steps between two checkpoints; each epoch ends with one")
     eval_epochs: int = _number(1, "records", "epochs between two evaluations; 0 evaluates at the end only")
+    keep_states: int = _number(2, "records", "newest states that are kept; the best checkpoint is kept besides")
+    previews: int = _number(4, "records", "validation photographs whose masks are drawn after each epoch")
+    tensorboard: bool = _number(False, "records", "write TensorBoard events too")
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -143,6 +150,7 @@ _RANGES = {
     "refine_stride": (1, 32),
     "object_cutoff": (0, 1),
     "background_cutoff": (0, 1),
+    "background_cutoff_start": (0, 1),
     "least_cutoff": (0, 1),
     "focal_power": (0, 10),
     "focal_floor": (1e-6, 1),
@@ -165,6 +173,8 @@ _RANGES = {
     "log_steps": (1, 1_000_000),
     "save_steps": (1, 100_000_000),
     "eval_epochs": (0, 10_000),
+    "keep_states": (1, 1000),
+    "previews": (0, 64),
 }
 
 
@@ -205,8 +215,9 @@ def animals() -> Config:
         workers=0,
         focal_power=3.0,
         alpha_start=1.0,
-        alpha=0.9,
-        background_cutoff=0.7,
+        alpha=0.85,
+        background_cutoff_start=0.7,
+        background_cutoff=0.85,
         epochs=12,
         lr=2e-2,
         encoder_lr=3e-3,

@@ -28,8 +28,14 @@ class Schedule:
 
     def alpha(self, step: int) -> float:
         """Moves linearly from alpha_start, when the mask losses begin, to alpha."""
-        share = max(0, step - self.warmup) / max(1, self.steps - self.warmup)
-        return self.config.alpha_start + share * (self.config.alpha - self.config.alpha_start)
+        return self._between(self.config.alpha_start, self.config.alpha, step)
+
+    def background_cutoff(self, step: int) -> float:
+        """Moves linearly from background_cutoff_start, when the mask losses begin, to background_cutoff."""
+        return self._between(self.config.background_cutoff_start, self.config.background_cutoff, step)
+
+    def _between(self, first: float, last: float, step: int) -> float:
+        return first + max(0, step - self.warmup) / max(1, self.steps - self.warmup) * (last - first)
 
     def region_weight(self, step: int) -> float:
         """Lambda rises linearly from 0 (Sec. 3.2.2)."""
@@ -54,7 +60,8 @@ def loss_terms(
     if config.supervision == "masks":
         target = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
     else:
-        target = pseudo_target(output, image, labels, size, config, schedule.alpha(step))
+        moving = schedule.alpha(step), schedule.background_cutoff(step)
+        target = pseudo_target(output, image, labels, size, config, *moving)
     logits, _ = output.resized(size)
     if config.pixel_loss:
         terms["pixel"] = pixel_loss(logits, target, labels if config.supervision == "labels" else None)
@@ -71,7 +78,13 @@ def total_loss(terms: dict[str, Tensor], region_weight: float) -> Tensor:
 
 @torch.no_grad()
 def pseudo_target(
-    output: Output, image: Tensor, labels: Tensor, size: tuple[int, int], config: Config, alpha: float
+    output: Output,
+    image: Tensor,
+    labels: Tensor,
+    size: tuple[int, int],
+    config: Config,
+    alpha: float,
+    background_cutoff: float,
 ) -> Tensor:
     """The pseudo mask of a batch, (B, h, w) at `size`: the network's own probabilities, refined (Sec. 3.2.1)."""
     logits, probs = output.resized(size)
@@ -87,7 +100,7 @@ def pseudo_target(
         refined,
         labels,
         object_cutoff=config.object_cutoff,
-        background_cutoff=config.background_cutoff,
+        background_cutoff=background_cutoff,
         least_cutoff=config.least_cutoff,
     )
 
@@ -95,4 +108,3 @@ def pseudo_target(
 def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:
     """The colors that the refinement sees: (B, 3, H, W) -> (B, 3, h, w), smoothed so that no detail aliases."""
     return F.interpolate(image, size, mode="bilinear", antialias=True)
-

@@ -8,10 +8,10 @@ from wsss import UNLABELLED
 
 def with_background(labels: Tensor) -> Tensor:
     """Image-level labels (B, K-1) -> the classes present, (B, K) bool; the background always is."""
-    return torch.cat([torch.ones_like(labels[:, :1]), labels], 1) > 0
+    return torch.cat([labels.new_ones(len(labels), 1), labels], 1) > 0
 
 
-def pseudo_mask(
+def claims(
     refined: Tensor,
     labels: Tensor,
     *,
@@ -19,10 +19,10 @@ def pseudo_mask(
     background_cutoff: float = 0.6,
     least_cutoff: float = 0.2,
 ) -> Tensor:
-    """Give each pixel to the one class that claims it.
+    """Which pixels each class claims, (B, K, H, W) bool.
 
     A class of the image claims the pixels whose score exceeds a share (the cutoff) of the class's maximum over the
-    image, and exceeds least_cutoff. Pixels that no class or more than one class claims stay unlabelled.
+    image, and exceeds least_cutoff.
 
     Args:
         refined: scores, (B, K, H, W), background first.
@@ -30,14 +30,27 @@ def pseudo_mask(
         object_cutoff, background_cutoff: shares in [0, 1].
         least_cutoff: a score.
 
-    Returns:
-        (B, H, W) int64, 255 unlabelled.
-
-    Source: Sec. 4.1.3 (60 % of the maximum, conflicts ignored); Araslanov and Roth's code for the floor.
+    Source: Sec. 4.1.3 (60 % of the maximum); Araslanov and Roth's code for the floor.
     """
     share = refined.new_full((1, refined.shape[1], 1, 1), object_cutoff)
     share[:, 0] = background_cutoff
     threshold = (refined.amax((2, 3), keepdim=True) * share).clamp(min=least_cutoff)
-    claims = (refined > threshold) & with_background(labels)[:, :, None, None]
-    mask = claims.int().argmax(1)
-    return mask.masked_fill(claims.sum(1) != 1, UNLABELLED)
+    return (refined > threshold) & with_background(labels)[:, :, None, None]
+
+
+def pseudo_mask(refined: Tensor, labels: Tensor, **cutoffs: float) -> Tensor:
+    """Give each pixel to the one class that claims it; pixels that none or several claim stay unlabelled.
+
+    Arguments as in `claims`.
+
+    Returns:
+        (B, H, W) int64, 255 unlabelled.
+
+    Source: Sec. 4.1.3 (conflicts ignored).
+    """
+    return to_mask(claims(refined, labels, **cutoffs))
+
+
+def to_mask(claimed: Tensor) -> Tensor:
+    """Claims (B, K, H, W) -> mask (B, H, W) int64; 255 where not exactly one class claims a pixel."""
+    return claimed.int().argmax(1).masked_fill(claimed.sum(1) != 1, UNLABELLED)

@@ -1,0 +1,107 @@
+"""Two masks of one photograph side by side, and over many photographs where they differ most (Fig. 7, Table 5)."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from wsss import UNLABELLED
+from wsss.metrics import class_iou, confusion, mean_iou
+
+DIFFERENCES = {
+    "agree on no object": (70, 70, 70),
+    "agree on the object": (170, 170, 170),
+    "only left": (230, 130, 20),
+    "only right": (40, 130, 230),
+    "different objects": (210, 40, 160),
+    "unlabelled in one": (120, 110, 60),
+}
+"""What can be the case at a pixel, and its color in the difference map."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How two masks (H, W) of one photograph differ."""
+
+    iou: np.ndarray  # (K,) of the left with the right, where both name a class; NaN for a class in neither
+    mean: float  # over the classes in either
+    difference: np.ndarray  # (H, W) uint8, index into DIFFERENCES
+
+    @property
+    def picture(self) -> np.ndarray:
+        """The difference map, (H, W, 3) uint8."""
+        return np.array(list(DIFFERENCES.values()), np.uint8)[self.difference]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of the pixels of each kind in DIFFERENCES."""
+        counts = np.bincount(self.difference.ravel(), minlength=len(DIFFERENCES))
+        return dict(zip(DIFFERENCES, (counts / self.difference.size).tolist(), strict=True))
+
+
+def compare(left: np.ndarray, right: np.ndarray, num_classes: int) -> Comparison:
+    """Compare two masks (H, W) of indices in [0, K) or 255.
+
+    Raises:
+        ValueError: their shapes differ, or a value is neither a class nor 255.
+    """
+    counts = confusion(left, right, num_classes)
+    in_left, in_right = ((mask > 0) & (mask != UNLABELLED) for mask in (left, right))
+    same = left == right
+    kinds = [same & ~in_left, same & in_left, in_left & ~in_right, in_right & ~in_left, in_left & in_right & ~same]
+    difference = np.select(kinds, range(len(kinds)), default=len(kinds)).astype(np.uint8)
+    return Comparison(class_iou(counts), mean_iou(counts), difference)
+
+
+def renumbered(mask: np.ndarray, classes: Sequence[str], common: Sequence[str]) -> np.ndarray:
+    """A mask whose indices mean `classes`, with indices that mean `common`; classes that are not in it are unlabelled.
+
+    For checkpoints that know different classes; `common` may be `in_common` of theirs.
+    """
+    table = np.full(256, UNLABELLED, np.uint8)
+    table[0] = 0
+    for k, name in enumerate(classes, 1):
+        if name in common:
+            table[k] = 1 + list(common).index(name)
+    return table[mask]
+
+
+def in_common(left: Sequence[str], right: Sequence[str]) -> list[str]:
+    """The classes that both know, in the order of the left."""
+    return [name for name in left if name in right]
+
+
+def worst_first(
+    photographs: Iterable[tuple[str, np.ndarray]],
+    left: Callable[[np.ndarray], np.ndarray],
+    right: Callable[[np.ndarray], np.ndarray],
+    classes: Sequence[str],
+    *,
+    truths: dict[str, np.ndarray] | None = None,
+) -> pd.DataFrame:
+    """A table with one line a photograph, those on which the two masks agree least first.
+
+    Args:
+        photographs: names and rgb (H, W, 3) uint8.
+        left, right: make a mask (H, W) of a photograph.
+        classes: of the masks, without background.
+        truths: ground-truth masks by the photographs' names, for those that have one.
+
+    Returns:
+        Columns photograph, IoU, one for each kind in DIFFERENCES; with truths also left, right (mean IoU with the
+        truth) and gain (right - left), NaN where there is none.
+    """
+    num_classes = len(classes) + 1
+    lines = []
+    for name, rgb in photographs:
+        masks = left(rgb), right(rgb)
+        seen = compare(*masks, num_classes)
+        line = {"photograph": name, "IoU": seen.mean} | seen.shares
+        if truths is not None:
+            truth = truths.get(name)
+            scores = [np.nan if truth is None else mean_iou(confusion(truth, mask, num_classes)) for mask in masks]
+            line |= {"left": scores[0], "right": scores[1], "gain": scores[1] - scores[0]}
+        lines.append(line)
+    table = pd.DataFrame(lines, columns=None if lines else ["photograph", "IoU"])
+    return table.sort_values("IoU", kind="stable", ignore_index=True)

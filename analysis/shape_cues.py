@@ -1,0 +1,120 @@
+"""What the shape cue does to a photograph: self-information, drop probability, a drop, the features' energy (Fig. 3).
+
+All but the energy needs no checkpoint: Eq. 3 and 4 look at colors only.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from analysis.predictor import Encoding, Predictor
+from wsss import UserError
+from wsss.predict import to_image
+from wsss.shape_cue import drop_probability, drop_texture, sample_offsets, self_information
+
+SHORT_SIDE = 256
+"""Photographs are looked at with this short side in pixels: what Eq. 3 sees depends on it."""
+
+MOST_RADIUS = 16
+"""Of R1, so that a slider stays live even where all neighbours are taken."""
+
+
+@dataclass(frozen=True)
+class ShapeCues:
+    """Eq. 3 and 4 for one photograph."""
+
+    information: np.ndarray  # (h, w) float32, nats
+    drop: np.ndarray  # (h, w) float32, the probability that a position is dropped, in [0, 1]
+    dropped: np.ndarray  # (h, w) bool, one draw from it
+
+
+@torch.inference_mode()
+def shape_cues(
+    rgb: np.ndarray,
+    *,
+    radius: int = 7,
+    bandwidth: float = 1.0,
+    temperature: float = 0.5,
+    samples: int = 9,
+    patch: int = 3,
+    drop_rate: float = 0.5,
+    relative: bool = False,
+    seed: int = 0,
+    short_side: int = SHORT_SIDE,
+    stride: int = 1,
+) -> ShapeCues:
+    """Self-information, drop probability and one drop of a photograph.
+
+    With a checkpoint's settings, its test_short_side and seed 0, the information is that which its network uses; with
+    the stride of its shape stage the drop is so too.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        radius: R1, Manhattan, in pixels.
+        bandwidth: h of Eq. 3, where colors lie in [0, 1].
+        temperature: tau of Eq. 4.
+        samples: neighbours drawn for Eq. 3; 0 takes all.
+        patch: side of a patch in pixels, odd.
+        drop_rate, relative: as in `wsss.shape_cue`.
+        seed: of the drawn neighbours and of the drop.
+        short_side: the photograph is resized to it; 0 keeps its size.
+        stride: side of the square of pixels that the drop takes as one position; it has the information of its most
+            informative pixel. 1: Eq. 4 for every pixel.
+
+    Raises:
+        UserError: a number is out of its range.
+    """
+    _require(radius, bandwidth, temperature, samples, patch, drop_rate, seed)
+    offsets = sample_offsets(int(radius), int(samples), torch.Generator().manual_seed(int(seed)))
+    image = to_image(rgb, short_side)
+    information = self_information(image, offsets, patch=int(patch), bandwidth=bandwidth, relative=relative)
+    size = [-(-side // stride) for side in image.shape[-2:]]
+    pooled = F.adaptive_max_pool2d(information, size)
+    drop = drop_probability(pooled, temperature=temperature, drop_rate=drop_rate)[0, 0]
+    # The draw of wsss.shape_cue takes torch's global generator, which all visitors share.
+    dropped = torch.bernoulli(drop, generator=torch.Generator().manual_seed(int(seed))) > 0
+    return ShapeCues(information[0, 0].numpy(), drop.numpy(), dropped.numpy())
+
+
+@torch.inference_mode()
+def shallow_features(predictor: Predictor, encoding: Encoding) -> Tensor:
+    """The features that the shape cue reads, (1, C, h, w): once a photograph, sliders only read them."""
+    image = to_image(encoding.rgb, predictor.config.test_short_side).to(predictor.device)
+    with predictor.lock:
+        return predictor.network.encoder(image)[predictor.network.shape_stage].cpu()
+
+
+@torch.inference_mode()
+def feature_energy(features: Tensor, drop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean square over the channels at each position, before the drop and after the expected one, each (h, w) float32.
+
+    Args:
+        features: (1, C, h, w), from `shallow_features`.
+        drop: probabilities of any size; a position takes the least of those that it covers, as in the network.
+    """
+    # min-pooling: P falls with the information, so this is the P of the most informative pixel
+    survival = F.adaptive_max_pool2d(1 - torch.from_numpy(drop)[None, None], features.shape[-2:])
+    after = drop_texture(features, 1 - survival, stochastic=False)
+    return tuple(x.square().mean(1)[0].numpy() for x in (features, after))
+
+
+def _require(
+    radius: float, bandwidth: float, temperature: float, samples: float, patch: float, drop_rate: float, seed: float
+) -> None:
+    """Raises UserError unless each number lies in its range; they came over the network and may be anything."""
+    for name, value, low, high in (
+        ("R1", radius, 1, MOST_RADIUS),
+        ("the bandwidth", bandwidth, 0.001, 1000),
+        ("tau", temperature, 0.001, 1000),
+        ("the number of samples", samples, 0, 10_000),
+        ("the patch", patch, 1, 15),
+        ("the drop rate", drop_rate, 0, 100),
+        ("the seed", seed, 0, 2**31 - 1),
+    ):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise UserError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+    if patch % 2 != 1:
+        raise UserError(f"the patch must have an odd side, got {patch:g}")

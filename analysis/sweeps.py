@@ -1,0 +1,288 @@
+"""Sweeps over one or two settings of the refinement and of the shape cue: what Table 6 does for alpha."""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
+
+from analysis.predictor import Encoding, Predictor
+from analysis.render import overlay
+from wsss import UNLABELLED, UserError
+from wsss.config import Config
+from wsss.metrics import confusion, mean_iou
+
+AXES = {"alpha": "alpha", "T": "steps", "threshold": "object_cutoff", "tau": "temperature", "R1": "radius"}
+"""What can be swept, and which of the `Settings` it is."""
+
+MEASURES = {
+    "iou": "mean IoU with the ground truth",
+    "edges": "outlines on the photograph's edges",
+    "valid": "labelled pixels",
+    "neighbor": "agreement with the neighboring cell",
+}
+"""All are shares in [0, 1]."""
+
+MOST_CELLS = 144
+
+_NETWORK_AXES = ("tau", "R1")  # the network must look at the photograph anew
+_EDGE_SHARE = 0.2  # of the photograph's pixels count as its edges
+_CELL_WIDTH, _BAR, _GAP, _MARGIN = 220, 22, 4, 110  # of a contact sheet in pixels
+_TOLERANCE = 2  # pixels between an outline and an edge
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that a cell can differ in, and the rest of what its pseudo mask depends on."""
+
+    alpha: float
+    steps: int
+    object_cutoff: float
+    background_cutoff: float
+    least_cutoff: float
+    temperature: float
+    radius: int
+
+    @classmethod
+    def of(cls, config: Config) -> "Settings":
+        """Those of a checkpoint."""
+        return cls(
+            config.alpha,
+            config.refine_steps,
+            config.object_cutoff,
+            config.background_cutoff,
+            config.least_cutoff,
+            config.drop_temperature,
+            config.info_radius,
+        )
+
+
+class Axis(NamedTuple):
+    """A name from AXES and its values."""
+
+    name: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One pseudo mask of a sweep."""
+
+    row: int
+    column: int
+    settings: Settings
+    mask: np.ndarray  # (H, W) uint8, 255 unlabelled
+    measures: dict[str, float]  # by the names of MEASURES; NaN where one is not defined
+
+
+def sweep(
+    predictor: Predictor,
+    encoding: Encoding,
+    present: Sequence[str],
+    rows: Axis,
+    columns: Axis | None,
+    settings: Settings,
+    *,
+    truth: np.ndarray | None = None,
+) -> Iterator[Cell]:
+    """The pseudo mask of each combination of two settings, one by one; to cancel, stop iterating.
+
+    Sweeps over tau and R1 run the network anew with another drop. A trained checkpoint has seen one tau and one R1
+    only: its masks tell how much it depends on them, not how good another training would have been.
+
+    Args:
+        rows, columns: which settings vary; None: one column.
+        settings: the values of the others.
+        truth: ground truth, (H, W) as encoding.rgb, 255 unlabelled.
+
+    Returns:
+        Cells, row by row; column by column where only the columns need the network.
+
+    Raises:
+        UserError: at once, when the axes do not fit; at a cell, when its value is out of range.
+    """
+    axes = [rows] if columns is None else [rows, columns]
+    _require(predictor, axes)
+    places = [(r, c) for r in range(len(rows.values)) for c in range(_count(columns))]
+    if columns and columns.name in _NETWORK_AXES and rows.name not in _NETWORK_AXES:
+        places.sort(key=lambda place: place[::-1])
+
+    def cells() -> Iterator[Cell]:
+        strong, masks, encoded = strong_edges(encoding.rgb), {}, (None, encoding)
+        for place in places:
+            given = {AXES[axis.name]: axis.values[i] for axis, i in zip(axes, place, strict=False)}
+            chosen = replace(settings, **given)
+            if encoded[0] != (chosen.temperature, chosen.radius):
+                encoded = (chosen.temperature, chosen.radius), _encoded(predictor, encoding, chosen)
+            mask = _pseudo(predictor, encoded[1], present, chosen)
+            beside = masks.get((place[0], place[1] - 1), masks.get((place[0] - 1, place[1])))
+            masks[place] = mask
+            yield Cell(*place, chosen, mask, _measures(mask, strong, truth, beside, len(predictor.classes) + 1))
+
+    return cells()
+
+
+def strong_edges(rgb: np.ndarray) -> np.ndarray:
+    """Pixels at most 2 from the fifth of the photograph with the largest color gradients, (H, W) bool."""
+    smooth = cv2.GaussianBlur(rgb, (0, 0), 1).astype(np.float32)
+    gradient = np.hypot(cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)).max(2)
+    strong = gradient > np.quantile(gradient, 1 - _EDGE_SHARE)
+    return cv2.dilate(strong.astype(np.uint8), np.ones([2 * _TOLERANCE + 1] * 2, np.uint8)) > 0
+
+
+def edge_agreement(mask: np.ndarray, strong: np.ndarray) -> float:
+    """Share of the objects' outlines that lie on strong edges; NaN for a mask without objects.
+
+    Compare masks of one photograph only: chance alone gives the share of its pixels that are strong.
+    """
+    is_object = (mask > 0) & (mask != UNLABELLED)
+    outline = np.zeros(mask.shape, bool)
+    for here, there in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
+        outline[here] |= (mask[here] != mask[there]) & (is_object[here] | is_object[there])
+    return float(strong[outline].mean()) if outline.any() else float("nan")
+
+
+def contact_sheet(
+    cells: Sequence[Cell],
+    rows: Axis,
+    columns: Axis | None,
+    rgb: np.ndarray,
+    colors: np.ndarray,
+    *,
+    measure: str = "edges",
+) -> np.ndarray:
+    """All cells in one picture with their settings and their measure, uint8; cells that are not there stay gray.
+
+    Args:
+        rgb: the photograph.
+        colors: (K, 3) uint8.
+        measure: from MEASURES.
+    """
+    width, bar, gap, margin = _CELL_WIDTH, _BAR, _GAP, _MARGIN
+    height = round(width * rgb.shape[0] / rgb.shape[1])
+    wide, high = width + gap, height + bar + gap
+    num_columns = _count(columns)
+    size = margin + wide * num_columns, bar + high * len(rows.values) + gap
+    sheet = Image.new("RGB", size, (255, 255, 255))
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    for c in range(num_columns):
+        text = f"{columns.name} = {columns.values[c]:g}" if columns else MEASURES[measure]
+        pen.text((margin + wide * c, 3), text, "black", font)
+    for r, value in enumerate(rows.values):
+        pen.text((6, bar + high * r + height // 2), f"{rows.name} = {value:g}", "black", font)
+        for c in range(num_columns):
+            left, top = margin + wide * c, bar + high * r
+            pen.rectangle((left, top, left + width - 1, top + height - 1), (200, 200, 200))
+    for cell in cells:
+        left, top = margin + wide * cell.column, bar + high * cell.row
+        shown = cv2.resize(overlay(rgb, cell.mask, colors, 0.6), (width, height), interpolation=cv2.INTER_AREA)
+        sheet.paste(Image.fromarray(shown), (left, top))
+        text = f"{measure} {cell.measures[measure]:.3f}, valid {cell.measures['valid']:.2f}"
+        pen.text((left, top + height + 2), text, (90, 90, 90), font)
+    return np.asarray(sheet)
+
+
+def cell_at(place: tuple[int, int], size: tuple[int, int], rows: Axis, columns: Axis | None) -> tuple[int, int] | None:
+    """The (row, column) of the cell at a place (x, y) of a contact sheet of that size (H, W); None between cells."""
+    high = (size[0] - _BAR - _GAP) // len(rows.values)
+    column, right = divmod(place[0] - _MARGIN, _CELL_WIDTH + _GAP)
+    row, below = divmod(place[1] - _BAR, high)
+    is_cell = right < _CELL_WIDTH and below < high - _BAR - _GAP and place[0] >= _MARGIN and place[1] >= _BAR
+    return (row, column) if is_cell and row < len(rows.values) and column < _count(columns) else None
+
+
+def _count(axis: Axis | None) -> int:
+    return len(axis.values) if axis else 1
+
+
+def png(picture: np.ndarray, settings: Mapping[str, Any]) -> bytes:
+    """A PNG whose text chunk "settings" holds them as JSON, so that the picture tells how it was made."""
+    text = PngInfo()
+    text.add_text("settings", json.dumps(settings, ensure_ascii=True))
+    file = io.BytesIO()
+    Image.fromarray(picture).save(file, "PNG", pnginfo=text)
+    return file.getvalue()
+
+
+def description(
+    predictor: Predictor, present: Sequence[str], rows: Axis, columns: Axis | None, settings: Settings
+) -> dict[str, Any]:
+    """What a sweep was, for `png` or a file of its own."""
+    return {
+        "checkpoint": predictor.facts.get("name"),
+        "present": list(present),
+        "axes": {axis.name: list(axis.values) for axis in (rows, columns) if axis},
+        "settings": asdict(settings),
+    }
+
+
+def csv_text(cells: Sequence[Cell]) -> str:
+    """One line a cell: its place, its settings, its measures; a measure that is not defined is empty."""
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["row", "column", *Settings.__dataclass_fields__, *MEASURES])
+    for cell in sorted(cells, key=lambda cell: (cell.row, cell.column)):
+        measures = ["" if np.isnan(cell.measures[name]) else f"{cell.measures[name]:.5f}" for name in MEASURES]
+        writer.writerow([cell.row, cell.column, *asdict(cell.settings).values(), *measures])
+    return file.getvalue()
+
+
+def _pseudo(predictor: Predictor, encoding: Encoding, present: Sequence[str], settings: Settings) -> np.ndarray:
+    return predictor.pseudo(
+        encoding,
+        present,
+        alpha=settings.alpha,
+        steps=settings.steps,
+        object_cutoff=settings.object_cutoff,
+        background_cutoff=settings.background_cutoff,
+        least_cutoff=settings.least_cutoff,
+    )
+
+
+def _encoded(predictor: Predictor, encoding: Encoding, settings: Settings) -> Encoding:
+    """The photograph as the network with this tau and R1 sees it; the network is given back as it was."""
+    # A Config knows the ranges and refuses what lies outside.
+    replace(predictor.config, drop_temperature=float(settings.temperature), info_radius=int(settings.radius))
+    shape_cue = predictor.network.shape_cue
+    with predictor.lock:
+        if shape_cue is None or (shape_cue.temperature, shape_cue.radius) == (settings.temperature, settings.radius):
+            return encoding
+        before = shape_cue.temperature, shape_cue.radius
+        try:
+            shape_cue.temperature, shape_cue.radius = float(settings.temperature), int(settings.radius)
+            key = f"{encoding.key} tau {settings.temperature:g} R1 {settings.radius:g}"
+            return predictor._encode(encoding.rgb, key)
+        finally:
+            shape_cue.temperature, shape_cue.radius = before
+
+
+def _measures(
+    mask: np.ndarray, strong: np.ndarray, truth: np.ndarray | None, beside: np.ndarray | None, num_classes: int
+) -> dict[str, float]:
+    return {
+        "iou": float("nan") if truth is None else mean_iou(confusion(truth, mask, num_classes)),
+        "edges": edge_agreement(mask, strong),
+        "valid": float((mask != UNLABELLED).mean()),
+        "neighbor": float("nan") if beside is None else float((mask == beside).mean()),
+    }
+
+
+def _require(predictor: Predictor, axes: Sequence[Axis]) -> None:
+    """Raises UserError unless the axes make a sweep of this checkpoint."""
+    for axis in axes:
+        if axis.name not in AXES:
+            raise UserError(f"there is no axis {axis.name!r}; choose from {', '.join(AXES)}")
+        if not axis.values:
+            raise UserError(f"the axis {axis.name} has no values")
+        if axis.name in _NETWORK_AXES and predictor.network.shape_cue is None:
+            raise UserError(f"{axis.name} changes nothing: this checkpoint has no shape cue")
+    if len(axes) == 2 and axes[0].name == axes[1].name:
+        raise UserError(f"both axes are {axes[0].name}; choose two different ones")
+    if (count := int(np.prod([len(axis.values) for axis in axes]))) > MOST_CELLS:
+        raise UserError(f"a sweep of {count} cells is too large; {MOST_CELLS} are allowed")

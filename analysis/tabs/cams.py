@@ -1,0 +1,139 @@
+"""Class activation maps of encoder, shape cue and decoder (Fig. 1 and 8)."""
+
+from typing import NamedTuple
+
+import gradio as gr
+import numpy as np
+
+from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, estimated_seconds, explain
+from analysis.gradcam import overlay as cam_overlay
+from analysis.render import marked, overlay
+from analysis.tabs.pictures import PICTURE, pixel, slider
+from analysis.tabs.subject import QUIET, Scene, Subject
+
+_SCALES = ("each map's own maximum", "the maximum of all maps of the method")
+
+
+class Settings(NamedTuple):
+    """What the visitor chooses."""
+
+    name: gr.Dropdown
+    target: gr.Radio
+    methods: gr.CheckboxGroup
+    scale: gr.Radio
+    opacity: gr.Slider
+    at: gr.State  # (row, column) of the clicked pixel
+
+
+class Pictures(NamedTuple):
+    """What is shown."""
+
+    region: gr.Image
+    vanilla: gr.Image
+    grid: gr.Gallery
+
+
+def build(subject: Subject) -> dict[str, gr.components.Component]:
+    """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
+    with gr.Tab("CAMs", id="CAMs") as tab, gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            settings = _settings()
+            slow, run, estimate = _slow_settings()
+        with gr.Column(scale=5, min_width=340):
+            with gr.Row():
+                region = gr.Image(label="Predicted region: click a pixel", elem_classes="picture", **PICTURE)
+                vanilla = gr.Image(label="Vanilla CAM: the class's score map", elem_classes="picture", **PICTURE)
+            grid = gr.Gallery(
+                label="One row a method, one column a stage",
+                columns=3,
+                height="auto",
+                object_fit="contain",
+                format="jpeg",
+                buttons=["download", "fullscreen"],
+            )
+    pictures = Pictures(region, vanilla, grid)
+    subject.follow(tab, _show, settings, [settings.name, *pictures])
+    chosen = [settings.name, settings.target, settings.methods, settings.scale, settings.opacity]
+    subject.live([control.input for control in chosen], _pictured, settings, pictures, show_progress="minimal")
+    region.select(_pixel, None, [settings.at, settings.target], api_visibility="private", show_progress="hidden").then(
+        subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
+    )
+    subject.live([slow.input], _estimated, [slow], [estimate])
+    subject.live([run.click], _slowly, [*settings, slow], [grid], show_progress="full", trigger_mode="once")
+    return {"target": settings.target, "scale": settings.scale, "cam_opacity": settings.opacity}
+
+
+def _settings() -> Settings:
+    with gr.Group():
+        return Settings(
+            gr.Dropdown([], label="Class", info="whose evidence is shown"),
+            gr.Radio(list(TARGETS), value=TARGETS[0], label="Target", info="the score that the maps explain"),
+            gr.CheckboxGroup(list(METHODS), value=["GradCAM", "LayerCAM"], label="Methods"),
+            gr.Radio(list(_SCALES), value=_SCALES[0], label="Colors are relative to"),
+            slider("opacity", 0.6, "of the maps"),
+            gr.State(),
+        )
+
+
+def _slow_settings() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
+    with gr.Accordion("Slow methods", open=False):
+        slow = gr.Dropdown(list(SLOW_METHODS), label="Method", info="runs the network once for each channel")
+        estimate = gr.HTML()
+        return slow, gr.Button("Run it", size="sm"), estimate
+
+
+def _show(scene: Scene, name, target, methods, scale, opacity, at) -> tuple:
+    """All that the tab shows of a new subject; a clicked pixel belongs to the photograph before."""
+    if name not in scene.present:
+        name = scene.present[0] if scene.present else scene.predictor.classes[int(scene.encoding.scores.argmax())]
+    height, width = scene.encoding.rgb.shape[:2]
+    if at is not None and not (at[0] < height and at[1] < width):
+        at = None
+    names = gr.Dropdown(list(scene.predictor.classes), value=name)
+    return names, *_pictured(scene, name, target, methods, scale, opacity, at)
+
+
+def _pictured(scene: Scene, name, target, methods, scale, opacity, at) -> tuple:
+    """What moves with a choice, in the order of `Pictures`."""
+    vanilla, *cams = _explained(scene, name, target, tuple(methods), at)
+    region = _region(scene, name)
+    colors = scene.predictor.colors[[0, scene.predictor.indices([name])[-1]]]
+    shown = overlay(scene.encoding.rgb, region.astype(np.uint8), colors, 0.55)
+    most = {method: max((cam.high for cam in cams if cam.method == method), default=0) for method in methods}
+    grid = [_captioned(scene, cam, region, opacity, most[cam.method] if scale == _SCALES[1] else None) for cam in cams]
+    return marked(shown, at), cam_overlay(scene.encoding.rgb, vanilla.scaled(), opacity), grid
+
+
+def _explained(scene: Scene, name: str, target: str, methods: tuple[str, ...], at) -> list[Cam]:
+    target = "image score" if target == "pixel" and at is None else target
+    return explain(scene.predictor, scene.encoding, name, methods=methods, target=target, pixel=at)
+
+
+def _region(scene: Scene, name: str):
+    return scene.predictor.mask(scene.encoding) == scene.predictor.indices([name])[-1]
+
+
+def _captioned(scene: Scene, cam: Cam, region, opacity: float, most: float | None) -> tuple:
+    """A map over the photograph, with its range and how much of the predicted object it covers."""
+    covered, inside = coverage(cam, region)
+    caption = f"{cam.stage} · {cam.method} · {cam.low:.2g} to {cam.high:.2g}"
+    if covered == covered:  # there is an object
+        caption += f" · covers {100 * covered:.0f} % of the object"
+        caption += f", {100 * inside:.0f} % of it inside" if inside == inside else ""
+    return cam_overlay(scene.encoding.rgb, cam.scaled(most), opacity), caption
+
+
+def _estimated(scene: Scene, method) -> str:
+    seconds = estimated_seconds(scene.predictor, scene.encoding, method)
+    return f'<div class="legend">about {seconds:.0f} s on this machine</div>'
+
+
+def _slowly(scene: Scene, name, target, methods, scale, opacity, at, slow) -> list:
+    """The maps of a slow method below the others."""
+    region = _region(scene, name)
+    cams = _explained(scene, name, target, (*methods, slow), at)[1:]
+    return [_captioned(scene, cam, region, opacity, None) for cam in cams]
+
+
+def _pixel(event: gr.SelectData) -> tuple:
+    return pixel(event), "pixel"

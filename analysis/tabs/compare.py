@@ -1,0 +1,160 @@
+"""Two checkpoints, or two settings, on one photograph or on many (Fig. 7)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import gradio as gr
+import numpy as np
+import pandas as pd
+
+from analysis.charts import agreement_bars
+from analysis.compare import DIFFERENCES, compare, in_common, renumbered, worst_first
+from analysis.library import Library
+from analysis.predictor import Predictor
+from analysis.render import overlay
+from analysis.tabs.pictures import PICTURE, slider
+from analysis.tabs.subject import QUIET, Scene, Subject
+from analysis.tabs.words import in_words
+from wsss import UserError
+from wsss.data.item import read_rgb
+
+KINDS = ("mask", "mask with CRF", "pseudo mask")
+"""What of a checkpoint is compared."""
+
+MOST_PHOTOGRAPHS = 100
+"""In a folder that is compared."""
+
+
+class Side(NamedTuple):
+    """One of the two."""
+
+    checkpoint: gr.Dropdown
+    kind: gr.Radio
+    alpha: gr.Slider
+
+
+class Pictures(NamedTuple):
+    """What is shown of one photograph."""
+
+    pair: gr.ImageSlider
+    difference: gr.Image
+    shares: gr.HTML
+    bars: gr.Plot
+
+
+def build(subject: Subject) -> dict[str, gr.components.Component]:
+    """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
+    with gr.Tab("Compare", id="Compare") as tab:
+        with gr.Row():
+            left, right = (
+                _side(subject.library, name, kind) for name, kind in (("Left", KINDS[0]), ("Right", KINDS[2]))
+            )
+        with gr.Row():
+            pair = gr.ImageSlider(label="Left | right", max_height=480, **PICTURE)
+            with gr.Column(min_width=300):
+                difference = gr.Image(label="Difference", elem_classes="picture", **PICTURE)
+                shares = gr.HTML()
+        bars = gr.Plot(label="IoU between left and right")
+        with gr.Accordion("Many photographs, those that differ most first", open=False):
+            files = gr.File(label=f"Up to {MOST_PHOTOGRAPHS} photographs", file_count="multiple", height=120)
+            table = gr.Dataframe(label="Click a line to look at its photograph", interactive=False, max_height=320)
+    controls, pictures = [*left, *right], Pictures(pair, difference, shares, bars)
+    shown = _shown_by(subject.library)
+    subject.follow(tab, shown, controls, pictures)
+    subject.live([control.input for control in controls], shown, controls, pictures)
+    files.upload(in_words(_table_by(subject.library)), [files, *controls], table, **(QUIET | {"show_progress": "full"}))
+    table.select(in_words(_photograph), [files, table], subject.photograph, api_visibility="private")
+    return {"left": left.checkpoint, "right": right.checkpoint, "left_kind": left.kind, "right_kind": right.kind}
+
+
+def _side(library: Library, name: str, kind: str) -> Side:
+    with gr.Column(min_width=300), gr.Group():
+        return Side(
+            gr.Dropdown(library.names, value=library.names[0], label=f"{name}: checkpoint"),
+            gr.Radio(list(KINDS), value=kind, label="picture"),
+            slider("alpha", 0.8, "of the pseudo mask (Eq. 5)"),
+        )
+
+
+def _mask(predictor: Predictor, rgb: np.ndarray, present: list[str] | None, kind: str, alpha: float) -> np.ndarray:
+    """The chosen mask of a photograph, in the checkpoint's classes; present None: those that it sees itself."""
+    encoding = predictor.encode(rgb)
+    if kind not in KINDS:
+        raise UserError(f"there is no picture {kind!r}; choose from {', '.join(KINDS)}")
+    if kind != KINDS[2]:
+        return predictor.mask(encoding, with_crf=kind == KINDS[1])
+    known = predictor.present(encoding) if present is None else [name for name in present if name in predictor.classes]
+    config = predictor.config
+    return predictor.pseudo(
+        encoding,
+        known,
+        alpha=alpha,
+        steps=config.refine_steps,
+        object_cutoff=config.object_cutoff,
+        background_cutoff=config.background_cutoff,
+    )
+
+
+def _shown_by(library: Library) -> Callable:
+    def shown(scene: Scene, *controls) -> tuple:
+        """Both masks over the photograph, and where they differ, in the order of `Pictures`."""
+        rgb = scene.encoding.rgb
+        sides = controls[:3], controls[3:]
+        predictors = [library[checkpoint] for checkpoint, _, _ in sides]
+        masks = [
+            _mask(predictor, rgb, scene.present, kind, alpha)
+            for predictor, (_, kind, alpha) in zip(predictors, sides, strict=True)
+        ]
+        pictures = tuple(
+            overlay(rgb, mask, predictor.colors, 0.55) for predictor, mask in zip(predictors, masks, strict=True)
+        )
+        classes = in_common(predictors[0].classes, predictors[1].classes)
+        seen = compare(
+            *(renumbered(mask, p.classes, classes) for mask, p in zip(masks, predictors, strict=True)), len(classes) + 1
+        )
+        colors = predictors[0].colors[predictors[0].indices(classes)]
+        return pictures, seen.picture, _differences(seen.shares), agreement_bars(seen, classes, colors)
+
+    return shown
+
+
+def _differences(shares: dict[str, float]) -> str:
+    entries = "".join(
+        f'<span class="entry"><i style="background:rgb{DIFFERENCES[name]}"></i>{name} {100 * share:.0f} %</span>'
+        for name, share in shares.items()
+        if share > 0
+    )
+    return f'<div class="legend">{entries}</div>'
+
+
+def _table_by(library: Library) -> Callable:
+    def table(files, *controls) -> pd.DataFrame:
+        """One line a photograph, those on which left and right agree least first."""
+        files = files or []
+        if len(files) > MOST_PHOTOGRAPHS:
+            raise UserError(f"{len(files)} photographs are too many; {MOST_PHOTOGRAPHS} are allowed")
+        sides = controls[:3], controls[3:]
+        classes = in_common(*(library[checkpoint].classes for checkpoint, _, _ in sides))
+
+        def masks(checkpoint, kind, alpha) -> Callable:
+            predictor = library[checkpoint]
+            return lambda rgb: renumbered(_mask(predictor, rgb, None, kind, alpha), predictor.classes, classes)
+
+        photographs = ((Path(file).name, library[controls[0]].encode(_read(file)).rgb) for file in files)
+        return worst_first(photographs, *(masks(*side) for side in sides), classes).round(3)
+
+    return table
+
+
+def _read(file: str) -> np.ndarray:
+    try:
+        return read_rgb(Path(file))
+    except UserError as error:
+        raise UserError(f"{Path(file).name}: {str(error).replace(f'{file}: ', '')}") from None
+
+
+def _photograph(files, table: pd.DataFrame, event: gr.SelectData) -> str:
+    """The file of the clicked line."""
+    name = table["photograph"].iloc[event.index[0]]
+    return next(file for file in files if Path(file).name == name)

@@ -1,0 +1,220 @@
+"""The refinement (Eq. 5, 6) and the pseudo mask, step by step."""
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+import plotly.graph_objects as go
+
+from analysis.affinity import draw, probe
+from analysis.charts import affinity_bars, trajectory_figure
+from analysis.predictor import MOST_STEPS
+from analysis.render import causes, film_strip, heat, legend, overlay
+from analysis.tabs.pictures import PICTURE, pixel, slider
+from analysis.tabs.subject import QUIET, Scene, Subject
+from analysis.trajectory import trajectory
+from wsss.config import Config
+from wsss.pseudo import to_mask
+from wsss.refinement import DILATIONS
+
+FILM = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30)
+"""The steps that the film strip shows."""
+
+_OPACITY = 0.55
+_SECONDS_A_STEP = 0.4
+_CAUSES = (
+    '<div class="legend"><span class="entry"><i style="background:#dc3c3c"></i>several classes claim it</span>'
+    '<span class="entry"><i style="background:#969696"></i>no class claims it</span></div>'
+)
+
+
+class Settings(NamedTuple):
+    """What the visitor moves."""
+
+    alpha: gr.Slider
+    steps: gr.Slider
+    object_cutoff: gr.Slider
+    background_cutoff: gr.Slider
+    least_cutoff: gr.Slider
+    dilations: gr.CheckboxGroup
+    shown: gr.Dropdown
+
+
+class Pictures(NamedTuple):
+    """What moves with them."""
+
+    after: gr.Image
+    pseudo: gr.Image
+    names: gr.HTML
+    unlabelled: gr.Image
+    film: gr.Image
+
+
+def build(subject: Subject) -> dict[str, gr.components.Component]:
+    """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
+    with gr.Tab("Refinement", id="Refinement") as tab, gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            settings = _settings(subject)
+            with gr.Row():
+                play = gr.Button("Play", size="sm", min_width=70)
+                paper = gr.Button("Paper's settings", size="sm", min_width=110)
+                own = gr.Button("Checkpoint's settings", size="sm", min_width=110)
+            timer = gr.Timer(_SECONDS_A_STEP, active=False)
+        with gr.Column(scale=5, min_width=340):
+            before, pictures = _pictures()
+            curves, probe_pictures, at = _details()
+    subject.follow(tab, _show, settings, [settings.shown, before, *pictures, *probe_pictures, at])
+    _wire_curves(subject, tab, settings, curves)
+    _wire_probe(subject, settings, pictures.pseudo, probe_pictures, at)
+    subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
+    subject.live([settings.shown.input], _heats, settings, [before, pictures.after])
+    pictures.film.select(_step_of, pictures.film, settings.steps, api_visibility="private", show_progress="hidden")
+    _wire_play(play, timer, settings.steps)
+    paper.click(lambda: _values(Config()), None, list(settings[:-1]), api_visibility="private")
+    own.click(
+        lambda checkpoint: _values(subject.library[checkpoint].config),
+        subject.checkpoint,
+        list(settings[:-1]),
+        api_visibility="private",
+    )
+    return dict(zip(("alpha", "T", "threshold", "background_threshold", "floor"), settings, strict=False))
+
+
+def _settings(subject: Subject) -> Settings:
+    alpha, steps, object_cutoff, background_cutoff, floor, dilations = _values(
+        subject.library[subject.library.names[0]].config
+    )
+    with gr.Group():
+        return Settings(
+            slider("alpha", alpha, "1: colors only, as PAMR; 0: classes only (Eq. 5)"),
+            slider("T", steps, "refinement steps (Eq. 6)", MOST_STEPS, 1),
+            slider("threshold", object_cutoff, "share of its maximum that an object claims (Sec. 4.1.3)"),
+            slider("background threshold", background_cutoff, "the same for the background"),
+            slider("floor", floor, "no claim is below this score"),
+            gr.CheckboxGroup(list(DILATIONS), value=dilations, label="dilations", info="distances of the neighbours"),
+            gr.Dropdown(["background"], value="background", label="maps of the class"),
+        )
+
+
+def _values(config: Config) -> list[Any]:
+    """The settings' values that a config asks for; the paper's are the defaults of `Config`."""
+    cutoffs = [config.object_cutoff, config.background_cutoff, config.least_cutoff]
+    return [config.alpha, config.refine_steps, *cutoffs, list(DILATIONS)]
+
+
+def _pictures() -> tuple[gr.Image, Pictures]:
+    with gr.Row():
+        before = gr.Image(label="m_0: the class before the refinement", elem_classes="picture", **PICTURE)
+        after = gr.Image(label="m_T: after T steps", elem_classes="picture", **PICTURE)
+    with gr.Row():
+        with gr.Column(min_width=200):
+            pseudo = gr.Image(label="Pseudo mask: click a pixel", elem_classes="picture", **PICTURE)
+            names = gr.HTML()
+        with gr.Column(min_width=200):
+            unlabelled = gr.Image(label="Unlabelled pixels", elem_classes="picture", **PICTURE)
+            gr.HTML(_CAUSES)
+    film = gr.Image(label="Pseudo masks step by step: click one to go there", elem_classes="film", **PICTURE)
+    return before, Pictures(after, pseudo, names, unlabelled, film)
+
+
+def _details() -> tuple[gr.Plot, list[gr.components.Component], gr.State]:
+    """The curves, the affinity probe's two pictures, and the pixel that it looks at."""
+    with gr.Row():
+        drawn = gr.Image(label="Affinity of the clicked pixel to its neighbours", elem_classes="picture", **PICTURE)
+        bars = gr.Plot(label="Its weights (Eq. 5)")
+    return gr.Plot(label="Step by step"), [drawn, bars], gr.State()
+
+
+def _show(scene: Scene, *settings) -> tuple:
+    """All that the tab shows of a new subject but the curves; the class of the maps stays if it is still there."""
+    names = ["background", *scene.present]
+    shown = settings[-1] if settings[-1] in names else names[-1]
+    before, _ = _heats(scene, *settings[:-1], shown)
+    height, width = scene.encoding.rgb.shape[:2]
+    at = (height // 2, width // 2)
+    probed = _probed(scene, *settings[:-1], shown, at)
+    return gr.Dropdown(names, value=shown), before, *_pictured(scene, *settings[:-1], shown), *probed, at
+
+
+def _heats(scene: Scene, *settings) -> tuple[np.ndarray, np.ndarray]:
+    """The class's map before and after the refinement, in the same colors: black is 0, bright is 1."""
+    alpha, steps, *_, dilations, shown = settings
+    names = ("background", *scene.predictor.classes)
+    maps = scene.predictor.iterates(scene.encoding, scene.present, alpha, sorted(dilations))
+    k, size = names.index(shown) if shown in names else 0, scene.encoding.rgb.shape[:2]
+    return tuple(heat(maps[t, k].cpu().numpy(), size, limits=(0, 1)) for t in (0, int(steps)))
+
+
+def _pictured(scene: Scene, *settings) -> tuple:
+    """What moves with a slider, in the order of `Pictures`."""
+    predictor, encoding = scene.predictor, scene.encoding
+    chosen = _chosen(settings)
+    claimed = predictor.claims(encoding, scene.present, **chosen)
+    mask = to_mask(claimed[None])[0].byte().cpu().numpy()
+    shown = overlay(encoding.rgb, mask, predictor.colors, _OPACITY)
+    names = legend(mask, predictor.classes, predictor.colors)
+    unlabelled = causes(encoding.rgb, claimed.sum(0).cpu().numpy())
+    return _heats(scene, *settings)[1], shown, names, unlabelled, _film(scene, chosen)
+
+
+def _chosen(settings: tuple) -> dict[str, Any]:
+    """The settings by the names that `Predictor.claims` has for them."""
+    return dict(zip(Settings._fields[:-1], settings, strict=False)) | {"dilations": sorted(settings[5])}
+
+
+def _film(scene: Scene, chosen: dict[str, Any]) -> np.ndarray:
+    predictor, size = scene.predictor, tuple(scene.encoding.maps.shape[-2:])
+    masks = [predictor.pseudo(scene.encoding, scene.present, **(chosen | {"steps": t, "size": size})) for t in FILM]
+    return film_strip(scene.encoding.rgb, masks, predictor.colors, [f"t = {t}" for t in FILM])
+
+
+def _curves(scene: Scene, *settings) -> go.Figure:
+    chosen = _chosen(settings)
+    steps = int(chosen.pop("steps"))
+    curves = trajectory(scene.predictor, scene.encoding, scene.present, truth=scene.truth, **chosen)
+    return trajectory_figure(curves, steps)
+
+
+def _wire_curves(subject: Subject, tab: gr.Tab, settings: Settings, curves: gr.Plot) -> None:
+    """They need the pseudo masks of all steps, so they wait until a slider is let go."""
+    subject.follow(tab, _curves, settings, [curves])
+    sliders = [control.release for control in settings if isinstance(control, gr.Slider)]
+    subject.live([*sliders, settings.dilations.input], _curves, settings, [curves])
+
+
+def _probed(scene: Scene, *given) -> tuple:
+    *settings, at = given
+    alpha, *_, dilations, shown = settings
+    seen = probe(scene.predictor, scene.encoding, at, shown, alpha=alpha, dilations=sorted(dilations))
+    return draw(scene.encoding.rgb, seen), affinity_bars(seen, alpha)
+
+
+def _wire_probe(
+    subject: Subject, settings: Settings, pseudo: gr.Image, outputs: list[gr.components.Component], at: gr.State
+) -> None:
+    """A click into the pseudo mask chooses the pixel."""
+    inputs = [*settings, at]
+    pseudo.select(pixel, None, at, api_visibility="private", show_progress="hidden").then(
+        subject.answer(_probed, len(outputs)), subject.inputs(inputs), outputs, **QUIET
+    )
+    subject.live([settings.alpha.release, settings.dilations.input, settings.shown.input], _probed, inputs, outputs)
+
+
+def _step_of(strip: np.ndarray, event: gr.SelectData) -> int:
+    return FILM[min(len(FILM) - 1, event.index[0] * len(FILM) // strip.shape[1])]
+
+
+def _wire_play(play: gr.Button, timer: gr.Timer, steps: gr.Slider) -> None:
+    """The button moves T from 0 to its end, and stops there."""
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+
+    def toggle(label: str) -> tuple:
+        starts = label == "Play"
+        return gr.Timer(active=starts), gr.Button("Stop" if starts else "Play"), 0 if starts else gr.skip()
+
+    def tick(step: float) -> tuple:
+        ends = step + 1 >= MOST_STEPS
+        return min(step + 1, MOST_STEPS), gr.Timer(active=not ends), gr.Button("Play" if ends else "Stop")
+
+    play.click(toggle, play, [timer, play, steps], **quiet)
+    timer.tick(tick, steps, [steps, timer, play], **quiet)

@@ -1,0 +1,142 @@
+"""The shape cue (Eq. 3, 4): what is shape and what is texture in the photograph. Needs no trained network."""
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+
+from analysis.charts import information_histogram
+from analysis.render import heat
+from analysis.shape_cues import MOST_RADIUS, feature_energy, shallow_features, shape_cues
+from analysis.tabs.pictures import PICTURE
+from analysis.tabs.subject import Scene, Subject
+from wsss.config import Config
+
+
+class Settings(NamedTuple):
+    """What the visitor moves."""
+
+    radius: gr.Slider
+    bandwidth: gr.Slider
+    temperature: gr.Slider
+    samples: gr.Slider
+    patch: gr.Slider
+    drop_rate: gr.Slider
+    relative: gr.Checkbox
+    seed: gr.Number
+
+
+class Pictures(NamedTuple):
+    """What moves with them."""
+
+    information: gr.Image
+    limits: gr.HTML
+    drop: gr.Image
+    dropped: gr.Image
+    dropped_share: gr.HTML
+    before: gr.Image
+    after: gr.Image
+    energy: gr.HTML
+    histogram: gr.Plot
+
+
+def build(subject: Subject) -> dict[str, gr.components.Component]:
+    """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
+    with gr.Tab("Shape cues", id="Shape cues") as tab, gr.Row(equal_height=False):
+        with gr.Column(scale=2, min_width=300):
+            settings = _settings()
+            with gr.Row():
+                paper = gr.Button("Paper's settings", size="sm", min_width=110)
+                own = gr.Button("Checkpoint's settings", size="sm", min_width=110)
+        with gr.Column(scale=5, min_width=340):
+            pictures = _pictures()
+    subject.follow(tab, _pictured, settings, pictures)
+    subject.live([control.change for control in settings], _pictured, settings, pictures, api_name="shape_cues")
+    paper.click(lambda: _values(Config()), None, list(settings), api_visibility="private")
+    own.click(
+        lambda checkpoint: _values(subject.library[checkpoint].config),
+        subject.checkpoint,
+        list(settings),
+        api_visibility="private",
+    )
+    return dict(zip(("R1", "bandwidth", "tau", "samples", "patch", "drop_rate"), settings, strict=False))
+
+
+def _values(config: Config) -> list[Any]:
+    return [
+        config.info_radius,
+        config.info_bandwidth,
+        config.drop_temperature,
+        config.info_samples,
+        config.info_patch,
+        config.drop_rate,
+        config.info_relative,
+        0,
+    ]
+
+
+def _settings() -> Settings:
+    radius, bandwidth, temperature, samples, patch, rate, relative, seed = _values(Config())
+    with gr.Group():
+        return Settings(
+            gr.Slider(1, MOST_RADIUS, radius, step=1, label="R1", info="Manhattan radius of the neighbourhood, pixels"),
+            gr.Slider(0.05, 3, bandwidth, step=0.05, label="bandwidth", info="h of Eq. 3; colors lie in [0, 1]"),
+            gr.Slider(0.05, 3, temperature, step=0.05, label="tau", info="temperature of Eq. 4"),
+            gr.Slider(0, 64, samples, step=1, label="samples", info="neighbours drawn for Eq. 3; 0 takes all"),
+            gr.Slider(1, 9, patch, step=2, label="patch", info="side of the compared patches, pixels"),
+            gr.Slider(0, 3, rate, step=0.1, label="drop rate", info="e^-rate of the features stay on average"),
+            gr.Checkbox(relative, label="relative distances", info="in units of the photograph's mean distance"),
+            gr.Number(seed, label="seed", info="of the drawn neighbours and of the drop", precision=0, minimum=0),
+        )
+
+
+def _pictures() -> Pictures:
+    with gr.Row():
+        with gr.Column(min_width=220):
+            information = gr.Image(label="Self-information (Eq. 3)", elem_classes="picture", **PICTURE)
+            limits = gr.HTML()
+        drop = gr.Image(label="Drop probability (Eq. 4)", elem_classes="picture", **PICTURE)
+        with gr.Column(min_width=220):
+            dropped = gr.Image(label="One draw: black is dropped", elem_classes="picture", **PICTURE)
+            share = gr.HTML()
+    with gr.Row():
+        before = gr.Image(label="Energy of the shallow features", elem_classes="picture", **PICTURE)
+        with gr.Column(min_width=220):
+            after = gr.Image(label="… after the drop (expected)", elem_classes="picture", **PICTURE)
+            energy = gr.HTML()
+        histogram = gr.Plot(label="Self-information of the pixels")
+    return Pictures(information, limits, drop, dropped, share, before, after, energy, histogram)
+
+
+def _pictured(scene: Scene, radius, bandwidth, temperature, samples, patch, drop_rate, relative, seed) -> tuple:
+    """What moves with a slider, in the order of `Pictures`."""
+    rgb = scene.encoding.rgb
+    cues = shape_cues(
+        rgb,
+        radius=radius,
+        bandwidth=bandwidth,
+        temperature=temperature,
+        samples=samples,
+        patch=patch,
+        drop_rate=drop_rate,
+        relative=bool(relative),
+        seed=seed,
+    )
+    size, nats = rgb.shape[:2], cues.information
+    before, after = feature_energy(shallow_features(scene.predictor, scene.encoding), cues.drop)
+    limits = 0.0, float(before.max())
+    return (
+        heat(nats, size),
+        _note(f"bright is shape, dark is texture; {nats.min():.3f} to {nats.max():.3f} nats"),
+        heat(cues.drop, size, limits=(0, 1)),
+        heat(1 - cues.dropped.astype(np.float32), size, limits=(0, 1)),
+        _note(f"{100 * cues.dropped.mean():.0f} % of the positions are dropped"),
+        heat(before, size, limits=limits),
+        heat(after, size, limits=limits),
+        _note(f"{100 * after.sum() / max(before.sum(), 1e-12):.0f} % of the energy is left"),
+        information_histogram(cues),
+    )
+
+
+def _note(text: str) -> str:
+    return f'<div class="legend">{text}</div>'

@@ -1,0 +1,200 @@
+"""What all tabs look at: one checkpoint, one photograph, the classes that are said to be in it."""
+
+import html
+import inspect
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+
+from analysis.library import Library
+from analysis.predictor import Encoding, Predictor
+from analysis.tabs.photograph import Photograph
+from analysis.tabs.words import in_words
+from analysis.truth import read_truth
+
+EXAMPLES = sorted(Path(__file__).parent.parent.joinpath("examples").glob("*.jpg"))
+
+MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
+"""One question at a time uses the network."""
+
+QUIET = {"show_progress": "hidden", "api_visibility": "private", **MODEL}
+"""Of what follows from something else; the page does not flicker, and others cannot call it."""
+
+LIVE = {"trigger_mode": "always_last", **QUIET}
+"""Of a slider: the last position always counts, those in between may be left out."""
+
+
+class Scene(NamedTuple):
+    """The subject as a tab's functions get it."""
+
+    predictor: Predictor
+    encoding: Encoding
+    present: list[str]  # names of the classes that the visitor says are there
+    truth: np.ndarray | None  # (H, W) uint8 class indices, 255 unlabelled; where the visitor gave a mask
+
+
+class Subject:
+    """The top of the page, and how a tab follows it.
+
+    A visitor's photograph lives in the visitor's own session; what was computed from it in the predictor's bounded
+    cache, by the photograph's digest.
+    """
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+        self.opened = gr.State("")  # label of the tab that is looked at; the others stay as they were
+        self.rgb = gr.State()  # the photograph as it is shown
+        self.truth = gr.State()
+        self._lay_out()
+        self._accepted = gr.on(
+            [self.photograph.change, self.checkpoint.change],
+            in_words(self._accept),
+            [self.checkpoint, self.photograph],
+            [self.rgb, self.present, self.about],
+            api_name="photograph",
+            api_visibility="undocumented",
+            **MODEL,
+        )
+        self._truth_read = self.truth_file.change(
+            in_words(self._read_truth),
+            [self.checkpoint, self.rgb, self.truth_file],
+            self.truth,
+            api_visibility="private",
+        )
+
+    def _lay_out(self) -> None:
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=300):
+                self.photograph = Photograph(label="Photograph", sources=["upload", "clipboard"], height=200)
+            with gr.Column(scale=3, min_width=300):
+                with gr.Row():
+                    self.checkpoint = gr.Dropdown(
+                        self.library.names, value=self.library.names[0], label="Checkpoint", min_width=140
+                    )
+                    self.truth_file = gr.File(
+                        label="Ground-truth mask (optional PNG)", file_types=[".png"], height=90, min_width=140
+                    )
+                self.present = gr.CheckboxGroup(
+                    list(self.library[self.library.names[0]].classes),
+                    label="Classes in the photograph",
+                    info="The weak label, all that training is told. Ticked: what the network sees. Change it freely.",
+                )
+                self.about = gr.HTML(about(self.library[self.library.names[0]]))
+            with gr.Column(scale=2, min_width=200):
+                gr.Examples([str(path) for path in EXAMPLES], self.photograph, label="Examples")
+
+    def follow(
+        self,
+        tab: gr.Tab,
+        show: Callable,
+        controls: Sequence[gr.components.Component],
+        outputs: Sequence[Any],
+        **settings,
+    ) -> list[Any]:
+        """Call show(scene, *controls) when the tab is opened, and while it is open when the subject changes.
+
+        Args:
+            show: returns, or generates, a value for each of the outputs.
+            settings: of the events, instead of `QUIET`.
+
+        Returns:
+            The events, so that another can cancel them.
+        """
+        answer = self.answer(show, len(outputs))
+
+        def if_opened(opened, *given):
+            if opened != tab.label:
+                return gr.skip()
+            return answer(*given)
+
+        def stream_if_opened(opened, *given):
+            if opened == tab.label:
+                yield from answer(*given)
+
+        if_opened = stream_if_opened if inspect.isgeneratorfunction(show) else if_opened
+        inputs, quiet = self.inputs(controls), QUIET | {"show_progress": "full"} | settings
+        opening = tab.select(lambda: tab.label, None, self.opened, api_visibility="private", show_progress="hidden")
+        return [
+            *(
+                changed(if_opened, [self.opened, *inputs], outputs, **quiet)
+                for changed in (self._accepted.success, self._truth_read.success)
+            ),
+            self.present.input(if_opened, [self.opened, *inputs], outputs, **(quiet | LIVE | settings)),
+            opening.then(answer, inputs, outputs, **quiet),
+        ]
+
+    def live(
+        self,
+        moved: Sequence[Callable],
+        show: Callable,
+        controls: Sequence[gr.components.Component],
+        outputs: Sequence[Any],
+        *,
+        api_name: str | None = None,
+        **settings,
+    ) -> Any:
+        """Call show(scene, *controls) at each of the events `moved`, such as slider.input. Returns the event."""
+        named = {"api_name": api_name, "api_visibility": "undocumented"} if api_name else {}
+        return gr.on(
+            moved,
+            self.answer(show, len(outputs)),
+            self.inputs(controls),
+            outputs,
+            **(LIVE | named | settings),
+        )
+
+    def inputs(self, controls: Sequence[gr.components.Component]) -> list[gr.components.Component]:
+        return [self.checkpoint, self.rgb, self.truth, self.present, *controls]
+
+    def answer(self, show: Callable, count: int) -> Callable:
+        """A handler of `inputs` that calls show(scene, *controls); its failures are told in words.
+
+        `show` may be a generator of answers. `count` is the number of outputs, emptied while there is no photograph.
+        """
+        empty = None if count == 1 else [None] * count
+
+        def once(checkpoint, rgb, truth, present, *settings):
+            return empty if rgb is None else show(self._scene(checkpoint, rgb, truth, present), *settings)
+
+        def stream(checkpoint, rgb, truth, present, *settings):
+            if rgb is None:
+                yield empty
+            else:
+                yield from show(self._scene(checkpoint, rgb, truth, present), *settings)
+
+        answer = stream if inspect.isgeneratorfunction(show) else once
+        answer.__name__ = show.__name__
+        return in_words(answer)
+
+    def _scene(self, checkpoint, rgb, truth, present) -> Scene:
+        predictor = self.library[checkpoint]
+        return Scene(predictor, predictor.encode(rgb), [name for name in present if name in predictor.classes], truth)
+
+    def _accept(self, checkpoint, picture) -> tuple:
+        """A new photograph or checkpoint: the photograph as it is shown, and the classes that are seen in it."""
+        predictor = self.library[checkpoint]
+        if picture is None:
+            return None, gr.CheckboxGroup(list(predictor.classes), value=[]), about(predictor)
+        encoding = predictor.encode(picture)
+        chips = [
+            (f"{name} {100 * score:.0f} %", name)
+            for name, score in zip(predictor.classes, encoding.scores, strict=True)
+        ]
+        return encoding.rgb, gr.CheckboxGroup(chips, value=predictor.present(encoding)), about(predictor)
+
+    def _read_truth(self, checkpoint, rgb, path) -> np.ndarray | None:
+        """The visitor's mask in the checkpoint's classes, at the size of the photograph as it is shown."""
+        if path is None or rgb is None:
+            return None
+        return read_truth(Path(path), self.library[checkpoint].classes, rgb.shape[:2])
+
+
+def about(predictor: Predictor) -> str:
+    """One line on the checkpoint and where it runs, as HTML."""
+    scores = predictor.facts.get("val") or {}
+    known = f" &middot; {100 * scores['miou']:.1f} % mIoU on its validation photographs" if "miou" in scores else ""
+    encoder, classes = html.escape(predictor.config.encoder), len(predictor.classes)
+    return f'<div class="legend">{encoder} &middot; {classes} classes{known} &middot; runs on {predictor.device}</div>'
