@@ -15,7 +15,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from analysis.library import Library
-from analysis.tabs import cams, compare, endpoints, inspect, refinement, shape_cues, sweep
+from analysis.tabs import cams, compare, endpoints, inspect, link, refinement, shape_cues, sweep
 from analysis.tabs.subject import Subject
 from wsss import UserError
 
@@ -24,6 +24,7 @@ LOOPBACK = ["127.0.0.1", "localhost"]
 CSS = """
 .gradio-container {--block-info-text-color: var(--neutral-600)}
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
+.hidden-link {display: none}
 .film img {object-fit: contain; width: 100%}
 .picture:not(.fullscreen) img {max-height: 480px}
 .legend {display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 0.85rem; padding: 0 6px}
@@ -35,13 +36,17 @@ CSS = """
 def build_page(library: Library) -> gr.Blocks:
     """Assemble the tabs."""
     with gr.Blocks(title="Shape cues", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
-        gr.Markdown("## Shape cues for weakly supervised segmentation")
+        with gr.Row():
+            gr.Markdown("## Shape cues for weakly supervised segmentation")
+            tools = gr.Row(scale=0)
         subject = Subject(library)
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             settings = inspect.build(subject) | shape_cues.build(subject) | cams.build(subject)
             refined = refinement.build(subject)
             settings |= refined | sweep.build(subject, tabs, refined) | compare.build(subject)
-        endpoints.build(library[library.names[0]])
+        with tools:
+            link.build(page, settings)
+        endpoints.build(library)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
 
 

@@ -43,7 +43,7 @@ def _bars(values: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go.Fi
         )
     )
     return plain(figure, 94 + 26 * len(names)).update_layout(
-        xaxis={"range": [0, 1], "title": None}, yaxis={"autorange": "reversed"}
+        xaxis={"range": [0, 1], "title": None}, yaxis={"autorange": "reversed", "dtick": 1}
     )
 
 

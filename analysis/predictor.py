@@ -2,8 +2,7 @@
 
 import hashlib
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from analysis.bounded import Bounded
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import crf
@@ -35,6 +35,7 @@ _KEPT_ENCODINGS = 8
 _KEPT_ITERATES = 16
 _KEPT_MASKS = 16
 _KEPT_KERNELS = 4
+_KEPT_ANSWERS = 16
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,11 @@ class Predictor:
     ) -> None:
         self.network, self.config, self.classes, self.facts = network.eval(), config, tuple(classes), facts
         self.lock = threading.RLock()  # of the network: a forward pass beside another one's hooks gives wrong maps
-        self._encodings: OrderedDict[Hashable, Encoding] = OrderedDict()
-        self._iterates: OrderedDict[Hashable, Tensor] = OrderedDict()
-        self._kernels: OrderedDict[Hashable, tuple[Tensor, Tensor]] = OrderedDict()
-        self._masks: OrderedDict[Hashable, np.ndarray] = OrderedDict()
+        self._encodings = Bounded(_KEPT_ENCODINGS, self.lock)
+        self._iterates = Bounded(_KEPT_ITERATES, self.lock)
+        self._kernels = Bounded(_KEPT_KERNELS, self.lock)
+        self._masks = Bounded(_KEPT_MASKS, self.lock)
+        self.kept = Bounded(_KEPT_ANSWERS, self.lock)  # of those who ask the network itself
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> "Predictor":
@@ -103,7 +105,7 @@ class Predictor:
             raise UserError(f"this image cannot be used: it has {size}, too small or too narrow to be looked at")
         rgb = reduce(rgb, _SHOWN_SIDE)
         key = hashlib.sha1(rgb.tobytes() + str(rgb.shape).encode(), usedforsecurity=False).hexdigest()
-        return self._remembered(self._encodings, _KEPT_ENCODINGS, key, lambda: self._encode(rgb, key))
+        return self._encodings.get(key, lambda: self._encode(rgb, key))
 
     @torch.inference_mode()
     def _encode(self, rgb: np.ndarray, key: str) -> Encoding:
@@ -145,9 +147,7 @@ class Predictor:
             UserError: the threshold is not a number in [0, 1], or the CRF is not installed.
         """
         _require("the threshold", threshold)
-        mask = self._remembered(
-            self._masks, _KEPT_MASKS, (encoding.key, with_crf), lambda: self._mask(encoding, with_crf)
-        )
+        mask = self._masks.get((encoding.key, with_crf), lambda: self._mask(encoding, with_crf))
         return np.where(encoding.best < threshold, np.uint8(UNLABELLED), mask)
 
     def _mask(self, encoding: Encoding, with_crf: bool) -> np.ndarray:
@@ -179,9 +179,7 @@ class Predictor:
         if not dilations or not set(dilations) <= set(DILATIONS):
             raise UserError(f"dilations must be some of {', '.join(map(str, DILATIONS))}, got {list(dilations)}")
         key = encoding.key, tuple(self.indices(present)), round(alpha, 4), tuple(sorted(dilations))
-        return self._remembered(
-            self._iterates, _KEPT_ITERATES, key, lambda: self._refine(encoding, torch.tensor(key[1]), alpha, key[3])
-        )
+        return self._iterates.get(key, lambda: self._refine(encoding, torch.tensor(key[1]), alpha, key[3]))
 
     def indices(self, present: Sequence[str]) -> list[int]:
         """Indices of the classes of that name, the background's 0 first. Raises UserError for an unknown name."""
@@ -194,12 +192,7 @@ class Predictor:
         if tuple(dilations) == DILATIONS:
             return encoding.color, encoding.label
         key = encoding.key, tuple(dilations)
-        return self._remembered(
-            self._kernels,
-            _KEPT_KERNELS,
-            key,
-            lambda: (kernel(encoding.image, dilations), kernel(encoding.source, dilations)),
-        )
+        return self._kernels.get(key, lambda: tuple(kernel(x, dilations) for x in (encoding.image, encoding.source)))
 
     @torch.inference_mode()
     def _refine(self, encoding: Encoding, classes: Tensor, alpha: float, dilations: Sequence[int]) -> Tensor:
@@ -254,16 +247,6 @@ class Predictor:
     def pseudo(self, encoding: Encoding, present: Sequence[str], **settings) -> np.ndarray:
         """The pseudo mask (Sec. 3.2.1, 4.1.3), (H, W) uint8, 255 unlabelled; settings as in `claims`."""
         return to_mask(self.claims(encoding, present, **settings)[None])[0].to(torch.uint8).cpu().numpy()
-
-    def _remembered(self, cache: OrderedDict, size: int, key: Hashable, compute: Callable[[], Any]) -> Any:
-        """The value of `key`, computed at most once while it is among the last `size` that were asked for."""
-        with self.lock:
-            if key not in cache:
-                cache[key] = compute()
-                while len(cache) > size:
-                    cache.popitem(last=False)
-            cache.move_to_end(key)
-            return cache[key]
 
 
 def _require(name: str, value: object, most: float = 1) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 from wsss import UNLABELLED
 
@@ -98,6 +99,22 @@ def film_strip(
         cv2.putText(frame, title, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
         frames.append(frame)
     return np.hstack(frames)
+
+
+def captioned(rgb: np.ndarray, lines: Sequence[str]) -> np.ndarray:
+    """The picture with lines of text below it, black on white; the lines are set to fit in its width."""
+    size = max(10, min(16, rgb.shape[1] // 26))
+    bar = Image.new("RGB", (rgb.shape[1], 8 + len(lines) * (size + 5)), (255, 255, 255))
+    pen, font = ImageDraw.Draw(bar), ImageFont.load_default(size)
+    for n, line in enumerate(lines):
+        pen.text((4, 4 + n * (size + 5)), line, (40, 40, 40), font)
+    return np.vstack([rgb, np.asarray(bar)])
+
+
+def grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 6) -> np.ndarray:
+    """Pictures of one size in rows and columns on white; (H, W, 3) uint8."""
+    spaced = [[np.pad(picture, ((0, gap), (0, gap), (0, 0)), constant_values=255) for picture in row] for row in rows]
+    return np.vstack([np.hstack(row) for row in spaced])
 
 
 def shares(mask: np.ndarray, classes: Sequence[str]) -> dict[str, float]:

@@ -14,13 +14,16 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
+from analysis.gradcam import explain
 from analysis.predictor import Predictor
 from analysis.tabs.words import in_words
 from wsss.data.item import read_rgb
 
 ROOT = Path(__file__).parent.parent
 CAT = ROOT / "analysis" / "examples" / "chelsea.jpg"
-SLIDERS = (0.55, 0, 0.8, 10, 0.6, 0.7)  # opacity, confidence, alpha, T, the two thresholds
+PRESENT = ["cat", "dog"]
+DILATIONS = [1, 2, 4, 8, 12, 24]
+REFINEMENT = (0.8, 10, 0.6, 0.7, 0.2, DILATIONS, "cat")  # alpha, T, the thresholds, the floor, ..., class of the maps
 
 
 @pytest.fixture
@@ -33,39 +36,47 @@ def size_of(path: str) -> tuple[int, int]:
         return picture.size
 
 
-def test_a_photograph_gets_every_answer(visitor):
-    present, pair, legend, pseudo, pseudo_legend, information, nats, bars = visitor.predict(
-        handle_file(str(CAT)), *SLIDERS, api_name="/analyse"
-    )
-    assert isinstance(present["value"], list) and present["value"]
-    assert {size_of(path) for path in (*pair, pseudo, information)} == {(451, 300)}
-    assert "background" in legend and "nats" in nats and pseudo_legend
-    assert "cat" in str(bars)
+def give(visitor: Client, path: Path) -> tuple:
+    return visitor.predict("animals", handle_file(str(path)), api_name="/photograph")
 
 
-def test_sliders_answer_for_the_visitors_own_photograph(visitor, address, tmp_path):
+def refined(visitor: Client, *settings) -> tuple:
+    return visitor.predict("animals", PRESENT, *settings, api_name="/pseudo")
+
+
+def test_a_photograph_gets_its_classes(visitor):
+    present, about = give(visitor, CAT)
+    assert "cat" in present["value"] and "mIoU" in about
+
+
+def test_each_tab_answers_for_the_visitors_own_photograph(visitor, address, tmp_path):
     wide = tmp_path / "wide.png"
     Image.new("RGB", (200, 64), "green").save(wide)
     other = Client(address, verbose=False)
-    visitor.predict(handle_file(str(CAT)), *SLIDERS, api_name="/analyse")
-    other.predict(handle_file(str(wide)), *SLIDERS, api_name="/analyse")
+    give(visitor, CAT)
+    give(other, wide)
     for client, size in ((visitor, (451, 300)), (other, (200, 64))):
-        picture, _ = client.predict(["cat"], 1.0, 3, 0.5, 0.7, api_name="/pseudo")
-        assert size_of(picture) == size
+        pair, legend, pointed = client.predict("animals", PRESENT, 0.5, 0.2, False, api_name="/mask")
+        after, pseudo, names, unlabelled, film = refined(client, *REFINEMENT)
+        assert {size_of(path) for path in (*pair, pointed, after, pseudo, unlabelled)} == {size}
+        assert "background" in legend and "%" in names and size_of(film)[0] > 400
+        cues = client.predict("animals", PRESENT, 7, 1, 0.5, 9, 3, 0.5, False, 0, api_name="/shape_cues")
+        assert size_of(cues[0]) == size and "nats" in cues[1]
 
 
 def test_moving_t_changes_the_pseudo_mask(visitor):
-    visitor.predict(handle_file(str(CAT)), *SLIDERS, api_name="/analyse")
-    first, second = (
-        np.asarray(Image.open(visitor.predict(["cat"], 0.8, steps, 0.6, 0.7, api_name="/pseudo")[0]))
-        for steps in (0, 20)
-    )
+    give(visitor, CAT)
+    first, second = (np.asarray(Image.open(refined(visitor, 0.8, steps, *REFINEMENT[2:])[1])) for steps in (0, 20))
     assert not np.array_equal(first, second)
 
 
-def test_the_interface_for_others_is_three_questions(visitor):
+def test_before_there_is_a_photograph_the_page_stays_empty(visitor):
+    assert refined(visitor, *REFINEMENT) == (None,) * 5
+
+
+def test_the_interface_for_others_is_six_questions(visitor):
     offered = visitor.view_api(return_format="dict", print_info=False)["named_endpoints"]
-    assert set(offered) == {"/segment", "/self_information", "/refine"}
+    assert set(offered) == {"/segment", "/self_information", "/refine", "/cam", "/sweep", "/affinity"}
 
 
 def test_the_interface_gives_what_the_predictor_gives(visitor, shipped_or_fresh):
@@ -79,6 +90,28 @@ def test_the_interface_gives_what_the_predictor_gives(visitor, shipped_or_fresh)
     assert np.array_equal(np.asarray(Image.open(pseudo)), predictor.pseudo(encoding, ("cat", "dog"), **settings))
     _, nats = visitor.predict(handle_file(str(CAT)), api_name="/self_information")
     assert nats["greatest"] == pytest.approx(encoding.information.max(), rel=1e-4)
+
+
+def test_the_maps_of_the_stages_are_those_of_the_analysis(visitor, shipped_or_fresh):
+    predictor = Predictor.from_checkpoint(shipped_or_fresh)
+    picture, facts = visitor.predict(handle_file(str(CAT)), "cat", "LayerCAM", "pixel", 40, 50, api_name="/cam")
+    encoding = predictor.encode(read_rgb(CAT))
+    _, *cams = explain(predictor, encoding, "cat", methods=("LayerCAM",), target="pixel", pixel=(40, 50))
+    assert size_of(picture) == (451, 300 * len(cams))
+    for cam in cams:
+        assert facts[cam.stage]["greatest"] == pytest.approx(cam.high, rel=1e-3, abs=1e-9)
+
+
+def test_a_sweep_answers_with_a_measure_for_each_value(visitor):
+    sheet, measures = visitor.predict(handle_file(str(CAT)), ["cat"], "alpha", "0, 0.5, 1", api_name="/sweep")
+    assert list(measures) == ["0.0", "0.5", "1.0"] and all(0 < cell["valid"] <= 1 for cell in measures.values())
+    assert size_of(sheet)[0] > 600
+
+
+def test_the_weights_of_a_pixels_neighbours_sum_to_one(visitor):
+    _, weights = visitor.predict(handle_file(str(CAT)), "cat", 100, 200, 0.8, api_name="/affinity")
+    for kind in ("color", "label", "joint"):
+        assert len(weights[kind]) == 48 and sum(weights[kind]) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -131,7 +164,7 @@ def test_a_bad_file_is_refused_in_one_sentence(visitor, tmp_path, name, content,
     file = tmp_path / name
     file.write_bytes(content)
     with pytest.raises(AppError, match=f"This image cannot be used: it {words}") as refused:
-        visitor.predict(handle_file(str(file)), *SLIDERS, api_name="/analyse")
+        give(visitor, file)
     assert str(tmp_path) not in str(refused.value) and "gradio" not in str(refused.value)
 
 
@@ -139,11 +172,11 @@ def test_a_bomb_is_refused_before_it_is_decoded(visitor, tmp_path):
     bomb = tmp_path / "bomb.png"
     Image.new("1", (12_000, 12_000)).save(bomb)
     with pytest.raises(AppError, match="has 12000x12000 pixels, more than 40 million"):
-        visitor.predict(handle_file(str(bomb)), *SLIDERS, api_name="/analyse")
+        give(visitor, bomb)
 
 
 def test_the_app_still_answers_afterwards(visitor):
-    assert visitor.predict(handle_file(str(CAT)), *SLIDERS, api_name="/analyse")
+    assert give(visitor, CAT)
 
 
 def start(*flags: str) -> subprocess.CompletedProcess:

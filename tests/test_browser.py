@@ -1,6 +1,8 @@
 """The page in a real browser: a visitor uploads a photograph, looks, and moves the sliders."""
 
+import json
 import shutil
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,7 +21,19 @@ FLAGS = [
     "--disable-gpu",
 ]
 CAT = Path(__file__).parent.parent / "analysis" / "examples" / "chelsea.jpg"
-PICTURES = ("Photograph | mask", "Pseudo mask (SPR)", "Self-information")
+PICTURES = {
+    "Inspect": ("Photograph | mask", "Mask: click a pixel"),
+    "Shape cues": ("Self-information (Eq. 3)", "Drop probability (Eq. 4)", "One draw: black is dropped"),
+    "CAMs": (
+        "Predicted region: click a pixel",
+        "Vanilla CAM: the class's score map",
+        "One row a method, one column a stage",
+    ),
+    "Refinement": ("m_0: the class before the refinement", "Pseudo mask: click a pixel", "Unlabelled pixels"),
+    "Sweep": ("Click a cell to open it in Refinement",),
+    "Compare": ("Left | right", "Difference"),
+}
+"""Of each tab, by their labels."""
 
 
 @pytest.fixture(scope="module")
@@ -55,36 +69,120 @@ def upload(page, path: Path) -> None:
     page.wait_for_selector(".js-plotly-plot .bars", state="attached", timeout=60_000)
 
 
+def show(page, tab: str) -> None:
+    page.get_by_role("tab", name=tab, exact=True).click()
+
+
 def picture(page, label: str):
-    """The last image of the block with that label."""
-    return page.locator(".block", has=page.get_by_text(label, exact=True)).last.locator("img").last
+    """The last image of the block with that label, once it is there."""
+    image = page.locator(".block:visible", has=page.get_by_text(label, exact=True)).last.locator("img").last
+    image.wait_for(state="visible", timeout=60_000)
+    return image
 
 
-def test_an_uploaded_photograph_gets_its_pictures(page):
-    upload(page, CAT)
-    for label in PICTURES:
-        image = picture(page, label)
-        image.wait_for(state="visible", timeout=30_000)
-        assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") == 451, label
-    assert page.locator(".legend .entry", has_text="background").count() == 2
-
-
-def test_a_slider_changes_the_pseudo_mask(page):
-    upload(page, CAT)
-    image = picture(page, "Pseudo mask (SPR)")
+def changes(page, image, act) -> bool:
+    """Whether the image becomes another one after `act`."""
     before = image.get_attribute("src")
-    slider = page.get_by_label("number input for T", exact=True)
-    slider.fill("0")
-    slider.press("Enter")
+    act()
     changed = "([image, before]) => image.src !== before"
     page.wait_for_function(changed, arg=[image.element_handle(), before], timeout=30_000)
-    assert image.get_attribute("src") != before
+    return image.get_attribute("src") != before
+
+
+def move(page, label: str, value: str) -> None:
+    number = page.get_by_label(f"number input for {label}", exact=True).locator("visible=true")
+    number.fill(value)
+    number.press("Enter")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tab", PICTURES)
+def test_each_tab_shows_its_pictures_of_an_uploaded_photograph(page, tab):
+    upload(page, CAT)
+    show(page, tab)
+    for label in PICTURES[tab]:
+        assert picture(page, label).evaluate("image => image.decode().then(() => image.naturalWidth)") >= 451, label
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tab", "label", "slider", "value"),
+    [
+        ("Inspect", "Mask: click a pixel", "opacity", "1"),
+        ("Inspect", "Mask: click a pixel", "confidence", "0.95"),
+        ("Shape cues", "Self-information (Eq. 3)", "R1", "1"),
+        ("Shape cues", "Drop probability (Eq. 4)", "tau", "0.05"),
+        ("Refinement", "Pseudo mask: click a pixel", "alpha", "0"),
+        ("Refinement", "Pseudo mask: click a pixel", "T", "0"),
+        ("Refinement", "Pseudo mask: click a pixel", "threshold", "1"),
+    ],
+)
+def test_a_slider_changes_its_picture(page, tab, label, slider, value):
+    upload(page, CAT)
+    show(page, tab)
+    assert changes(page, picture(page, label), lambda: move(page, slider, value))
+
+
+@pytest.mark.slow
+def test_a_clicked_pixel_shows_its_probabilities_and_its_neighbours(page):
+    upload(page, CAT)
+    picture(page, "Mask: click a pixel").click(position={"x": 60, "y": 80})
+    page.get_by_text("row ").first.wait_for(timeout=30_000)
+    show(page, "Refinement")
+    drawn = picture(page, "Affinity of the clicked pixel to its neighbours")
+    assert changes(page, drawn, lambda: picture(page, "Pseudo mask: click a pixel").click(position={"x": 20, "y": 70}))
+
+
+@pytest.mark.slow
+def test_a_cell_of_a_sweep_opens_in_the_refinement(page):
+    upload(page, CAT)
+    show(page, "Sweep")
+    page.locator(".js-plotly-plot:visible").wait_for(timeout=60_000)  # the sweep has ended
+    picture(page, "Click a cell to open it in Refinement").click(position={"x": 60, "y": 60})  # alpha = 0
+    picture(page, "Pseudo mask: click a pixel")
+    number = page.get_by_label("number input for alpha", exact=True).locator("visible=true")
+    assert float(number.input_value()) == 0
+
+
+@pytest.mark.slow
+def test_what_a_tab_shows_can_be_downloaded(page):
+    upload(page, CAT)
+    with page.expect_download(timeout=60_000) as download:
+        page.get_by_role("button", name="Download: PNG, arrays, settings").locator("visible=true").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert set(archive.namelist()) == {"mask.png", "arrays.npz", "settings.json"}
+        assert json.loads(archive.read("settings.json"))["settings"]["opacity"] == 0.55
+
+
+@pytest.mark.slow
+def test_a_link_brings_the_settings_back(page, address):
+    page.goto(f"{address}?alpha=0.3&T=7&threshold=unicorn&R1=999")
+    show(page, "Refinement")
+    values = {
+        label: page.get_by_label(f"number input for {label}", exact=True).locator("visible=true")
+        for label in ("alpha", "T", "threshold")
+    }
+    page.wait_for_timeout(1000)
+    assert float(values["alpha"].input_value()) == 0.3 and float(values["T"].input_value()) == 7
+    assert 0 < float(values["threshold"].input_value()) <= 1
 
 
 def test_an_example_is_one_click(page):
     page.locator(".gallery-item, button.gallery-item").first.click()
     page.wait_for_selector(".legend .entry", timeout=60_000)
-    assert page.locator(".legend .entry", has_text="background").count() == 2
+    assert page.locator(".legend .entry", has_text="background").count() == 1
+
+
+@pytest.mark.slow
+def test_two_visitors_see_their_own_photographs(browser, page, address, tmp_path):
+    other = browser.new_page(viewport={"width": 1440, "height": 900})
+    other.goto(address)
+    upload(page, CAT)
+    upload(other, CAT.parent / "astronaut.jpg")
+    width = "image => image.decode().then(() => image.naturalWidth)"
+    assert picture(page, "Mask: click a pixel").evaluate(width) == 451
+    assert picture(other, "Mask: click a pixel").evaluate(width) == 512
+    other.close()
 
 
 def test_a_bad_file_is_answered_in_words(page, tmp_path):
@@ -97,8 +195,12 @@ def test_a_bad_file_is_answered_in_words(page, tmp_path):
     assert "is not a picture of a known format" in message.inner_text()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("tab", PICTURES)
 @pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
-def test_nothing_is_wider_than_the_window(page, size):
+def test_nothing_is_wider_than_the_window(page, size, tab):
     page.set_viewport_size({"width": size[0], "height": size[1]})
     upload(page, CAT)
+    show(page, tab)
+    picture(page, PICTURES[tab][-1])
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")

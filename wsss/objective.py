@@ -71,9 +71,12 @@ def loss_terms(
     return terms
 
 
-def total_loss(terms: dict[str, Tensor], region_weight: float) -> Tensor:
-    """L = L_cls + L_pixel + lambda L_region (Eq. 9, 10); a term that is not there counts nothing."""
-    return terms["classification"] + terms.get("pixel", 0) + region_weight * terms.get("region", 0)
+def total_loss(terms: dict[str, Tensor], region_weight: float, pixel_weight: float = 1.0) -> Tensor:
+    """L = L_cls + L_pixel + lambda L_region (Eq. 9, 10); a term that is not there counts nothing.
+
+    The paper has no weight on the pixel loss; balancing its classes makes it a third of a plain cross-entropy.
+    """
+    return terms["classification"] + pixel_weight * terms.get("pixel", 0) + region_weight * terms.get("region", 0)
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from wsss import UserError, checkpoint
+from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import crf
 from wsss.data.item import read_rgb
@@ -98,15 +98,22 @@ def prediction_settings(config: Config) -> dict[str, float]:
     }
 
 
-def save_mask(path: Path, mask: np.ndarray, classes: tuple[str, ...]) -> None:
-    """Write a mask (H, W) of class indices as a palette PNG; VOC's indices where the classes are VOC's."""
+def palette_picture(mask: np.ndarray, classes: tuple[str, ...]) -> Image.Image:
+    """A mask (H, W) of class indices as a palette picture; VOC's indices where the classes are VOC's."""
     values = voc_values(classes)
     if values is not None:
-        mask = np.array(values, np.uint8)[mask]
+        table = np.full(256, UNLABELLED, np.uint8)
+        table[: len(values)] = values
+        mask = table[mask]
     picture = Image.fromarray(mask.astype(np.uint8), mode="P")
     picture.putpalette(VOC_PALETTE.tobytes())
+    return picture
+
+
+def save_mask(path: Path, mask: np.ndarray, classes: tuple[str, ...]) -> None:
+    """Write a mask as `palette_picture` makes it, a PNG; what was there before is replaced at once or not at all."""
     temporary = path.with_name(f".tmp-{path.name}")
-    picture.save(temporary, format="PNG")
+    palette_picture(mask, classes).save(temporary, format="PNG")
     temporary.replace(path)
 
 

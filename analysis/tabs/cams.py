@@ -5,9 +5,11 @@ from typing import NamedTuple
 import gradio as gr
 import numpy as np
 
+from analysis.exports import arrays_npz, picture_png
 from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, estimated_seconds, explain
 from analysis.gradcam import overlay as cam_overlay
-from analysis.render import marked, overlay
+from analysis.render import captioned, grid, marked, overlay
+from analysis.tabs import download
 from analysis.tabs.pictures import PICTURE, pixel, slider
 from analysis.tabs.subject import QUIET, Scene, Subject
 
@@ -30,28 +32,22 @@ class Pictures(NamedTuple):
 
     region: gr.Image
     vanilla: gr.Image
-    grid: gr.Gallery
+    maps: gr.Image
 
 
 def build(subject: Subject) -> dict[str, gr.components.Component]:
     """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
     with gr.Tab("CAMs", id="CAMs") as tab, gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            settings = _settings()
+            settings = _settings(subject)
             slow, run, estimate = _slow_settings()
+            download.build(subject, "cams", _files, settings, settings._fields)
         with gr.Column(scale=5, min_width=340):
             with gr.Row():
                 region = gr.Image(label="Predicted region: click a pixel", elem_classes="picture", **PICTURE)
                 vanilla = gr.Image(label="Vanilla CAM: the class's score map", elem_classes="picture", **PICTURE)
-            grid = gr.Gallery(
-                label="One row a method, one column a stage",
-                columns=3,
-                height="auto",
-                object_fit="contain",
-                format="jpeg",
-                buttons=["download", "fullscreen"],
-            )
-    pictures = Pictures(region, vanilla, grid)
+            maps = gr.Image(label="One row a method, one column a stage", elem_classes="film", **PICTURE)
+    pictures = Pictures(region, vanilla, maps)
     subject.follow(tab, _show, settings, [settings.name, *pictures])
     chosen = [settings.name, settings.target, settings.methods, settings.scale, settings.opacity]
     subject.live([control.input for control in chosen], _pictured, settings, pictures, show_progress="minimal")
@@ -59,14 +55,14 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
     )
     subject.live([slow.input], _estimated, [slow], [estimate])
-    subject.live([run.click], _slowly, [*settings, slow], [grid], show_progress="full", trigger_mode="once")
+    subject.live([run.click], _slowly, [*settings, slow], [maps], show_progress="full", trigger_mode="once")
     return {"target": settings.target, "scale": settings.scale, "cam_opacity": settings.opacity}
 
 
-def _settings() -> Settings:
+def _settings(subject: Subject) -> Settings:
     with gr.Group():
         return Settings(
-            gr.Dropdown([], label="Class", info="whose evidence is shown"),
+            gr.Dropdown(list(subject.default.classes), label="Class", info="whose evidence is shown"),
             gr.Radio(list(TARGETS), value=TARGETS[0], label="Target", info="the score that the maps explain"),
             gr.CheckboxGroup(list(METHODS), value=["GradCAM", "LayerCAM"], label="Methods"),
             gr.Radio(list(_SCALES), value=_SCALES[0], label="Colors are relative to"),
@@ -99,28 +95,43 @@ def _pictured(scene: Scene, name, target, methods, scale, opacity, at) -> tuple:
     region = _region(scene, name)
     colors = scene.predictor.colors[[0, scene.predictor.indices([name])[-1]]]
     shown = overlay(scene.encoding.rgb, region.astype(np.uint8), colors, 0.55)
-    most = {method: max((cam.high for cam in cams if cam.method == method), default=0) for method in methods}
-    grid = [_captioned(scene, cam, region, opacity, most[cam.method] if scale == _SCALES[1] else None) for cam in cams]
-    return marked(shown, at), cam_overlay(scene.encoding.rgb, vanilla.scaled(), opacity), grid
+    score_map = cam_overlay(scene.encoding.rgb, vanilla.scaled(), opacity)
+    return marked(shown, at), score_map, _grid(scene, cams, region, scale, opacity)
+
+
+def _grid(scene: Scene, cams: list[Cam], region: np.ndarray, scale: str, opacity: float) -> np.ndarray | None:
+    """One row a method, one column a stage; None where no method is chosen."""
+    rows = []
+    for method in dict.fromkeys(cam.method for cam in cams):
+        maps = [cam for cam in cams if cam.method == method]
+        most = max(cam.high for cam in maps) if scale == _SCALES[1] else None
+        rows.append([_captioned(scene, cam, region, opacity, most) for cam in maps])
+    return grid(rows) if rows else None
 
 
 def _explained(scene: Scene, name: str, target: str, methods: tuple[str, ...], at) -> list[Cam]:
+    """Sliders that only change how maps are drawn ask for the same maps again."""
     target = "image score" if target == "pixel" and at is None else target
-    return explain(scene.predictor, scene.encoding, name, methods=methods, target=target, pixel=at)
+    at = tuple(at) if target == "pixel" else None
+    return scene.predictor.kept.get(
+        ("cams", scene.encoding.key, name, target, methods, at),
+        lambda: explain(scene.predictor, scene.encoding, name, methods=methods, target=target, pixel=at),
+    )
 
 
 def _region(scene: Scene, name: str):
     return scene.predictor.mask(scene.encoding) == scene.predictor.indices([name])[-1]
 
 
-def _captioned(scene: Scene, cam: Cam, region, opacity: float, most: float | None) -> tuple:
+def _captioned(scene: Scene, cam: Cam, region: np.ndarray, opacity: float, most: float | None) -> np.ndarray:
     """A map over the photograph, with its range and how much of the predicted object it covers."""
     covered, inside = coverage(cam, region)
-    caption = f"{cam.stage} · {cam.method} · {cam.low:.2g} to {cam.high:.2g}"
-    if covered == covered:  # there is an object
-        caption += f" · covers {100 * covered:.0f} % of the object"
-        caption += f", {100 * inside:.0f} % of it inside" if inside == inside else ""
-    return cam_overlay(scene.encoding.rgb, cam.scaled(most), opacity), caption
+    said = "no region of the class is predicted"
+    if not np.isnan(covered):
+        said = f"covers {100 * covered:.0f} % of the object"
+        said += "" if np.isnan(inside) else f"; {100 * inside:.0f} % of it lies inside"
+    lines = [f"{cam.stage}, {cam.method}: {cam.low:.2g} to {cam.high:.2g}", said]
+    return captioned(cam_overlay(scene.encoding.rgb, cam.scaled(most), opacity), lines)
 
 
 def _estimated(scene: Scene, method) -> str:
@@ -128,11 +139,17 @@ def _estimated(scene: Scene, method) -> str:
     return f'<div class="legend">about {seconds:.0f} s on this machine</div>'
 
 
-def _slowly(scene: Scene, name, target, methods, scale, opacity, at, slow) -> list:
+def _slowly(scene: Scene, name, target, methods, scale, opacity, at, slow) -> np.ndarray | None:
     """The maps of a slow method below the others."""
-    region = _region(scene, name)
-    cams = _explained(scene, name, target, (*methods, slow), at)[1:]
-    return [_captioned(scene, cam, region, opacity, None) for cam in cams]
+    _, *cams = _explained(scene, name, target, (*methods, *([slow] if slow else [])), at)
+    return _grid(scene, cams, _region(scene, name), scale, opacity)
+
+
+def _files(scene: Scene, name, target, methods, scale, opacity, at) -> dict[str, bytes]:
+    cams = _explained(scene, name, target, tuple(methods), at)
+    drawn = _grid(scene, cams[1:], _region(scene, name), scale, opacity)
+    arrays = {f"{cam.stage} {cam.method}".replace(" ", "_"): cam.values for cam in cams}
+    return {"arrays.npz": arrays_npz(**arrays)} | ({} if drawn is None else {"cams.png": picture_png(drawn)})
 
 
 def _pixel(event: gr.SelectData) -> tuple:

@@ -1,47 +1,50 @@
 """The programming interface: a picture and numbers in, masks and maps out. Nothing is kept between two calls."""
 
+from collections.abc import Callable, Sequence
+
 import gradio as gr
 import numpy as np
 
-from analysis.predictor import Predictor
+from analysis.affinity import probe
+from analysis.gradcam import METHODS, TARGETS, coverage, explain
+from analysis.library import Library
+from analysis.predictor import Encoding
 from analysis.render import heat, shares
+from analysis.sweeps import AXES, Axis, Settings, contact_sheet
+from analysis.sweeps import sweep as swept
 from analysis.tabs.photograph import Photograph
+from analysis.tabs.subject import MODEL
 from analysis.tabs.words import in_words
 from wsss import UserError
 
 
-def build(predictor: Predictor) -> None:
-    """Add the endpoints `segment`, `self_information` and `refine` to the open gr.Blocks.
+class Endpoints:
+    """The questions. Their answers are about the photograph as the page shows it, reduced to a short side of 512."""
 
-    They answer about the photograph as the page shows it, so every picture has the size of the photograph, reduced to a
-    short side of at most 512 pixels.
-    """
-    config = predictor.config
+    def __init__(self, library: Library) -> None:
+        self.predictor = library[library.names[0]]
 
-    def segment(picture, threshold):
+    def segment(self, picture, threshold) -> tuple:
         """The network's mask: class indices (0 is background, 255 unlabelled) as gray values of a PNG, and areas.
 
         Args:
             picture: a JPEG, PNG, WebP, GIF, BMP or TIFF file of at most 20 MB and 40 megapixels.
             threshold: pixels whose best probability is below it are unlabelled; 0 to 1.
         """
-        mask = predictor.mask(predictor.encode(_given(picture)), threshold)
-        return mask, shares(mask, predictor.classes)
+        mask = self.predictor.mask(self._encoded(picture), threshold)
+        return mask, shares(mask, self.predictor.classes)
 
-    def self_information(picture):
+    def self_information(self, picture) -> tuple:
         """The self-information of Eq. 3 in false colors, dark is least, with its least and greatest value in nats.
 
         Args:
             picture: as in /segment.
         """
-        encoding = predictor.encode(_given(picture))
-        information = encoding.information
-        return heat(information, encoding.rgb.shape[:2]), {
-            "least": float(information.min()),
-            "greatest": float(information.max()),
-        }
+        encoding = self._encoded(picture)
+        nats = encoding.information
+        return heat(nats, encoding.rgb.shape[:2]), {"least": float(nats.min()), "greatest": float(nats.max())}
 
-    def refine(picture, present, alpha, steps, object_cutoff, background_cutoff):
+    def refine(self, picture, present, alpha, steps, object_cutoff, background_cutoff) -> tuple:
         """The pseudo mask of Sec. 3.2.1 as in /segment, and areas.
 
         Args:
@@ -52,49 +55,119 @@ def build(predictor: Predictor) -> None:
             object_cutoff: share of its maximum that an object claims, 0 to 1.
             background_cutoff: the same for the background.
         """
-        encoding = predictor.encode(_given(picture))
-        mask = predictor.pseudo(
+        encoding = self._encoded(picture)
+        mask = self.predictor.pseudo(
             encoding,
-            present or predictor.present(encoding),
+            self._present(encoding, present),
             alpha=alpha,
             steps=steps,
             object_cutoff=object_cutoff,
             background_cutoff=background_cutoff,
         )
-        return mask, shares(mask, predictor.classes)
+        return mask, shares(mask, self.predictor.classes)
 
-    # An endpoint is typed by components; the page does not show these.
+    def cam(self, picture, name, method, target, row, column) -> tuple:
+        """Class activation maps of encoder, shape cue and decoder, from top to bottom, in false colors.
+
+        With them, for each stage: the raw minimum and maximum, the share of the predicted object that the map covers at
+        half of its maximum, and the share of the map that lies inside the object.
+
+        Args:
+            picture: as in /segment.
+            name: of the class.
+            method: GradCAM, GradCAM++, HiResCAM, LayerCAM, XGradCAM, EigenCAM or EigenGradCAM.
+            target: image score, predicted region, or pixel.
+            row, column: of the pixel, where that is the target.
+        """
+        encoding = self._encoded(picture)
+        at = (int(row), int(column)) if target == "pixel" else None
+        _, *cams = explain(self.predictor, encoding, name, methods=(method,), target=target, pixel=at)
+        region = self.predictor.mask(encoding) == self.predictor.indices([name])[-1]
+        size = encoding.rgb.shape[:2]
+        facts = {}
+        for cam in cams:
+            covered, inside = (None if np.isnan(value) else value for value in coverage(cam, region))
+            facts[cam.stage] = {"least": cam.low, "greatest": cam.high, "covered": covered, "inside": inside}
+        return np.vstack([heat(cam.scaled(), size, limits=(0, 1)) for cam in cams]), facts
+
+    def sweep(self, picture, present, axis, values) -> tuple:
+        """The pseudo masks along one setting: a contact sheet, and the measures of each cell.
+
+        Args:
+            picture: as in /segment.
+            present: as in /refine.
+            axis: alpha, T, threshold, tau or R1.
+            values: of the axis, numbers with commas between.
+        """
+        encoding = self._encoded(picture)
+        try:
+            rows = Axis(axis, tuple(float(value) for value in values.split(",")))
+        except (ValueError, AttributeError):
+            raise UserError(f"values must be numbers with commas between, got {values!r}") from None
+        if axis in ("T", "R1"):
+            rows = Axis(axis, tuple(int(value) for value in rows.values))
+        settings = Settings.of(self.predictor.config)
+        cells = list(swept(self.predictor, encoding, self._present(encoding, present), rows, None, settings))
+        measures = [
+            {name: None if np.isnan(value) else value for name, value in cell.measures.items()} for cell in cells
+        ]
+        sheet = contact_sheet(cells, rows, None, encoding.rgb, self.predictor.colors)
+        return sheet, dict(zip(map(str, rows.values), measures, strict=True))
+
+    def affinity(self, picture, name, row, column, alpha) -> tuple:
+        """The photograph as the page shows it, and the weights of a pixel's 48 neighbours in the refinement (Eq. 5).
+
+        Args:
+            picture: as in /segment.
+            name: of the class whose score is refined, or background.
+            row, column: of the pixel.
+            alpha: as in /refine.
+        """
+        encoding = self._encoded(picture)
+        seen = probe(self.predictor, encoding, (int(row), int(column)), name, alpha=alpha)
+        arrays = {kind: getattr(seen, kind).tolist() for kind in ("rows", "columns", "color", "label", "joint")}
+        return encoding.rgb, arrays
+
+    def _encoded(self, picture: np.ndarray | None) -> Encoding:
+        if picture is None:
+            raise UserError("a picture is needed")
+        return self.predictor.encode(picture)
+
+    def _present(self, encoding: Encoding, present: Sequence[str]) -> Sequence[str]:
+        return present or self.predictor.present(encoding)
+
+
+def build(library: Library) -> None:
+    """Add the endpoints to the open gr.Blocks. An endpoint is typed by components, which the page does not show."""
+    ask = Endpoints(library)
+    config, names = ask.predictor.config, list(ask.predictor.classes)
     picture = Photograph(label="picture", visible=False)
-    classes = gr.CheckboxGroup(list(predictor.classes), label="present", visible=False)
-    threshold = _number("threshold", 0.0)
-    numbers = [
-        _number("alpha", config.alpha),
-        _number("steps", config.refine_steps),
+    present = gr.CheckboxGroup(names, label="present", visible=False)
+    name = gr.Textbox(names[0], label="name", visible=False)
+    alpha, row, column = _number("alpha", config.alpha), _number("row", 0), _number("column", 0)
+    cutoffs = [
         _number("object_cutoff", config.object_cutoff),
         _number("background_cutoff", config.background_cutoff),
     ]
-    result, facts = gr.Image(label="result", format="png", visible=False), gr.JSON(label="facts", visible=False)
-    for answer, inputs in (
-        (segment, [picture, threshold]),
-        (self_information, [picture]),
-        (refine, [picture, classes, *numbers]),
-    ):
-        gr.on(
-            [],
-            in_words(answer),
-            inputs,
-            [result, facts],
-            api_name=answer.__name__,
-            concurrency_id="model",
-            concurrency_limit=1,
-        )
+    method, target = _choice("method", METHODS), _choice("target", TARGETS)
+    axis, values = _choice("axis", AXES), gr.Textbox("0, 0.5, 1", label="values", visible=False)
+    _offer(ask.segment, [picture, _number("threshold", 0)])
+    _offer(ask.self_information, [picture])
+    _offer(ask.refine, [picture, present, alpha, _number("steps", config.refine_steps), *cutoffs])
+    _offer(ask.cam, [picture, name, method, target, row, column])
+    _offer(ask.sweep, [picture, present, axis, values])
+    _offer(ask.affinity, [picture, name, row, column, alpha])
+
+
+def _offer(answer: Callable, inputs: list[gr.components.Component]) -> None:
+    result = gr.Image(label="result", format="png", visible=False)
+    facts = gr.JSON(label="facts", visible=False)
+    gr.on([], in_words(answer), inputs, [result, facts], api_name=answer.__name__, **MODEL)
 
 
 def _number(label: str, default: float) -> gr.Number:
     return gr.Number(default, label=label, visible=False)
 
 
-def _given(picture: np.ndarray | None) -> np.ndarray:
-    if picture is None:
-        raise UserError("a picture is needed")
-    return picture
+def _choice(label: str, names: Sequence[str]) -> gr.Dropdown:
+    return gr.Dropdown(list(names), value=next(iter(names)), label=label, visible=False)

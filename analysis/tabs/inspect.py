@@ -4,8 +4,10 @@ from typing import NamedTuple
 
 import gradio as gr
 
+from analysis.exports import arrays_npz, mask_png
 from analysis.figures import pixel_bars, score_bars
 from analysis.render import legend, marked, overlay
+from analysis.tabs import download
 from analysis.tabs.pictures import PICTURE, pixel, slider
 from analysis.tabs.subject import MODEL, Scene, Subject
 from wsss.crf import available
@@ -30,6 +32,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 pointed = gr.Image(label="Mask: click a pixel", elem_classes="picture", **PICTURE)
                 with gr.Row():
                     controls = _controls()
+                download.build(subject, "mask", _files, controls, controls._fields)
         with gr.Row():
             scores = gr.Plot(label="Class scores of the photograph")
             bars = gr.Plot(label="Class probabilities of the pixel")
@@ -69,6 +72,15 @@ def _mask(scene: Scene, opacity, confidence, with_crf, at) -> tuple:
     mask = scene.predictor.mask(scene.encoding, confidence, with_crf=bool(with_crf))
     shown = overlay(rgb, mask, colors, opacity)
     return (rgb, shown), legend(mask, scene.predictor.classes, colors), marked(shown, at)
+
+
+def _files(scene: Scene, opacity, confidence, with_crf) -> dict[str, bytes]:
+    predictor, encoding = scene.predictor, scene.encoding
+    mask = predictor.mask(encoding, confidence, with_crf=bool(with_crf))
+    return {
+        "mask.png": mask_png(mask, predictor.classes),
+        "arrays.npz": arrays_npz(probs=encoding.probs, scores=encoding.scores, mask=mask),
+    }
 
 
 def _click(subject: Subject, pointed: gr.Image, controls: Controls, outputs: list) -> None:

@@ -8,8 +8,10 @@ import plotly.graph_objects as go
 
 from analysis.affinity import draw, probe
 from analysis.charts import affinity_bars, trajectory_figure
+from analysis.exports import arrays_npz, mask_png
 from analysis.predictor import MOST_STEPS
 from analysis.render import causes, film_strip, heat, legend, overlay
+from analysis.tabs import download
 from analysis.tabs.pictures import PICTURE, pixel, slider
 from analysis.tabs.subject import QUIET, Scene, Subject
 from analysis.trajectory import trajectory
@@ -59,6 +61,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 play = gr.Button("Play", size="sm", min_width=70)
                 paper = gr.Button("Paper's settings", size="sm", min_width=110)
                 own = gr.Button("Checkpoint's settings", size="sm", min_width=110)
+            download.build(subject, "pseudo-mask", _files, settings, settings._fields)
             timer = gr.Timer(_SECONDS_A_STEP, active=False)
         with gr.Column(scale=5, min_width=340):
             before, pictures = _pictures()
@@ -81,9 +84,8 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
 
 
 def _settings(subject: Subject) -> Settings:
-    alpha, steps, object_cutoff, background_cutoff, floor, dilations = _values(
-        subject.library[subject.library.names[0]].config
-    )
+    first = subject.default
+    alpha, steps, object_cutoff, background_cutoff, floor, dilations = _values(first.config)
     with gr.Group():
         return Settings(
             slider("alpha", alpha, "1: colors only, as PAMR; 0: classes only (Eq. 5)"),
@@ -92,7 +94,7 @@ def _settings(subject: Subject) -> Settings:
             slider("background threshold", background_cutoff, "the same for the background"),
             slider("floor", floor, "no claim is below this score"),
             gr.CheckboxGroup(list(DILATIONS), value=dilations, label="dilations", info="distances of the neighbours"),
-            gr.Dropdown(["background"], value="background", label="maps of the class"),
+            gr.Dropdown(["background", *first.classes], value="background", label="maps of the class"),
         )
 
 
@@ -127,8 +129,8 @@ def _details() -> tuple[gr.Plot, list[gr.components.Component], gr.State]:
 
 def _show(scene: Scene, *settings) -> tuple:
     """All that the tab shows of a new subject but the curves; the class of the maps stays if it is still there."""
-    names = ["background", *scene.present]
-    shown = settings[-1] if settings[-1] in names else names[-1]
+    names = ["background", *scene.predictor.classes]
+    shown = settings[-1] if settings[-1] in scene.present else ["background", *scene.present][-1]
     before, _ = _heats(scene, *settings[:-1], shown)
     height, width = scene.encoding.rgb.shape[:2]
     at = (height // 2, width // 2)
@@ -160,6 +162,18 @@ def _pictured(scene: Scene, *settings) -> tuple:
 def _chosen(settings: tuple) -> dict[str, Any]:
     """The settings by the names that `Predictor.claims` has for them."""
     return dict(zip(Settings._fields[:-1], settings, strict=False)) | {"dilations": sorted(settings[5])}
+
+
+def _files(scene: Scene, *settings) -> dict[str, bytes]:
+    chosen = _chosen(settings)
+    maps = scene.predictor.iterates(scene.encoding, scene.present, chosen["alpha"], chosen["dilations"])
+    mask = scene.predictor.pseudo(scene.encoding, scene.present, **chosen)
+    return {
+        "pseudo_mask.png": mask_png(mask, scene.predictor.classes),
+        "arrays.npz": arrays_npz(
+            before=maps[0].cpu().numpy(), after=maps[int(chosen["steps"])].cpu().numpy(), pseudo_mask=mask
+        ),
+    }
 
 
 def _film(scene: Scene, chosen: dict[str, Any]) -> np.ndarray:

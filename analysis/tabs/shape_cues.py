@@ -6,8 +6,10 @@ import gradio as gr
 import numpy as np
 
 from analysis.charts import information_histogram
+from analysis.exports import arrays_npz, picture_png
 from analysis.render import heat
-from analysis.shape_cues import MOST_RADIUS, feature_energy, shallow_features, shape_cues
+from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
+from analysis.tabs import download
 from analysis.tabs.pictures import PICTURE
 from analysis.tabs.subject import Scene, Subject
 from wsss.config import Config
@@ -48,6 +50,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             with gr.Row():
                 paper = gr.Button("Paper's settings", size="sm", min_width=110)
                 own = gr.Button("Checkpoint's settings", size="sm", min_width=110)
+            download.build(subject, "shape-cues", _files, settings, settings._fields)
         with gr.Column(scale=5, min_width=340):
             pictures = _pictures()
     subject.follow(tab, _pictured, settings, pictures)
@@ -108,22 +111,27 @@ def _pictures() -> Pictures:
     return Pictures(information, limits, drop, dropped, share, before, after, energy, histogram)
 
 
-def _pictured(scene: Scene, radius, bandwidth, temperature, samples, patch, drop_rate, relative, seed) -> tuple:
+def _cues(rgb: np.ndarray, values: tuple) -> ShapeCues:
+    return shape_cues(rgb, **dict(zip(Settings._fields, values, strict=True)))
+
+
+def _files(scene: Scene, *values) -> dict[str, bytes]:
+    cues = _cues(scene.encoding.rgb, values)
+    return {
+        "information.png": picture_png(heat(cues.information, scene.encoding.rgb.shape[:2])),
+        "arrays.npz": arrays_npz(information=cues.information, drop=cues.drop, dropped=cues.dropped),
+    }
+
+
+def _pictured(scene: Scene, *values) -> tuple:
     """What moves with a slider, in the order of `Pictures`."""
     rgb = scene.encoding.rgb
-    cues = shape_cues(
-        rgb,
-        radius=radius,
-        bandwidth=bandwidth,
-        temperature=temperature,
-        samples=samples,
-        patch=patch,
-        drop_rate=drop_rate,
-        relative=bool(relative),
-        seed=seed,
-    )
+    cues = _cues(rgb, values)
     size, nats = rgb.shape[:2], cues.information
-    before, after = feature_energy(shallow_features(scene.predictor, scene.encoding), cues.drop)
+    features = scene.predictor.kept.get(
+        ("shallow", scene.encoding.key), lambda: shallow_features(scene.predictor, scene.encoding)
+    )
+    before, after = feature_energy(features, cues.drop)
     limits = 0.0, float(before.max())
     return (
         heat(nats, size),

@@ -65,6 +65,11 @@ class Subject:
             api_visibility="private",
         )
 
+    @property
+    def default(self) -> Predictor:
+        """The checkpoint that a visitor finds chosen."""
+        return self.library[self.library.names[0]]
+
     def _lay_out(self) -> None:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
@@ -74,15 +79,14 @@ class Subject:
                     self.checkpoint = gr.Dropdown(
                         self.library.names, value=self.library.names[0], label="Checkpoint", min_width=140
                     )
-                    self.truth_file = gr.File(
-                        label="Ground-truth mask (optional PNG)", file_types=[".png"], height=90, min_width=140
-                    )
                 self.present = gr.CheckboxGroup(
-                    list(self.library[self.library.names[0]].classes),
+                    list(self.default.classes),
                     label="Classes in the photograph",
                     info="The weak label, all that training is told. Ticked: what the network sees. Change it freely.",
                 )
-                self.about = gr.HTML(about(self.library[self.library.names[0]]))
+                self.about = gr.HTML(about(self.default))
+                with gr.Accordion("Ground-truth mask to compare with (optional)", open=False):
+                    self.truth_file = gr.File(label="Index mask (PNG)", file_types=[".png"], height=120)
             with gr.Column(scale=2, min_width=200):
                 gr.Examples([str(path) for path in EXAMPLES], self.photograph, label="Examples")
 

@@ -107,8 +107,8 @@ def _axes() -> Axes:
     return Axes(
         gr.Dropdown(list(AXES), value="alpha", label="Rows", min_width=100),
         gr.Textbox(VALUES["alpha"], label="values", max_length=400, min_width=160),
-        gr.Dropdown([NOTHING, *AXES], value="threshold", label="Columns", min_width=100),
-        gr.Textbox("0.4, 0.6, 0.8", label="values", max_length=400, min_width=160),
+        gr.Dropdown([NOTHING, *AXES], value=NOTHING, label="Columns", min_width=100),
+        gr.Textbox("", label="values", max_length=400, min_width=160),
         gr.Dropdown([(text, name) for name, text in MEASURES.items()], value="edges", label="Measure", min_width=200),
     )
 

@@ -1,0 +1,415 @@
+"""How fast the method is beside its peers: `python -m analysis.benchmark [--out DIR]`.
+
+Ours and the peer run in turn, so that a busy machine slows both; the ratio of the medians is what counts. The peers are
+written from their descriptions. Writes benchmark.csv, benchmark.md and benchmark.html.
+"""
+
+import argparse
+import platform
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from plotly.subplots import make_subplots
+from torch import Tensor
+
+from wsss.config import Config, animals
+from wsss.crf import crf
+from wsss.data.augment import Reduced, TrainingViews, View
+from wsss.data.item import Photographs, read_rgb
+from wsss.data.shapes import Shapes
+from wsss.distributed import Group
+from wsss.loading import loader
+from wsss.losses import region_loss
+from wsss.objective import Schedule, loss_terms, total_loss
+from wsss.precision import fastest_precision
+from wsss.refinement import DILATIONS, affinity, kernel, refine, spread
+from wsss.shape_cue import sample_offsets, self_information
+from wsss.step import take_step
+from wsss.train import start
+
+ROOT = Path(__file__).parent.parent
+PHOTOGRAPH = ROOT / "analysis" / "examples" / "chelsea.jpg"
+SIZE = (375, 500)
+ALONE = Group(0, 1, torch.device("cpu"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `ours` and `theirs` in `unit`, the ratio is what the target speaks of."""
+
+    work: str
+    ours: float
+    peer: str
+    theirs: float
+    unit: str
+    ratio: float
+    target: str
+    met: bool
+
+
+# --- Measuring
+
+
+def alternating(ours: Callable[[], object], theirs: Callable[[], object], pairs: int = 5) -> tuple[float, float]:
+    """Median seconds of each, called in turn after one call of each that does not count."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(pairs + 1):
+        for work, kept in zip((ours, theirs), seconds, strict=True):
+            begun = time.perf_counter()
+            work()
+            if turn:
+                kept.append(time.perf_counter() - begun)
+    return float(np.median(seconds[0])), float(np.median(seconds[1]))
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """What `work` adds to the resident memory at its highest; 0 where the system does not tell (Linux does)."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return 0
+
+    def kilobytes(name: str) -> int:
+        return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith(name)))
+
+    reset.write_text("5")
+    before = kilobytes("VmRSS")
+    work()
+    return max(0, kilobytes("VmHWM") - before) * 1024
+
+
+def bandwidth(megabytes: int = 400) -> Callable[[], object]:
+    """A copy that moves twice as many bytes."""
+    source = torch.ones(megabytes * 250_000)
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def at_least(work: str, ours: float, peer: str, theirs: float, target: float) -> Row:
+    """How many times faster we are, in milliseconds."""
+    ratio = theirs / ours
+    return Row(work, 1e3 * ours, peer, 1e3 * theirs, "ms", ratio, f"at least {target:g} times faster", ratio >= target)
+
+
+def at_most(work: str, ours: float, peer: str, theirs: float, target: float, unit: str = "ms") -> Row:
+    """Our share of the peer's."""
+    scale = 1e3 if unit == "ms" else 1e-6
+    ratio = ours / theirs
+    return Row(work, scale * ours, peer, scale * theirs, unit, ratio, f"at most {target:g} of it", ratio <= target)
+
+
+# --- Peers
+
+
+def pamr(image: Tensor, maps: Tensor, steps: int) -> Tensor:
+    """PAMR as its authors built it: one-hot 3x3 convolutions, one for each dilation, of every class in every step."""
+    one_hot = torch.eye(9).view(9, 1, 3, 3)
+    neighbors = torch.cat([one_hot[:4], one_hot[5:]])
+
+    def seen(x: Tensor, filters: Tensor) -> Tensor:
+        flat = x.flatten(0, 1).unsqueeze(1)
+        rings = [F.conv2d(F.pad(flat, [d] * 4, mode="replicate"), filters, dilation=d) for d in DILATIONS]
+        return torch.cat(rings, 1).unflatten(0, x.shape[:2])
+
+    sigma = seen(image, one_hot).std(2, keepdim=True)
+    alike = -seen(image, neighbors - one_hot[4:5]).abs() / (1e-8 + 0.1 * sigma)
+    weights = alike.mean(1, keepdim=True).softmax(2)
+    for _ in range(steps):
+        maps = (weights * seen(maps, neighbors)).sum(2)
+    return maps
+
+
+def region_loss_by_unfold(logits: Tensor, pseudo: Tensor, radius: int = 3, margin: float = 3.0) -> Tensor:
+    """Eq. 8 with all windows spread out in memory."""
+    window, batch = 2 * radius + 1, len(logits)
+
+    def windows(x: Tensor) -> Tensor:
+        return F.unfold(x, window, padding=radius).view(batch, x.shape[1], window**2, -1)
+
+    log_probs = F.log_softmax(logits, 1).clamp(min=-9.21)
+    valid = (pseudo != 255).float()[:, None]
+    near, log_near = windows(log_probs.exp()), windows(log_probs)
+    divergence = (near * (log_near - log_probs.flatten(2).unsqueeze(2))).sum(1)
+    same = windows(pseudo[:, None].float())[:, 0] == pseudo.float().view(batch, 1, -1)
+    both = windows(valid)[:, 0] * valid.view(batch, 1, -1)
+    both[:, window**2 // 2] = 0
+    pair = torch.where(same, divergence, (margin - divergence).clamp(min=0)) * both
+    pixel = pair.sum(1) / both.sum(1).clamp(min=1)
+    return (pixel.sum(1) / valid.sum((1, 2, 3)).clamp(min=1)).mean()
+
+
+# --- Rows
+
+
+def scene(batch: int, classes: int, size: tuple[int, int], present: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A photograph, smooth scores, their softmax, and which classes are present."""
+    rgb = cv2.resize(read_rgb(PHOTOGRAPH), size[::-1], interpolation=cv2.INTER_AREA)
+    image = torch.from_numpy(rgb).permute(2, 0, 1).float().div(255).expand(batch, -1, -1, -1).contiguous()
+    coarse = 2 * torch.randn(batch, classes, 12, 16, generator=torch.Generator().manual_seed(0))
+    scores = F.interpolate(coarse, size, mode="bilinear")
+    return image, scores, scores.softmax(1), (torch.arange(classes) < present).expand(batch, -1)
+
+
+def refinement_rows(size: tuple[int, int] = SIZE, pairs: int = 5, least: float = 35) -> Iterator[Row]:
+    """One photograph of 3 present classes: PAMR, roofline, new alpha, memory."""
+    image, scores, probs, present = scene(1, 3, size, 3)
+    work = f"SPR, {size[1]}x{size[0]}, 3 classes, T = 10"
+
+    def ours() -> Tensor:
+        return refine(image, scores, probs, present=present)
+
+    yield at_least(work, *_named(*alternating(ours, lambda: pamr(image, probs, 10), pairs), "PAMR as built"), least)
+    copy = bandwidth()
+    mine, copied = alternating(ours, copy, pairs)
+    moved = 10 * 4 * probs.numel() * (8 * len(DILATIONS) + 2)  # each step reads weights and maps, and writes maps
+    speed = 2 * 4 * 100_000_000 / copied
+    yield at_most(work, mine, f"memory roofline at {speed / 1e9:.1f} GB/s", moved / speed, 2)
+    color, label = kernel(image), kernel(scores.transpose(0, 1))
+
+    def new_alpha() -> None:
+        for _ in spread(probs[0], affinity(color, label, 0.5), 10):
+            pass
+
+    yield at_most("new alpha, kernels kept", *_named(*alternating(new_alpha, ours, pairs), "full SPR"), 0.6)
+    array = 4 * probs.numel() * 8 * len(DILATIONS)
+    yield at_most("SPR, peak extra memory", peak_bytes(ours), "one affinity array", array, 1.3, "MB")
+    theirs = peak_bytes(lambda: pamr(image, probs, 1))
+    yield Row(
+        "the same of PAMR as built", theirs / 1e6, "one affinity array", array / 1e6, "MB", theirs / array, "", True
+    )
+
+
+def batch_row(batch: int = 16, classes: int = 21, size: int = 112, pairs: int = 5) -> Row:
+    """A training batch, of which PAMR refines all classes and we those that are present."""
+    image, scores, probs, present = scene(batch, classes, (size, size), 3)
+    mine, theirs = alternating(
+        lambda: refine(image, scores, probs, present=present), lambda: pamr(image, probs, 10), pairs
+    )
+    work = f"SPR, {batch} x {size}x{size}, 3 of {classes} classes, T = 10"
+    return at_least(work, mine, "PAMR as built", theirs, 30)
+
+
+def crf_row(pairs: int = 5) -> Row:
+    """Beside the dense CRF on the same photograph and classes."""
+    image, scores, probs, present = scene(1, 3, SIZE, 3)
+    rgb = (255 * image[0]).byte().permute(1, 2, 0).contiguous().numpy()
+    mine, theirs = alternating(
+        lambda: refine(image, scores, probs, present=present), lambda: crf(rgb, probs[0].numpy(), steps=10), pairs
+    )
+    return at_least("SPR, the same photograph", mine, "pydensecrf, 10 iterations", theirs, 1)
+
+
+def information_row(samples: int, limit: float, pairs: int = 5) -> Row:
+    """Self-information of a photograph against a limit in seconds; 0 samples take all neighbours."""
+    image = scene(1, 3, SIZE, 3)[0]
+    offsets = sample_offsets(7, samples, torch.Generator().manual_seed(0))
+    mine, _ = alternating(lambda: self_information(image, offsets), lambda: None, pairs)
+    work = f"self-information, {SIZE[1]}x{SIZE[0]}, {len(offsets)} neighbours"
+    return at_most(work, mine, "limit", limit, 1)
+
+
+def region_row(batch: int = 16, size: int = 56, pairs: int = 5) -> Row:
+    """The region loss, forward and backward."""
+    logits = torch.randn(batch, 7, size, size, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    pseudo = torch.randint(0, 3, (batch, size // 8, size // 8)).repeat_interleave(8, 1).repeat_interleave(8, 2)
+    mine, theirs = alternating(
+        lambda: torch.autograd.grad(region_loss(logits, pseudo), logits),
+        lambda: torch.autograd.grad(region_loss_by_unfold(logits, pseudo), logits),
+        pairs,
+    )
+    return at_least(f"region loss, {batch} x 7 x {size}x{size}, radius 3", mine, "unfold version", theirs, 5)
+
+
+def training_rows(pairs: int = 5) -> Iterator[Row]:
+    """The method's share of a training step of `animals`, on drawn pictures of a photograph's size."""
+    config = replace(animals(), precision=fastest_precision(ALONE.device), cache=True)
+    plain = replace(config, shape_cue="none", pixel_loss=False, region_loss=False)
+    torch.set_flush_denormal(True)
+    source = Shapes(config.batch, 0, (256, 341))
+    view = next(loader(source, config, 0, ALONE))
+
+    def stepper(config: Config) -> Callable[[], object]:
+        learner = start(config, len(source.classes) + 1, ALONE.device, pretrained=True)
+        learner.network.train()
+        schedule = Schedule(config, 100)
+        return lambda: take_step(learner.network, learner, view, config, schedule, schedule.warmup, source.names, ALONE)
+
+    ours, theirs = alternating(stepper(config), stepper(plain), pairs)
+    work = "SCM + SPR + pseudo masks + region loss in a step"
+    yield at_most(work, max(0, ours - theirs), "step of the plain network", theirs, 0.1)
+    side = config.crop // config.refine_stride
+    logits = torch.randn(config.batch, 7, side, side).requires_grad_()
+    pseudo = torch.randint(0, 3, (config.batch, side, side))
+    region, _ = alternating(lambda: torch.autograd.grad(region_loss(logits, pseudo), logits), lambda: None, pairs)
+    yield at_most("region loss in a step", region, "our step", ours, 0.12)
+
+
+def throughput_row(folder: Path, pairs: int = 3) -> Row:
+    """Images a second of training with its loading, beside the straightforward loop, on photographs in `folder`."""
+    config = replace(animals(), precision=fastest_precision(ALONE.device))
+    photographs = _photographs(folder, config.batch)
+    reduced = Reduced(photographs, config.short_side, config.cache)
+    learners = [start(config, len(photographs.classes) + 1, ALONE.device, pretrained=True) for _ in range(2)]
+    learners[1].network.to(memory_format=torch.contiguous_format)
+    schedule = Schedule(config, 100)
+    step = schedule.warmup
+
+    def ours() -> None:
+        view = next(loader(reduced, config, 0, ALONE))
+        take_step(learners[0].network.train(), learners[0], view, config, schedule, step, photographs.names, ALONE)
+
+    def straightforward() -> None:
+        views = TrainingViews(
+            Reduced(photographs, config.short_side, cache=False),
+            crop=config.crop,
+            least_scale=config.least_scale,
+            color_jitter=config.color_jitter,
+            seed=0,
+            epoch=0,
+        )
+        view = View(*torch.utils.data.default_collate([views[i] for i in range(len(views))]))
+        network, optimiser = learners[1].network.train(), learners[1].optimiser
+        image = view.image.float() / 255
+        terms = loss_terms(network(image), image, view.labels, view.mask, config, schedule, step)
+        optimiser.zero_grad()
+        total_loss(terms, schedule.region_weight(step)).backward()
+        optimiser.step()
+
+    mine, theirs = alternating(ours, straightforward, pairs)
+    speeds = config.batch / mine, config.batch / theirs
+    ratio = theirs / mine
+    return Row(
+        "training `animals`",
+        speeds[0],
+        "straightforward loop",
+        speeds[1],
+        "images/s",
+        ratio,
+        "at least 1.5",
+        ratio >= 1.5,
+    )
+
+
+def growth(pairs: int = 3) -> pd.DataFrame:
+    """Seconds of SPR over image size, present classes, T, batch, and absent classes; `units` is what should be paid."""
+    rows = []
+
+    def add(varied: str, value: int, size: int, present: int, steps: int, batch: int, classes: int) -> None:
+        image, scores, probs, there = scene(batch, classes, (size, size), present)
+        seconds, _ = alternating(lambda: refine(image, scores, probs, present=there, steps=steps), lambda: None, pairs)
+        rows.append((varied, value, 1e3 * seconds, 1e9 * seconds / (batch * present * size**2)))
+
+    for size in (112, 224, 448, 1000):
+        add("side in pixels", size, size, 3, 10, 1, 3)
+    for present in (2, 5, 10, 21):
+        add("present classes", present, 224, present, 10, 1, 21)
+    for steps in (0, 5, 10, 20):
+        add("T", steps, 448, 3, steps, 1, 3)
+    for batch in (1, 2, 4, 16):
+        add("batch", batch, 112, 3, 10, batch, 3)
+    for classes in (3, 7, 21):
+        add("classes, 3 of them present", classes, 224, 3, 10, 1, classes)
+    return pd.DataFrame(rows, columns=["varied", "value", "ms", "ns per pixel and present class"])
+
+
+def _named(ours: float, theirs: float, peer: str) -> tuple[float, str, float]:
+    return ours, peer, theirs
+
+
+def _photographs(folder: Path, number: int) -> Photographs:
+    """`number` JPEG files of a photograph's size, each a turn of one picture."""
+    rgb = cv2.resize(read_rgb(PHOTOGRAPH), SIZE[::-1])
+    files = [folder / f"{i}.jpg" for i in range(number)]
+    for i, file in enumerate(files):
+        Image.fromarray(np.roll(rgb, 20 * i, 1)).save(file, quality=92)
+    labels = np.zeros((number, 6), np.float32)
+    labels[:, 0] = 1
+    names = tuple(file.stem for file in files)
+    classes = ("cat", "cow", "dog", "horse", "person", "sheep")
+    masks, values = (None,) * number, tuple(range(7))
+    return Photographs(classes, names, labels, images=files, masks=masks, mask_values=values)
+
+
+# --- The table
+
+
+def rows() -> Iterator[Row]:
+    """All lines of the table, each as soon as it is measured."""
+    yield from refinement_rows()
+    yield batch_row()
+    yield crf_row()
+    yield information_row(9, 0.015)
+    yield information_row(0, 0.150)
+    yield region_row()
+    yield from training_rows()
+    with tempfile.TemporaryDirectory() as folder:
+        yield throughput_row(Path(folder))
+
+
+def markdown(table: pd.DataFrame, grown: pd.DataFrame, seconds: float) -> str:
+    """Both tables as they stand in the README's results."""
+    machine = (
+        f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
+    head = (
+        f"# Benchmark\n\n`python -m analysis.benchmark`, {seconds:.0f} s on {machine}; medians of alternating pairs.\n"
+    )
+    return "\n".join([head, _lines(table), "\nHow the refinement's cost grows:\n", _lines(grown), ""])
+
+
+def _lines(table: pd.DataFrame) -> str:
+    def cell(value: object) -> str:
+        return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+    cells = [list(table.columns), ["---"] * len(table.columns)]
+    cells += [[cell(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+def figure(grown: pd.DataFrame) -> object:
+    """Milliseconds over each thing that grows; a straight line is what should be paid."""
+    kinds = list(grown["varied"].unique())
+    whole = make_subplots(1, len(kinds), subplot_titles=kinds, horizontal_spacing=0.05)
+    for column, kind in enumerate(kinds, 1):
+        part = grown[grown["varied"] == kind]
+        x = part["value"] ** 2 if kind.startswith("side") else part["value"]
+        whole.add_scatter(x=x, y=part["ms"], mode="lines+markers", row=1, col=column)
+        whole.update_xaxes(title="pixels" if kind.startswith("side") else None, rangemode="tozero", row=1, col=column)
+    whole.update_yaxes(rangemode="tozero")
+    whole.update_yaxes(title="ms", col=1)
+    whole.update_layout(showlegend=False, height=340, width=1300, title="Cost of the refinement")
+    return whole
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; prints the table and writes it."""
+    parser = argparse.ArgumentParser(prog="python -m analysis.benchmark", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, default=ROOT / "analysis" / "results", metavar="DIR")
+    out = parser.parse_args(argv).out
+    out.mkdir(parents=True, exist_ok=True)
+    begun, measured = time.perf_counter(), []
+    for row in rows():
+        measured.append(row)
+        values = f"{row.ours:>9.3g}{row.theirs:>9.3g} {row.unit:<9}{row.ratio:>8.3g}"
+        met = ("met" if row.met else "MISSED") if row.target else ""
+        print(f"{row.work:<50}{row.peer:<34}{values}  {row.target:<24}{met}", flush=True)
+    table, grown = pd.DataFrame([asdict(row) for row in measured]), growth()
+    text = markdown(table, grown, time.perf_counter() - begun)
+    print(text.split("grows:")[1])
+    table.to_csv(out / "benchmark.csv", index=False)
+    (out / "benchmark.md").write_text(text)
+    figure(grown).write_html(out / "benchmark.html", include_plotlyjs="cdn")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

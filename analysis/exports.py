@@ -1,0 +1,58 @@
+"""What a visitor takes home: masks, raw arrays and settings in one zip file."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from analysis.predictor import Encoding, Predictor
+from wsss.predict import palette_picture
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    """A zip file of files by name."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as folder:
+        for name, content in files.items():
+            folder.writestr(name, content)
+    return out.getvalue()
+
+
+def mask_png(mask: np.ndarray, classes: Sequence[str]) -> bytes:
+    """A mask (H, W) as a palette PNG in VOC's colors, 255 unlabelled."""
+    return _png(palette_picture(mask, tuple(classes)))
+
+
+def picture_png(rgb: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 as a PNG."""
+    return _png(Image.fromarray(rgb))
+
+
+def arrays_npz(**arrays: np.ndarray) -> bytes:
+    """Arrays by name, for `numpy.load`."""
+    out = io.BytesIO()
+    np.savez_compressed(out, **arrays)
+    return out.getvalue()
+
+
+def settings_json(predictor: Predictor, encoding: Encoding, present: Sequence[str], **settings: Any) -> bytes:
+    """All that an answer depends on: the checkpoint and its commit, the photograph's digest and size, the settings."""
+    content = {
+        "checkpoint": predictor.facts.get("name"),
+        "commit": predictor.facts.get("commit"),
+        "classes": list(predictor.classes),
+        "present": list(present),
+        "photograph": {"sha1": encoding.key, "size": list(encoding.rgb.shape[:2])},
+        "settings": settings,
+    }
+    return json.dumps(content, indent=1).encode()
+
+
+def _png(picture: Image.Image) -> bytes:
+    out = io.BytesIO()
+    picture.save(out, format="PNG")
+    return out.getvalue()

@@ -1,0 +1,36 @@
+"""The button that gives a visitor what a tab shows: palette PNG, raw arrays, settings."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import gradio as gr
+
+from analysis.exports import archive, settings_json
+from analysis.tabs.subject import QUIET, Scene, Subject
+
+
+def build(
+    subject: Subject, name: str, files: Callable, controls: Sequence[gr.components.Component], names: Sequence[str]
+) -> None:
+    """Add the button to the open column.
+
+    Args:
+        name: of the zip file, without its ending.
+        files: files(scene, *controls) gives the files' contents by name; settings.json is added.
+        names: of the controls, in settings.json.
+    """
+    button = gr.Button("Download: PNG, arrays, settings", size="sm", min_width=150)
+    # A link must exist before it is clicked, the file only after: so the button makes it and then clicks the link.
+    link = gr.DownloadButton(elem_id=f"download-{name}", elem_classes="hidden-link")
+
+    def zipped(scene: Scene, *values) -> str:
+        given = dict(zip(names, values, strict=True))
+        settings = settings_json(scene.predictor, scene.encoding, scene.present, **given)
+        path = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()), f"{name}.zip")
+        path.write_bytes(archive({**files(scene, *values), "settings.json": settings}))
+        return str(path)
+
+    button.click(subject.answer(zipped, 1), subject.inputs(controls), link, **QUIET).success(
+        None, None, None, js=f"() => document.querySelector('#download-{name}').click()", api_visibility="private"
+    )
