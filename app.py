@@ -36,15 +36,13 @@ CSS = """
 def build_page(library: Library) -> gr.Blocks:
     """Assemble the tabs."""
     with gr.Blocks(title="Shape cues", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
-        with gr.Row():
-            gr.Markdown("## Shape cues for weakly supervised segmentation")
-            tools = gr.Row(scale=0)
-        subject = Subject(library)
+        gr.Markdown("## Shape cues for weakly supervised segmentation")
+        subject = Subject(library, page)
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             settings = inspect.build(subject) | shape_cues.build(subject) | cams.build(subject)
             refined = refinement.build(subject)
             settings |= refined | sweep.build(subject, tabs, refined) | compare.build(subject)
-        with tools:
+        with subject.tools:
             link.build(page, settings)
         endpoints.build(library)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)

@@ -86,37 +86,52 @@ def probe(
     )
 
 
-def draw(rgb: np.ndarray, seen: Probe, kind: str = "joint") -> np.ndarray:
+def draw(rgb: np.ndarray, seen: Probe, kind: str = "joint", *, within: int | None = None) -> np.ndarray:
     """The neighbours on their photograph: the area and the brightness of a circle are its weight.
 
     Args:
         kind: from KINDS.
+        within: show the surroundings up to this distance only, enlarged: there the nearest rings do not overlap.
 
     Returns:
-        uint8, enlarged where the photograph is small. The largest weight has the largest circle; a weight of a
-        hundredth of it is still a dot.
+        uint8, its short side 640 pixels or the photograph's where that is longer. The largest weight has the largest
+        circle; the smallest is still a dot.
     """
-    factor = max(1.0, _DRAWN_SIDE / min(rgb.shape[:2]))
-    size = round(rgb.shape[1] * factor), round(rgb.shape[0] * factor)
-    out = cv2.resize(rgb, size, interpolation=cv2.INTER_CUBIC)
-    weights, most = getattr(seen, kind), _MOST_RADIUS * min(size)
-    places = np.stack([seen.columns, seen.rows], 1)
-    center = tuple(_scaled(seen.at[::-1], factor))
+    far = int(seen.dilations.max())
+    inside = seen.dilations <= (within or far)
+    (top, left), view = (0, 0), rgb
+    if within is not None and within < far:
+        reach = _reach(seen, within)
+        top, left = (max(0, place - reach) for place in seen.at)
+        view = rgb[top : seen.at[0] + reach + 1, left : seen.at[1] + reach + 1]
+    factor = max(1.0, _DRAWN_SIDE / min(view.shape[:2]))
+    out = cv2.resize(view, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
+    weights, most = getattr(seen, kind), _MOST_RADIUS * min(out.shape[:2])
     shares = weights / max(float(weights.max()), 1e-12)
+    places = np.rint((np.stack([seen.columns - left, seen.rows - top], 1) + 0.5) * factor).astype(int)
     for n in np.argsort(-shares):  # small ones last, so that none is hidden
-        place, radius = tuple(_scaled(places[n], factor)), max(2, round(most * float(shares[n]) ** 0.5))
-        paint = cv2.applyColorMap(np.uint8([[55 + round(200 * float(shares[n]))]]), cv2.COLORMAP_INFERNO)[0, 0, ::-1]
-        cv2.circle(out, place, radius, tuple(int(value) for value in paint), -1, cv2.LINE_AA)
-        cv2.circle(out, place, radius, (255, 255, 255), 1, cv2.LINE_AA)
+        if inside[n]:
+            radius = max(2, round(most * float(shares[n]) ** 0.5))
+            cv2.circle(out, places[n].tolist(), radius, _brightness(float(shares[n])), -1, cv2.LINE_AA)
+            cv2.circle(out, places[n].tolist(), radius, (255, 255, 255), 1, cv2.LINE_AA)
+    center = [round((place - start + 0.5) * factor) for place, start in zip(seen.at[::-1], (left, top), strict=True)]
     for thickness, color in ((4, (0, 0, 0)), (2, (0, 255, 255))):
         cv2.drawMarker(out, center, color, cv2.MARKER_CROSS, 18, thickness)
     return out
 
 
+def _reach(seen: Probe, distance: int) -> int:
+    """Pixels of the photograph from the middle to a little beyond the neighbours at this distance."""
+    near = seen.dilations == seen.dilations.min()
+    cell = max(np.abs(seen.rows[near] - seen.at[0]).max(), np.abs(seen.columns[near] - seen.at[1]).max())
+    return round((distance + 1) * cell / int(seen.dilations.min()))
+
+
+def _brightness(share: float) -> list[int]:
+    """The color of a weight that is this share of the largest."""
+    return cv2.applyColorMap(np.uint8([[55 + round(200 * share)]]), cv2.COLORMAP_INFERNO)[0, 0, ::-1].tolist()
+
+
 def _center(cell: int, cells: int, side: int) -> int:
     """The photograph's pixel at the center of a cell of the refinement's grid; cells beyond it are those at its end."""
     return int((min(max(cell, 0), cells - 1) + 0.5) * side / cells)
-
-
-def _scaled(place: Sequence[int], factor: float) -> list[int]:
-    return [round((int(value) + 0.5) * factor) for value in place]

@@ -137,7 +137,7 @@ def agreement_bars(seen: Comparison, classes: Sequence[str], colors: np.ndarray)
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
     )
     title = {"text": f"IoU between the two, mean {100 * seen.mean:.1f} %", "font_size": 13, "x": 0.5}
-    return plain(go.Figure(bars), 94 + 26 * len(kept)).update_layout(
+    return plain(go.Figure(bars), 110 + 30 * len(kept)).update_layout(
         title=title, xaxis={"range": [0, 1], "title": None}, yaxis={"autorange": "reversed", "dtick": 1}
     )
 

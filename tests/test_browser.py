@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -64,9 +65,11 @@ def leaves(url: str, address: str) -> bool:
 
 def upload(page, path: Path) -> None:
     page.wait_for_selector("input[type=file]", state="attached", timeout=60_000)
+    page.wait_for_selector(".js-plotly-plot .bars", state="attached", timeout=60_000)  # of the example at the start
     page.set_input_files("input[type=file]", str(path))
-    page.wait_for_selector(".legend .entry", timeout=60_000)
-    page.wait_for_selector(".js-plotly-plot .bars", state="attached", timeout=60_000)
+    with Image.open(path) as given:
+        shown = f"[...document.images].filter(image => image.naturalWidth === {given.width}).length > 2"
+    page.wait_for_function(shown, timeout=60_000)
 
 
 def show(page, tab: str) -> None:
@@ -167,9 +170,9 @@ def test_a_link_brings_the_settings_back(page, address):
     assert 0 < float(values["threshold"].input_value()) <= 1
 
 
-def test_an_example_is_one_click(page):
-    page.locator(".gallery-item, button.gallery-item").first.click()
-    page.wait_for_selector(".legend .entry", timeout=60_000)
+def test_the_page_begins_with_an_example_and_another_one_is_one_click(page):
+    image = picture(page, "Mask: click a pixel")
+    assert changes(page, image, page.locator(".gallery-item, button.gallery-item").last.click)
     assert page.locator(".legend .entry", has_text="background").count() == 1
 
 

@@ -91,9 +91,9 @@ def test_a_photograph_is_encoded_once(predictor, cat, monkeypatch):
 
 def test_two_visitors_at_once_see_their_own_photographs(predictor, cat, astronaut):
     alone = [predictor.mask(predictor.encode(rgb)) for rgb in (cat, astronaut)]
-    predictor._encodings.clear()
+    fresh = Predictor(predictor.network, predictor.config, CLASSES, {})
     with ThreadPoolExecutor(4) as pool:
-        together = list(pool.map(lambda rgb: predictor.mask(predictor.encode(rgb)), [cat, astronaut] * 4))
+        together = list(pool.map(lambda rgb: fresh.mask(fresh.encode(rgb)), [cat, astronaut] * 4))
     for i, mask in enumerate(together):
         assert np.array_equal(mask, alone[i % 2])
 

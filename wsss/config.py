@@ -79,6 +79,7 @@ class Config:
     focal_power: float = _number(0.0, "losses", "p of the focal mask penalty of Araslanov and Roth; 0 leaves it out")
     focal_floor: float = _number(0.01, "losses", "lambda of the focal mask penalty")
     pixel_loss: bool = _number(True, "losses", "Eq. 7")
+    pixel_weight: float = _number(1.0, "losses", "weight of Eq. 7; the paper has none")
     region_loss: bool = _number(True, "losses", "Eq. 8")
     region_radius: int = _number(3, "losses", "R3 of Eq. 8 in pixels of the refined grid")
     region_margin: float = _number(3.0, "losses", "gamma of Eq. 8 in nats")
@@ -154,6 +155,7 @@ _RANGES = {
     "least_cutoff": (0, 1),
     "focal_power": (0, 10),
     "focal_floor": (1e-6, 1),
+    "pixel_weight": (0, 100),
     "region_radius": (1, 16),
     "region_margin": (0, 100),
     "region_weight": (0, 100),
@@ -210,14 +212,14 @@ def animals() -> Config:
         least_scale=0.6,
         test_short_side=256,
         class_cutoff=0.3,
-        background_power=3.0,
         cache=True,
         workers=0,
         focal_power=3.0,
         alpha_start=1.0,
         alpha=0.85,
-        background_cutoff_start=0.7,
-        background_cutoff=0.85,
+        background_cutoff_start=0.75,
+        background_cutoff=0.9,
+        pixel_weight=3.0,
         epochs=12,
         lr=2e-2,
         encoder_lr=3e-3,
@@ -238,7 +240,6 @@ def tiny() -> Config:
         short_side=0,
         test_short_side=0,
         class_cutoff=0.0,
-        background_power=1.0,
         aspp_channels=32,
         decoder_channels=32,
         epochs=6,

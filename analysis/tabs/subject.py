@@ -15,7 +15,8 @@ from analysis.tabs.photograph import Photograph
 from analysis.tabs.words import in_words
 from analysis.truth import read_truth
 
-EXAMPLES = sorted(Path(__file__).parent.parent.joinpath("examples").glob("*.jpg"))
+EXAMPLES = [Path(__file__).parent.parent / "examples" / f"{name}.jpg" for name in ("chelsea", "astronaut")]
+"""The first is shown when the page opens. `SOURCES.md` there tells whose they are."""
 
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 """One question at a time uses the network."""
@@ -43,14 +44,14 @@ class Subject:
     cache, by the photograph's digest.
     """
 
-    def __init__(self, library: Library) -> None:
+    def __init__(self, library: Library, page: gr.Blocks) -> None:
         self.library = library
-        self.opened = gr.State("")  # label of the tab that is looked at; the others stay as they were
+        self.opened = gr.State("Inspect")  # label of the tab that is looked at; the others stay as they were
         self.rgb = gr.State()  # the photograph as it is shown
         self.truth = gr.State()
         self._lay_out()
         self._accepted = gr.on(
-            [self.photograph.change, self.checkpoint.change],
+            [page.load, self.photograph.change, self.checkpoint.change],
             in_words(self._accept),
             [self.checkpoint, self.photograph],
             [self.rgb, self.present, self.about],
@@ -73,7 +74,9 @@ class Subject:
     def _lay_out(self) -> None:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
-                self.photograph = Photograph(label="Photograph", sources=["upload", "clipboard"], height=200)
+                self.photograph = Photograph(
+                    str(EXAMPLES[0]), label="Photograph", sources=["upload", "clipboard"], height=200
+                )
             with gr.Column(scale=3, min_width=300):
                 with gr.Row():
                     self.checkpoint = gr.Dropdown(
@@ -89,6 +92,7 @@ class Subject:
                     self.truth_file = gr.File(label="Index mask (PNG)", file_types=[".png"], height=120)
             with gr.Column(scale=2, min_width=200):
                 gr.Examples([str(path) for path in EXAMPLES], self.photograph, label="Examples")
+                self.tools = gr.Column()  # for what concerns the whole page
 
     def follow(
         self,

@@ -1,0 +1,238 @@
+"""A training or an evaluation as a process of its own: start it, stop it, resume it, delete what it left.
+
+The page holds nothing of a job but its folder (see `analysis.runs`). One job at a time has a device: the kernel keeps
+its lock as long as a process of the job lives, whatever happens to the page.
+"""
+
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from analysis import runs, warden
+from wsss import UserError
+from wsss.config import PRESETS, Config
+
+_PATIENCE = 20.0  # seconds until a started process has said that it lives
+_QUIET_FOR = 600.0  # seconds; a folder without run.json that was written to more recently may be in use
+
+
+def training_argv(preset: str, config: Config, out: Path, data: str = "") -> list[str]:
+    """The words of `python -m wsss.train` for a config: the preset, and a flag for each setting that differs from it."""
+    if preset not in PRESETS:
+        raise UserError(f"there is no preset {preset!r}; choose {', '.join(PRESETS)}")
+    before, words = asdict(PRESETS[preset]()), [sys.executable, "-m", "wsss.train", f"--preset={preset}"]
+    if config.dataset != "shapes":
+        words.append(f"--data={_data_folder(data)}")
+    words.append(f"--out={out}")
+    return words + [
+        f"--{f.name.replace('_', '-')}={_word(getattr(config, f.name))}"
+        for f in fields(Config)
+        if getattr(config, f.name) != before[f.name]
+    ]
+
+
+def _word(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _data_folder(data: str) -> Path:
+    """Raises UserError unless it is a folder."""
+    if not data.strip():
+        raise UserError("these data are read from a folder: write its path, or choose the drawn shapes")
+    folder = Path(data.strip()).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"{data.strip()}: there is no such data folder")
+    return folder.resolve()
+
+
+def evaluation_argv(
+    checkpoint: Path, dataset: str, data: str, split: str, out: Path, *, with_crf: bool, multi_scale: bool
+) -> list[str]:
+    """The words of `python -m wsss.evaluate` that write the report and the masks into the folder `out`."""
+    words = [sys.executable, "-m", "wsss.evaluate", f"--checkpoint={checkpoint}", f"--split={split}"]
+    if dataset != "shapes":
+        words.append(f"--data={_data_folder(data)}")
+    words += [f"--json={out / runs.REPORT}", "--per-image", f"--masks={out / 'masks'}"]
+    return words + [flag for flag, wanted in (("--crf", with_crf), ("--multi-scale", multi_scale)) if wanted]
+
+
+def resumed_argv(found: runs.Found) -> list[str]:
+    """The words that go on with a run, also with one that a terminal has started. Raises UserError where none do."""
+    words = found.argv
+    if words[1:3] != ["-m", "wsss.train"]:
+        raise UserError(f"{found.name}: does not say how it was started; resume it in a terminal by --resume")
+    kept, rest = [], iter(words[3:])
+    for word in rest:
+        if word == "--out":
+            next(rest, None)
+        elif word != "--resume" and not word.startswith("--out="):
+            kept.append(word)
+    kept = _from_where_it_began(kept, Path(str(found.run.get("cwd") or runs.REPOSITORY)))
+    # The first line of the command is replaced: what a file says is never run, only given to our own command.
+    return [sys.executable, "-m", "wsss.train", *kept, f"--out={found.folder}", "--resume"]
+
+
+def _from_where_it_began(words: list[str], place: Path) -> list[str]:
+    """The same words with a data folder that does not depend on where they are said."""
+    out = []
+    for before, word in zip(["", *words], words, strict=False):
+        if before == "--data":
+            word = str(place / word)
+        elif word.startswith("--data="):
+            word = f"--data={place / word.removeprefix('--data=')}"
+        out.append(word)
+    return out
+
+
+def shown(argv: Sequence[str]) -> str:
+    """The command to copy into a terminal, in the repository's folder."""
+    return shlex.join(["python", *argv[1:]])
+
+
+def start(folder: Path, argv: Sequence[str], *, kind: str, device: str, **facts: Any) -> runs.Found:
+    """Start a job in a folder that is new, or whose job has ended; returns it as soon as it lives.
+
+    Args:
+        kind: training or evaluation.
+        device: that the job will use, such as "cpu" or "cuda:0"; one job at a time has it.
+        facts: written into job.json.
+
+    Raises:
+        UserError: the device or the folder is in use, or the job did not start.
+    """
+    lock = _lock(device, folder)
+    try:
+        _require_idle(folder, device)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for name in (warden.FILE, "stop"):
+                (folder / name).unlink(missing_ok=True)
+            child = _begin(folder, argv, {"kind": kind, "device": device, **facts}, lock)
+        except OSError as error:
+            raise UserError(f"{folder.name}: cannot be written ({error.strerror})") from None
+    finally:
+        os.close(lock)
+    deadline = time.monotonic() + _PATIENCE
+    while not (folder / warden.FILE).exists():
+        if child.poll() is not None or time.monotonic() > deadline:
+            raise UserError(f"{folder.name}: the process did not start; {_last_line(folder)}")
+        time.sleep(0.02)
+    return runs.look(folder)
+
+
+def _begin(folder: Path, argv: Sequence[str], facts: Mapping[str, Any], lock: int) -> subprocess.Popen:
+    """The warden, in a session of its own, with the device's lock; nobody waits for it."""
+    with (folder / runs.LOG).open("ab") as log:
+        log.write(f"$ {shown(argv)}\n".encode())
+        log.flush()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "analysis.warden", str(folder.absolute()), json.dumps(facts), "--", *argv],
+            cwd=runs.REPOSITORY,
+            env=os.environ | {"WSSS_DEVICE_LOCK": str(lock)},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            pass_fds=(lock,),
+        )
+    threading.Thread(target=child.wait, daemon=True).start()  # an ended child that nobody waits for is a zombie
+    return child
+
+
+def _lock(device: str, folder: Path) -> int:
+    """The device's lock, taken. Raises UserError, naming the holder, where a job has it."""
+    places = runs.root() / ".locks"
+    places.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(places / device.replace(":", "-"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another job"
+        os.close(descriptor)
+        raise UserError(f"{device} is busy with {holder}: stop it, or wait until it has ended") from None
+    os.truncate(descriptor, 0)
+    os.pwrite(descriptor, folder.name.encode()[:200], 0)
+    return descriptor
+
+
+def _require_idle(folder: Path, device: str) -> None:
+    """Raises UserError where the folder, or the device, is in use by a run that a terminal has started."""
+    for found in runs.found_runs():
+        if found.is_alive and (found.folder == folder or normal(found.device or "") == device):
+            place = folder.name if found.folder == folder else device
+            raise UserError(f"{place} is busy with {found.name}: stop it, or wait until it has ended")
+
+
+def normal(device: str) -> str:
+    """One name for a device: "cuda" is "cuda:0"."""
+    return "cuda:0" if device == "cuda" else device
+
+
+def stop(found: runs.Found) -> str:
+    """Ask a job to end: it finishes its step and saves; after `warden.GRACE` seconds it is killed. Returns words.
+
+    A process is only signalled while it is the one that started the run: an id that another program has by now is not.
+    """
+    keeper, trainer = runs.of_job(found.job, found.folder), runs.of_run(found.run)
+    if keeper is None and trainer is None:
+        return f"{found.name} does not run"
+    with suppress(ProcessLookupError, psutil.NoSuchProcess):
+        if keeper is not None:
+            if not found.job.get("stop"):  # a second signal would have the trainer leave without saving
+                os.killpg(keeper.pid, signal.SIGTERM)
+        else:
+            _stop_alone(found, trainer)
+    return f"{found.name} finishes its step, saves and ends"
+
+
+def _stop_alone(found: runs.Found, trainer: psutil.Process) -> None:
+    """A run without a warden; who presses Stop again after the time of grace has it killed."""
+    asked = runs.asked_to_stop(found.folder, found.run)
+    if asked is None:
+        (found.folder / "stop").touch()
+        trainer.terminate()
+    elif time.time() - asked > warden.GRACE:
+        trainer.kill()
+
+
+def delete(found: runs.Found) -> None:
+    """Remove a run's folder with all that is in it. Raises UserError where it is, or may be, in use."""
+    if found.is_alive:
+        raise UserError(f"{found.name}: still runs; stop it first")
+    if found.status == "unknown" and time.time() - runs.last_change(found.folder) < _QUIET_FOR:
+        raise UserError(f"{found.name}: was written to a moment ago and may still run; try again in ten minutes")
+    if found.folder.parent.resolve() not in (runs.root().resolve(), (runs.root() / runs.EVALUATIONS).resolve()):
+        raise UserError(f"{found.name}: is not a folder of runs")
+    try:
+        gone = found.folder.with_name(f".deleted-{os.getpid()}-{found.name}")
+        found.folder.rename(gone)  # at once; half a run would look like a broken one
+        shutil.rmtree(gone)
+    except OSError as error:
+        raise UserError(f"{found.name}: cannot be deleted ({error.strerror})") from None
+
+
+def _last_line(folder: Path) -> str:
+    lines = [line for line in runs.tail(folder / runs.LOG, 4096).splitlines() if line.strip()]
+    return lines[-1] if lines else "its log is empty"
+
+
+def reason(found: runs.Found) -> str:
+    """Why a job failed, in its own words; empty where it did not."""
+    if found.status not in ("failed", "killed"):
+        return ""
+    said = [line for line in runs.tail(found.folder / runs.LOG).splitlines() if line.startswith("error: ")]
+    return found.error or (said[-1].removeprefix("error: ") if said else _last_line(found.folder))

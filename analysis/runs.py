@@ -1,0 +1,319 @@
+"""Run folders as the page sees them: what the files and the living processes say, and nothing else.
+
+A training run is a folder under `root()` with run.json, metrics.jsonl, states/, model/, best/, previews/ (of
+`wsss.train`), and log.txt and job.json where the page has started it; an evaluation is one under `evaluations/` with
+report.json. Nothing is kept in memory, so a page that was reloaded or started again sees the same.
+"""
+
+import functools
+import json
+import os
+import re
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+import wsss.run
+from analysis import warden
+from wsss import UserError
+
+REPOSITORY = Path(__file__).parent.parent
+LOG, REPORT, EVALUATIONS = "log.txt", "report.json", "evaluations"
+MOST_LOG = 64 * 1024
+"""Bytes of a log that are read and shown."""
+
+ALIVE = ("starting", "running", "stopping")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_LONGEST_LINE = 2000
+_CLOCK_ERROR = 2.0  # seconds by which the system's idea of a process's start may move
+
+
+class Found(NamedTuple):
+    """What is known of a run or an evaluation."""
+
+    folder: Path
+    status: str  # starting, running, stopping, finished, stopped, failed, killed, or unknown
+    code: int | None  # exit code, -n where signal n killed it
+    error: str | None
+    device: str | None
+    start: float | None
+    end: float | None
+    run: dict[str, Any]  # run.json, of the trainer
+    job: dict[str, Any]  # job.json, of the page's warden
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    @property
+    def is_alive(self) -> bool:
+        return self.status in ALIVE
+
+    @property
+    def argv(self) -> list[str]:
+        """The command's words, as far as they are known."""
+        words = self.run.get("argv") or self.job.get("argv") or []
+        return [str(word) for word in words] if isinstance(words, list) else []
+
+
+def root() -> Path:
+    """The folder of all runs: WSSS_RUNS, or runs/ of the repository."""
+    return Path(os.environ.get("WSSS_RUNS", REPOSITORY / "runs"))
+
+
+def folder_of(name: object, *, evaluation: bool = False) -> Path:
+    """The folder of a run or an evaluation of that name; it need not exist. Raises UserError for a bad name."""
+    if not isinstance(name, str) or not _NAME.fullmatch(name) or (name == EVALUATIONS and not evaluation):
+        raise UserError(f"a run's name has 1 to 64 letters, digits, dots, dashes and underscores, got {str(name)[:80]!r}")
+    folder = (root() / EVALUATIONS if evaluation else root()) / name
+    if folder.is_symlink():
+        raise UserError(f"{name}: is a link, not a folder of its own")
+    return folder
+
+
+def known(name: object, *, evaluation: bool = False) -> Found:
+    """A run or an evaluation that is there. Raises UserError when there is none of that name."""
+    folder = folder_of(name, evaluation=evaluation)
+    if not is_run(folder):
+        raise UserError(f"there is no {'evaluation' if evaluation else 'run'} {name!r} any more")
+    return look(folder)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds what a run leaves."""
+    return not folder.is_symlink() and any(
+        (folder / name).exists() for name in (wsss.run.FILE, warden.FILE, "metrics.jsonl", REPORT)
+    )
+
+
+def found_runs() -> list[Found]:
+    """All training runs, the newest first."""
+    return _found(root())
+
+
+def found_evaluations() -> list[Found]:
+    """All evaluations, the newest first."""
+    return _found(root() / EVALUATIONS)
+
+
+def _found(parent: Path) -> list[Found]:
+    folders = [path for path in parent.iterdir() if path.is_dir()] if parent.is_dir() else []
+    names = (folder for folder in folders if _NAME.fullmatch(folder.name) and is_run(folder))
+    return sorted(map(look, names), key=lambda found: found.start or 0, reverse=True)
+
+
+def look(folder: Path) -> Found:
+    """The state of a run, from its files and from the processes that they name."""
+    run, job = wsss.run.read(folder) or {}, _read(folder / warden.FILE)
+    # A resumed run that ends before it is the run's owner leaves the run.json of the part before.
+    if run and job and _number(run.get("start")) < _number(job.get("start")):
+        run_of_job: dict[str, Any] = {}
+    else:
+        run_of_job = run
+    status, code, error = _ended(run_of_job, job)
+    if of_job(job, folder) or of_run(run):
+        status, code, error = _alive(run, job, folder), None, None
+    return Found(
+        folder,
+        status,
+        code,
+        error,
+        job.get("device") or run.get("device"),
+        _number(job.get("start")) or _number(run.get("start")) or _changed(folder),
+        _number(run_of_job.get("end")) or _number(job.get("end")) or None,
+        run,
+        job,
+    )
+
+
+def _alive(run: dict[str, Any], job: dict[str, Any], folder: Path) -> str:
+    if job.get("stop") or asked_to_stop(folder, run):
+        return "stopping"
+    began = run.get("status") == "running" or job.get("kind") == "evaluation"
+    return "running" if began and (of_run(run) or job.get("kind") == "evaluation") else "starting"
+
+
+def _ended(run: dict[str, Any], job: dict[str, Any]) -> tuple[str, int | None, str | None]:
+    """Status, exit code and sentence of what no longer lives."""
+    status, code = run.get("status"), run.get("exit_code")
+    if status in ("finished", "stopped", "failed"):
+        return status, code, run.get("error")
+    if not run and not job:
+        return "unknown", None, None
+    code = job.get("exit_code")
+    if job.get("stop"):
+        return "stopped", code, "it was stopped before it could save" if code and code < 0 else None
+    if code is None:
+        return "killed", None, "its process is gone and has not said how it ended"
+    if code == 0:
+        return "finished", 0, None
+    return ("killed", code, f"signal {-code} ended it") if code < 0 else ("failed", code, None)
+
+
+def of_job(job: dict[str, Any], folder: Path) -> psutil.Process | None:
+    """The living warden of a job; None where another program has its process id by now."""
+    process = _process(job)
+    with suppress(psutil.Error):
+        if process is not None and str(folder.absolute()) in process.cmdline():
+            return process
+    return None
+
+
+def of_run(run: dict[str, Any]) -> psutil.Process | None:
+    """The living process that run.json names; None where another program has its process id by now."""
+    return _process(run) if run.get("status") == "running" else None
+
+
+def _process(content: dict[str, Any]) -> psutil.Process | None:
+    pid, created = content.get("pid"), _number(content.get("create_time"))
+    if type(pid) is not int or pid <= 1 or content.get("host") != socket.gethostname():
+        return None
+    with suppress(psutil.Error, ValueError, OverflowError):
+        process = psutil.Process(pid)
+        if abs(process.create_time() - created) < _CLOCK_ERROR and process.status() != psutil.STATUS_ZOMBIE:
+            return process
+    return None
+
+
+def asked_to_stop(folder: Path, run: dict[str, Any]) -> float | None:
+    """When a run that a terminal started was asked to stop; None where this one was not."""
+    with suppress(OSError):
+        asked = (folder / "stop").stat().st_mtime
+        return asked if asked > _number(run.get("start")) else None
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _changed(folder: Path) -> float:
+    """When a run that has no run.json was last written to."""
+    times = [stat.st_mtime_ns / 1e9 for name in ("metrics.jsonl", "metrics.csv") if (stat := stamp_of(folder / name))]
+    return max(times, default=0.0)
+
+
+def stamp_of(path: Path) -> os.stat_result | None:
+    """The file's stat; None where there is no file."""
+    try:
+        return path.stat()
+    except OSError:
+        return None
+
+
+def version(path: Path) -> tuple[int, int]:
+    """A number pair that changes with a file's content: when it was written, and its size."""
+    stat = stamp_of(path)
+    return (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
+
+
+def metrics(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run's log in order; torn or foreign ones are left out."""
+    path = folder / "metrics.jsonl"
+    return _metrics(path, version(path))
+
+
+@functools.lru_cache(maxsize=32)
+def _metrics(path: Path, version: tuple[int, int]) -> list[dict[str, float]]:
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError:
+        return []
+    return [row for row in map(_row, lines) if row]
+
+
+def _row(line: bytes) -> dict[str, float] | None:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return None
+    if not isinstance(row, dict) or type(row.get("step")) is not int:
+        return None
+    return {name: value for name, value in row.items() if isinstance(value, int | float) and value == value}
+
+
+def tail(path: Path, most: int = MOST_LOG) -> str:
+    """The end of a log as a terminal would show it, in at most `most` bytes of UTF-8.
+
+    Colors are removed, a progress bar is its last state, bytes that are no text become a mark, a long line is cut.
+    """
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - most))
+            content = file.read(most)
+    except OSError:
+        return ""
+    lines = content.decode(errors="replace").replace("\r\n", "\n").split("\n")
+    if size > most and len(lines) > 1:
+        lines = lines[1:]  # the first one is torn
+    shown = "\n".join(_shown(line) for line in lines).strip("\n")
+    return shown.encode()[-most:].decode(errors="ignore")
+
+
+def _shown(line: str) -> str:
+    states = [state for state in line.split("\r") if state.strip()]
+    text = _CONTROLS.sub("", _ESCAPES.sub("", states[-1] if states else ""))
+    return text if len(text) <= _LONGEST_LINE else text[:_LONGEST_LINE] + " ..."
+
+
+def previews(folder: Path) -> list[Path]:
+    """The folders of a run's previews, one an epoch, in order."""
+    return sorted(path for path in folder.glob("previews/epoch_*") if path.is_dir())
+
+
+def checkpoints() -> dict[str, Path]:
+    """What can be evaluated or opened: the shipped checkpoints, then each run's best and last one."""
+    shipped = sorted(path.parent for path in (REPOSITORY / "checkpoints").glob("*/config.json"))
+    found = {folder.name: folder for folder in shipped}
+    for run in found_runs():
+        for kind, words in (("best", "best"), ("model", "last")):
+            if (run.folder / kind / "config.json").is_file():
+                found[f"runs/{run.name} ({words})"] = run.folder / kind
+    return found
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder."""
+    return sum(stat.st_size for path in _files(folder) if (stat := stamp_of(path)))
+
+
+def last_change(folder: Path) -> float:
+    """When anything in a folder was last written."""
+    return max((stat.st_mtime for path in _files(folder) if (stat := stamp_of(path))), default=0.0)
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for place, _, names in os.walk(folder):
+        yield from (Path(place) / name for name in names)
+
+
+def progress(found: Found) -> tuple[int, int]:
+    """Steps done and steps in all, as far as they are known."""
+    rows = metrics(found.folder)
+    done = max(int(_number(found.run.get("step"))), rows[-1]["step"] if rows else 0)
+    return done, int(_number(found.run.get("steps")))
+
+
+def eta(found: Found) -> float | None:
+    """Seconds to the end of the training; None where they are not known, or it does not run."""
+    left = found.run.get("eta")
+    if found.status != "running" or not isinstance(left, int | float):
+        return None
+    written = stamp_of(found.folder / wsss.run.FILE)
+    return max(0.0, left - (time.time() - written.st_mtime)) if written else left

@@ -1,0 +1,111 @@
+"""One step of the optimiser, which looks at every number before it touches the weights."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from wsss.config import Config
+from wsss.data.augment import View
+from wsss.distributed import Group
+from wsss.exits import NotFinite
+from wsss.losses import classification_loss
+from wsss.network import Output
+from wsss.objective import Schedule, loss_terms, total_loss
+from wsss.precision import autocast
+from wsss.state import Learner
+
+
+def take_step(
+    network: nn.Module,
+    learner: Learner,
+    view: View,
+    config: Config,
+    schedule: Schedule,
+    step: int,
+    names: tuple[str, ...],
+    group: Group,
+) -> dict[str, Tensor]:
+    """One step of the optimiser. Returns the loss terms and their total, detached.
+
+    Its random numbers are a function of (seed, step, rank). `network` is the learner's, or its wrapper for several
+    processes.
+
+    Raises:
+        NotFinite: naming the term, the step and the photographs, in all processes and before the weights are touched.
+    """
+    terms = _terms(network, view, config, schedule, step, group)
+    learner.optimiser.zero_grad()
+    learner.scaler.scale(terms["total"]).backward()
+    # To look at a number is to wait for the GPU: all are looked at once.
+    values = torch.stack([*terms.values(), _gradient_norm(learner)]).tolist()
+    if group.agreed(int(not all(map(math.isfinite, values)))):
+        photographs = ", ".join(names[i] for i in view.index.tolist())
+        term = _term_at_fault(dict(zip(terms, values, strict=False)), learner, view, config, schedule, step, group)
+        found = group.told(f"{term} at step {step + 1}; the photographs were {photographs}" if term else "")
+        raise NotFinite("; ".join(found) or f"the gradient is not finite at step {step + 1}; see {photographs}")
+    learner.scaler.step(learner.optimiser)
+    learner.scaler.update()
+    if learner.average is not None:
+        learner.average.update_parameters(learner.network)
+    return {name: value.detach() for name, value in terms.items()}
+
+
+def _terms(
+    network: nn.Module, view: View, config: Config, schedule: Schedule, step: int, group: Group
+) -> dict[str, Tensor]:
+    """The loss terms of Eq. 10 and their total."""
+    torch.manual_seed(config.seed * 1_000_003 + step * group.world + group.rank)
+    device = group.device
+    image = view.image.to(device, non_blocking=True, memory_format=torch.channels_last).float() / 255
+    labels, mask = view.labels.to(device), view.mask.to(device)
+    with autocast(config.precision, device):
+        output = network(image)
+    if _can_be_refined(output):
+        terms = loss_terms(output, image, labels, mask, config, schedule, step)
+    else:
+        terms = {"classification": classification_loss(output.scores, labels)}
+    terms["total"] = total_loss(terms, schedule.region_weight(step), config.pixel_weight)
+    return terms
+
+
+def _can_be_refined(output: Output) -> bool:
+    """Refinement refuses scores that are not finite on a CPU; the classification loss tells of them as well."""
+    return output.logits.is_cuda or bool(output.logits.isfinite().all())
+
+
+def _gradient_norm(learner: Learner) -> Tensor:
+    """Of all weights; 0 in float16, where the scaler skips a step whose gradient is not finite and tries again."""
+    gradients = [weight.grad for weight in learner.network.parameters() if weight.grad is not None]
+    if learner.scaler.is_enabled():
+        return torch.zeros((), device=gradients[0].device)
+    return torch.nn.utils.get_total_norm(gradients).float()
+
+
+def _term_at_fault(
+    values: dict[str, float],
+    learner: Learner,
+    view: View,
+    config: Config,
+    schedule: Schedule,
+    step: int,
+    group: Group,
+) -> str:
+    """Which loss of this process is not finite, or the gradient of which; "" where all are."""
+    for term, value in values.items():
+        if not math.isfinite(value):
+            return f"the {term} loss is {value}"
+    # The weights are still those of the step: it is computed again, this time each term on its own.
+    terms = _terms(learner.network, view, config, schedule, step, group)
+    weights = [weight for weight in learner.network.parameters() if weight.requires_grad]
+    for term, loss in terms.items():
+        if loss.requires_grad and term != "total":
+            gradients = torch.autograd.grad(loss, weights, retain_graph=True, allow_unused=True)
+            if not _all_finite(gradient for gradient in gradients if gradient is not None):
+                return f"the gradient of the {term} loss is not finite"
+    return ""
+
+
+def _all_finite(tensors: Iterable[Tensor]) -> bool:
+    return all(bool(tensor.isfinite().all()) for tensor in tensors)
