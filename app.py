@@ -1,26 +1,29 @@
-"""The page: `python app.py [--checkpoint DIR] [--port N]`."""
+"""The page: `python app.py [--checkpoint DIR] [--port N] [--host ADDRESS --auth USER:PASSWORD]`."""
 
 import argparse
+import ipaddress
 import os
+import signal
 import sys
-import tempfile
 from pathlib import Path
+
+from analysis.private import private_folder
 
 # Before Gradio is imported: nothing is reported to anyone, and uploads lie in a folder that only this user can read.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ.setdefault("GRADIO_TEMP_DIR", tempfile.mkdtemp(prefix="wsss-"))
+os.environ["GRADIO_TEMP_DIR"] = str(private_folder())
 
 import gradio as gr
 from starlette.middleware import Middleware
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from analysis.library import Library
 from analysis.tabs import cams, compare, endpoints, inspect, link, refinement, shape_cues, sweep
+from analysis.tabs.guard import Guard
 from analysis.tabs.subject import Subject
+from analysis.tabs.words import failures_in_words
 from wsss import UserError
 
 DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "animals"
-LOOPBACK = ["127.0.0.1", "localhost"]
 CSS = """
 .gradio-container {--block-info-text-color: var(--neutral-600)}
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
@@ -59,33 +62,66 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python app.py", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, metavar="DIR")
     parser.add_argument("--port", type=int, metavar="N", help="a free one from 7860 on, unless given")
+    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="another one needs --auth")
+    parser.add_argument("--auth", metavar="USER:PASSWORD", help="asked of every visitor")
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        library = Library([arguments.checkpoint, *others(arguments.checkpoint)])
-        page = build_page(library)
+        login = _login(arguments.host, arguments.auth)
+        page = build_page(Library([arguments.checkpoint, *others(arguments.checkpoint)]))
+        _serve(page, arguments.host, arguments.port, login)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # before there was a server to stop
+        return 130
+    return 0
+
+
+def _login(host: str, given: str | None) -> tuple[str, str] | None:
+    """User and password. Raises UserError where none are given though others can reach the host."""
+    if given is None:
+        if not _is_loopback(host):
+            raise UserError(
+                f"--host {host}: others could use this page; ask them for a password by --auth USER:PASSWORD"
+            )
+        return None
+    user, _, password = given.partition(":")
+    if not user or len(password) < 8:
+        raise UserError("--auth must be USER:PASSWORD, with a password of 8 characters at least")
+    return user, password
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _serve(page: gr.Blocks, host: str, port: int | None, login: tuple[str, str] | None) -> None:
+    """Serve until interrupted. Raises UserError when the port cannot be had."""
+    failures_in_words(page)
     try:
         page.launch(
-            server_name="127.0.0.1",
-            server_port=arguments.port,
+            server_name=host,
+            server_port=port,
+            auth=login,
             share=False,
             theme=gr.themes.Soft(),
             css=CSS,
             max_file_size="20mb",
+            max_threads=16,
             show_error=False,
             ssr_mode=False,
             state_session_capacity=100,
             enable_monitoring=False,
             footer_links=["api", "settings"],
-            # A page elsewhere whose name leads here (DNS rebinding) would otherwise be taken for ours.
-            app_kwargs={"middleware": [Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK)]},
+            app_kwargs={"middleware": [Middleware(Guard, host=host)]},
         )
-    except OSError as error:
-        print(f"error: port {arguments.port}: cannot be served on ({error}); choose another", file=sys.stderr)
-        return 2
-    return 0
+    except (OSError, OverflowError) as error:
+        place = f"{host}, port {port}" if port is not None else host
+        raise UserError(f"{place}: cannot be served on ({error}); choose another") from None
 
 
 if __name__ == "__main__":

@@ -86,7 +86,12 @@ def affinity_bars(seen: Probe, alpha: float) -> go.Figure:
     figure.add_hline(1 / len(rings), line={"color": _CALM, "dash": "dot"})
     legend = {"orientation": "h", "x": 0.5, "xanchor": "center", "y": 1.02, "yanchor": "bottom"}
     return plain(figure, 320).update_layout(
-        barmode="group", bargap=0.15, legend=legend, yaxis={"title": "weight", "rangemode": "tozero"}, margin_b=50
+        barmode="group",
+        bargap=0.15,
+        legend=legend,
+        xaxis={"dtick": 1, "tickangle": 0, "tickfont_size": 10},
+        yaxis={"title": "weight", "rangemode": "tozero"},
+        margin_b=50,
     )
 
 

@@ -91,11 +91,12 @@ def library() -> ModuleType:
 def stages(network: ShapeAwareNetwork) -> dict[str, nn.Module]:
     """The module whose output is the features of each stage, in the order of the forward pass.
 
-    The decoder's features are those that its last convolution turns into scores.
+    Each takes one tensor, since AblationCAM puts a layer of its own there. The decoder's features are those that its
+    last convolution turns into scores.
     """
     found = {"encoder": network.encoder.taps[-1]}
     if network.shape_cue is not None:
-        found["shape cue"] = network.shape_cue
+        found["shape cue"] = network.shape_cue.conv
     return found | {"decoder": network.decoder.layers[-3]}
 
 

@@ -1,5 +1,6 @@
 """The checkpoints that the page offers, by name; a few stay open."""
 
+import shutil
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -11,6 +12,11 @@ from wsss import UserError
 MOST_OPEN = 4
 """Predictors in memory at once: Compare asks two in turn, and a slider must not read a file."""
 
+MOST_ADDED = 8
+"""Checkpoints of visitors; the oldest makes room for a new one."""
+
+_LONGEST_NAME = 60
+
 
 class Library:
     """Checkpoint folders, opened when they are asked for.
@@ -20,6 +26,7 @@ class Library:
 
     def __init__(self, folders: Iterable[Path]) -> None:
         self._folders = {folder.name: folder for folder in folders}
+        self._added: list[str] = []
         self._lock = threading.RLock()
         self._open: OrderedDict[str, Predictor] = OrderedDict()
 
@@ -28,20 +35,36 @@ class Library:
         """Of all checkpoints, the default one first."""
         return list(self._folders)
 
+    def folder(self, name: str) -> Path:
+        """Of that checkpoint. Raises UserError when there is none."""
+        if not isinstance(name, str) or name not in self._folders:
+            raise UserError(f"there is no checkpoint {str(name)[:80]!r}; there are {', '.join(self._folders)}")
+        return self._folders[name]
+
     def add(self, name: str, folder: Path) -> None:
-        """Offer another checkpoint. Raises UserError when it cannot be opened; then nothing has changed."""
+        """Offer another checkpoint; its folder belongs to the library from now on.
+
+        Raises:
+            UserError: it cannot be opened, or the name is taken or cannot be one; then nothing has changed.
+        """
+        if not name.strip() or not name.isprintable() or len(name) > _LONGEST_NAME:
+            raise UserError(f"{name[:80]!r} cannot be the name of a checkpoint: at most {_LONGEST_NAME} letters")
         predictor = Predictor.from_checkpoint(folder)
         with self._lock:
+            if name in self._folders:
+                raise UserError(f"there is a checkpoint {name!r} already; rename the file")
             self._folders[name] = folder
+            self._added.append(name)
             self._keep(name, predictor)
+            if len(self._added) > MOST_ADDED:
+                self._forget(self._added.pop(0))
 
     def __getitem__(self, name: str) -> Predictor:
         """The predictor of that checkpoint. Raises UserError when there is none, or it is missing or broken."""
         with self._lock:
-            if name not in self._folders:
-                raise UserError(f"there is no checkpoint {name!r}; there are {', '.join(self._folders)}")
+            folder = self.folder(name)
             if name not in self._open:
-                self._keep(name, Predictor.from_checkpoint(self._folders[name]))
+                self._keep(name, Predictor.from_checkpoint(folder))
             self._open.move_to_end(name)
             return self._open[name]
 
@@ -49,3 +72,7 @@ class Library:
         self._open[name] = predictor
         while len(self._open) > MOST_OPEN:
             self._open.popitem(last=False)
+
+    def _forget(self, name: str) -> None:
+        self._open.pop(name, None)
+        shutil.rmtree(self._folders.pop(name), ignore_errors=True)

@@ -27,7 +27,7 @@ LOG, REPORT, EVALUATIONS = "log.txt", "report.json", "evaluations"
 MOST_LOG = 64 * 1024
 """Bytes of a log that are read and shown."""
 
-ALIVE = ("starting", "running", "stopping")
+ALIVE = ("starting", "running", "ending", "stopping")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -39,7 +39,7 @@ class Found(NamedTuple):
     """What is known of a run or an evaluation."""
 
     folder: Path
-    status: str  # starting, running, stopping, finished, stopped, failed, killed, or unknown
+    status: str  # starting, running, ending, stopping, finished, stopped, failed, killed, or unknown
     code: int | None  # exit code, -n where signal n killed it
     error: str | None
     device: str | None
@@ -65,13 +65,15 @@ class Found(NamedTuple):
 
 def root() -> Path:
     """The folder of all runs: WSSS_RUNS, or runs/ of the repository."""
-    return Path(os.environ.get("WSSS_RUNS", REPOSITORY / "runs"))
+    return Path(os.environ.get("WSSS_RUNS", REPOSITORY / "runs")).absolute()
 
 
 def folder_of(name: object, *, evaluation: bool = False) -> Path:
     """The folder of a run or an evaluation of that name; it need not exist. Raises UserError for a bad name."""
     if not isinstance(name, str) or not _NAME.fullmatch(name) or (name == EVALUATIONS and not evaluation):
-        raise UserError(f"a run's name has 1 to 64 letters, digits, dots, dashes and underscores, got {str(name)[:80]!r}")
+        raise UserError(
+            f"a run's name has 1 to 64 letters, digits, dots, dashes and underscores, got {str(name)[:80]!r}"
+        )
     folder = (root() / EVALUATIONS if evaluation else root()) / name
     if folder.is_symlink():
         raise UserError(f"{name}: is a link, not a folder of its own")
@@ -112,14 +114,13 @@ def _found(parent: Path) -> list[Found]:
 def look(folder: Path) -> Found:
     """The state of a run, from its files and from the processes that they name."""
     run, job = wsss.run.read(folder) or {}, _read(folder / warden.FILE)
-    # A resumed run that ends before it is the run's owner leaves the run.json of the part before.
-    if run and job and _number(run.get("start")) < _number(job.get("start")):
-        run_of_job: dict[str, Any] = {}
-    else:
-        run_of_job = run
+    if job.get("end") and _number(run.get("start")) > _number(job["end"]):
+        job = {}  # a terminal has resumed the run since
+    # A resumed run that ends before it owns the folder leaves the run.json of the part before.
+    run_of_job = {} if run and job and _number(run.get("start")) < _number(job.get("start")) else run
     status, code, error = _ended(run_of_job, job)
     if of_job(job, folder) or of_run(run):
-        status, code, error = _alive(run, job, folder), None, None
+        status, code, error = _alive(run_of_job, job, folder), None, None
     return Found(
         folder,
         status,
@@ -134,10 +135,12 @@ def look(folder: Path) -> Found:
 
 
 def _alive(run: dict[str, Any], job: dict[str, Any], folder: Path) -> str:
+    """Status of what lives; `run` is run.json where this job has written it."""
     if job.get("stop") or asked_to_stop(folder, run):
         return "stopping"
-    began = run.get("status") == "running" or job.get("kind") == "evaluation"
-    return "running" if began and (of_run(run) or job.get("kind") == "evaluation") else "starting"
+    if run.get("status") == "running" or job.get("kind") == "evaluation":
+        return "running"
+    return "ending" if run else "starting"
 
 
 def _ended(run: dict[str, Any], job: dict[str, Any]) -> tuple[str, int | None, str | None]:
@@ -160,8 +163,9 @@ def _ended(run: dict[str, Any], job: dict[str, Any]) -> tuple[str, int | None, s
 def of_job(job: dict[str, Any], folder: Path) -> psutil.Process | None:
     """The living warden of a job; None where another program has its process id by now."""
     process = _process(job)
-    with suppress(psutil.Error):
-        if process is not None and str(folder.absolute()) in process.cmdline():
+    with suppress(psutil.Error, ProcessLookupError):
+        words = process.cmdline() if process is not None else []
+        if "analysis.warden" in words and str(folder.absolute()) in words and os.getpgid(process.pid) == process.pid:
             return process
     return None
 

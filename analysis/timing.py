@@ -1,15 +1,16 @@
 """How fast the page answers and training steps: `python -m analysis.timing [--checkpoint DIR]`.
 
-Starts the app in a process of its own, asks it over HTTP as a browser does, and prints each figure beside its target.
+Starts the app in a process of its own, moves its sliders in headless Chromium, prints each figure beside its target.
 """
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +18,8 @@ import cv2
 import numpy as np
 import psutil
 import torch
-from gradio_client import Client, handle_file
 from PIL import Image
+from playwright.sync_api import Page, sync_playwright
 
 from wsss.config import animals
 from wsss.data.item import read_rgb
@@ -31,7 +32,7 @@ from wsss.train import loader, start, take_step
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPH = ROOT / "analysis" / "examples" / "chelsea.jpg"
 SIZE = (375, 500)
-PRESENT = ["cat", "dog", "person"]
+FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-gpu"]
 
 
 def serve(checkpoint: Path) -> tuple[subprocess.Popen, str]:
@@ -46,58 +47,82 @@ def serve(checkpoint: Path) -> tuple[subprocess.Popen, str]:
     raise RuntimeError("the app did not start: " + "".join(said))
 
 
-def quantiles(ask: Callable[[int], object], moves: int) -> tuple[float, float]:
-    """Median and 95th percentile in seconds of `moves` calls, each with another number."""
-    seconds = []
-    for move in range(moves):
-        begun = time.perf_counter()
-        ask(move)
-        seconds.append(time.perf_counter() - begun)
+MOVE = """async ([label, title, value]) => {
+  const shown = element => element.offsetParent !== null;
+  const slider = [...document.querySelectorAll(`input[aria-label="range slider for ${label}"]`)].find(shown);
+  const block = [...document.querySelectorAll(".block")].filter(shown)
+    .filter(block => [...block.querySelectorAll("label")].some(text => text.textContent.trim() === title)).at(-1);
+  const picture = () => [...block.querySelectorAll("img")].at(-1);
+  const before = picture().src, begun = performance.now();
+  slider.value = value;
+  slider.dispatchEvent(new Event("input", {bubbles: true}));
+  while (picture().src === before) {
+    if (performance.now() - begun > 1500) return null;
+    await new Promise(requestAnimationFrame);
+  }
+  await picture().decode();
+  return (performance.now() - begun) / 1000;
+}"""
+"""Moves a slider and waits for the next picture, in the browser's own clock; null where the same picture stays."""
+
+
+def moves(page: Page, label: str, title: str, values: Sequence[float]) -> tuple[float, float]:
+    """Median and 95th percentile in seconds from a slider's event to the new picture with that title.
+
+    Moves that change no pixel count nothing. Raises RuntimeError when fewer than half of the moves change any.
+    """
+    seconds = [page.evaluate(MOVE, [label, title, value]) for value in values]
+    seconds = [value for value in seconds if value is not None]
+    if 2 * len(seconds) < len(values):
+        raise RuntimeError(f"{label}: only {len(seconds)} of {len(values)} moves changed the picture")
     return float(np.median(seconds)), float(np.quantile(seconds, 0.95))
 
 
-def upload(client: Client, checkpoint: str, photograph: object) -> None:
-    """Give a photograph and wait for its first picture."""
-    client.predict(checkpoint, photograph, api_name="/photograph")
-    client.predict(checkpoint, PRESENT, 0.55, 0, False, api_name="/mask")
+def upload(page: Page, path: Path) -> float:
+    """Seconds from a photograph's upload to the mask over it. Raises TimeoutError after a minute."""
+    with Image.open(path) as picture:
+        shown = f"() => [...document.images].filter(image => image.naturalWidth === {picture.width}).length > 2"
+    begun = time.perf_counter()
+    page.set_input_files("input[type=file]", str(path))
+    page.wait_for_function(shown, timeout=60_000)
+    return time.perf_counter() - begun
 
 
-def page_rows(checkpoint: Path, moves: int) -> list[tuple[str, str, str]]:
-    """Name, figure and target of each question that the page is asked."""
+def show(page: Page, tab: str, title: str) -> None:
+    """Open a tab and wait for its picture."""
+    page.get_by_role("tab", name=tab, exact=True).click()
+    page.locator(".block:visible", has=page.get_by_text(title, exact=True)).last.locator("img").last.wait_for()
+    page.wait_for_timeout(2000)  # what follows the first picture
+
+
+def page_rows(checkpoint: Path, count: int) -> list[tuple[str, str, str]]:
+    """Name, figure and target of what the page does in Chromium."""
     process, address = serve(checkpoint)
-    name = checkpoint.name
     try:
-        client = Client(address, verbose=False)
-        with tempfile.TemporaryDirectory() as folder:
-            shown = []
-            for i in range(3):  # three different photographs, so that none is remembered
-                path = Path(folder, f"{i}.jpg")
-                rgb = cv2.resize(read_rgb(PHOTOGRAPH), SIZE[::-1])
-                Image.fromarray(np.roll(rgb, 10 * i, 1)).save(path)
-                shown.append(handle_file(str(path)))
-            first = quantiles(lambda i: upload(client, name, shown[i]), 3)
-
-        def pseudo(alpha: float = 0.8, steps: int = 10, cutoff: float = 0.6) -> None:
-            settings = alpha, steps, cutoff, 0.7, 0.2, [1, 2, 4, 8, 12, 24], "cat"
-            client.predict(name, PRESENT, *settings, api_name="/pseudo")
-
-        def mask(opacity: float) -> None:
-            client.predict(name, PRESENT, opacity, 0, False, api_name="/mask")
-
-        def cues(radius: int) -> None:
-            client.predict(name, PRESENT, radius, 1, 0.5, 9, 3, 0.5, False, 0, api_name="/shape_cues")
-
-        pseudo()
-        cues(7)
-        measured = {
-            "T slider": (quantiles(lambda i: pseudo(steps=i % 30), moves), 0.1),
-            "threshold slider": (quantiles(lambda i: pseudo(cutoff=i % 20 / 20), moves), 0.1),
-            "opacity slider": (quantiles(lambda i: mask(i % 20 / 20), moves), 0.1),
-            "self-information sliders": (quantiles(lambda i: cues(1 + i % 16), moves), 0.2),
-            "alpha slider": (quantiles(lambda i: pseudo(alpha=i / moves), moves), 0.2),
-        }
-        rows = [("upload to first result", f"{first[0]:.2f} s (worst of 3: {first[1]:.2f})", "2.5 s")]
-        rows += [(name, f"{a:.3f} s (p95 {b:.3f})", f"{target} s") for name, ((a, b), target) in measured.items()]
+        with sync_playwright() as playwright, tempfile.TemporaryDirectory() as folder:
+            chromium = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=FLAGS)
+            page = chromium.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(address)
+            page.locator(".js-plotly-plot .bars").first.wait_for(timeout=60_000)  # of the example at the start
+            first = [upload(page, path) for path in _photographs(Path(folder))]
+            rows = [
+                (
+                    "upload to first picture",
+                    f"{np.median(first):.2f} s (worst of {len(first)}: {max(first):.2f})",
+                    "2.5 s",
+                )
+            ]
+            unit = np.linspace(0.02, 0.98, count)
+            for tab, label, title, values, target in (
+                ("Inspect", "opacity", "Mask: click a pixel", unit, 0.1),
+                ("Refinement", "T", "Pseudo mask: click a pixel", np.arange(count) % 30 + 1, 0.1),
+                ("Refinement", "threshold", "Pseudo mask: click a pixel", unit, 0.1),
+                ("Refinement", "alpha", "Pseudo mask: click a pixel", unit, 0.2),
+                ("Shape cues", "R1", "Self-information (Eq. 3)", np.arange(count) % 15 + 1, 0.2),
+            ):
+                show(page, tab, title)
+                median, high = moves(page, label, title, values.tolist())
+                rows.append((f"{tab}: {label}", f"{median:.3f} s (p95 {high:.3f})", f"{target} s"))
         return [
             *rows,
             ("memory of the server", f"{psutil.Process(process.pid).memory_info().rss / 1e9:.2f} GB", "2 GB"),
@@ -105,6 +130,15 @@ def page_rows(checkpoint: Path, moves: int) -> list[tuple[str, str, str]]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _photographs(folder: Path) -> list[Path]:
+    """Photographs of different sizes, so that each is new to the server and to the page."""
+    rgb, paths = read_rgb(PHOTOGRAPH), []
+    for extra in range(3):
+        paths.append(folder / f"{extra}.jpg")
+        Image.fromarray(cv2.resize(rgb, (SIZE[1] - extra, SIZE[0]))).save(paths[-1])
+    return paths
 
 
 def training_row(steps: int) -> tuple[str, str, str]:
@@ -120,7 +154,7 @@ def training_row(steps: int) -> tuple[str, str, str]:
         if step == 1:  # the first is slower, it allocates
             begun = time.perf_counter()
         view = next(loader(source, config, step, alone))
-        take_step(learner.network, learner, view, config, schedule, schedule.warmup + step, source.names, alone.device)
+        take_step(learner.network, learner, view, config, schedule, schedule.warmup + step, source.names, alone)
     speed = steps * config.batch / (time.perf_counter() - begun)
     return "training `animals`, all losses", f"{speed:.1f} images/s", "8 images/s"
 

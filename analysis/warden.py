@@ -44,41 +44,38 @@ class Warden:
             "end": None,
             "exit_code": None,  # -n: killed by signal n
         }
+        self.asked: float | None = None
 
     def run(self) -> int:
         """Run the command to its end; returns its exit code."""
         woken, wakes = os.pipe()
-        os.set_blocking(wakes, False)
+        for end in (woken, wakes):
+            os.set_blocking(end, False)
         signal.set_wakeup_fd(wakes)
         for number in (*_ASKED, signal.SIGCHLD):
             signal.signal(number, self._note)
-        child = subprocess.Popen(self.command, env=os.environ | _QUIET_BAR, pass_fds=_locks())
+        locks = _locks()
+        child = subprocess.Popen(self.command, env=os.environ | _QUIET_BAR, pass_fds=locks)
         self._write()
         while child.poll() is None:
             select.select([woken], [], [], self._patience())
             with suppress(BlockingIOError):
-                os.set_blocking(woken, False)
                 os.read(woken, 512)
-            self._write_stop()
-            if self._patience() == 0:
+            if self.asked is not None and self.content["stop"] is None:
+                self._write(stop=self.asked)
+            if self.asked is not None and time.time() - self.asked > GRACE:
                 _end_others()
         _end_others()
-        self._write(end=time.time(), exit_code=child.returncode)
+        self._write(end=time.time(), exit_code=child.returncode, stop=self.asked)
         return child.returncode
 
     def _note(self, number: int, frame: object) -> None:
-        if number in _ASKED and self.content["stop"] is None:
-            self.content["stop"] = time.time()
-
-    def _write_stop(self) -> None:
-        if self.content["stop"] is not None and not self.content.get("told"):
-            self._write(told=True)
+        if number in _ASKED and self.asked is None:
+            self.asked = time.time()
 
     def _patience(self) -> float | None:
-        """Seconds until the job is killed; None while nobody asked for its end."""
-        if self.content["stop"] is None:
-            return None
-        return max(0.0, self.content["stop"] + GRACE - time.time())
+        """Seconds until it is worth looking again; None: until a signal comes."""
+        return None if self.asked is None else max(0.2, self.asked + GRACE - time.time())
 
     def _write(self, **values: Any) -> None:
         """Write the file at once or not at all. A full disk must not end the job that it tells of."""
@@ -90,7 +87,7 @@ class Warden:
 
 
 def _locks() -> tuple[int, ...]:
-    """The descriptor of the device's lock, inherited: it is free when this process and the command have ended."""
+    """The descriptor of the device's lock, inherited: the device is free when this process and the command are gone."""
     given = os.environ.pop("WSSS_DEVICE_LOCK", "")
     return (int(given),) if given else ()
 
@@ -105,6 +102,8 @@ def _end_others() -> None:
 
 def _group() -> list[psutil.Process]:
     found, own = [], os.getpgrp()
+    if own != os.getpid():
+        return []  # not started by the page: the others of the group are somebody else's
     for process in psutil.process_iter():
         with suppress(psutil.Error, ProcessLookupError, PermissionError):
             if process.pid != os.getpid() and os.getpgid(process.pid) == own:

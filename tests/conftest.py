@@ -1,14 +1,13 @@
 """What several tests need: photographs, and where the data lie."""
 
 import os
-import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import reliability
+from visitor import running
 
 from wsss import checkpoint
 from wsss.config import animals
@@ -55,15 +54,11 @@ def shipped_or_fresh(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def address(shipped_or_fresh) -> Iterator[str]:
     """Of the running app, as a newcomer starts it."""
-    command = [sys.executable, "-u", "app.py", "--checkpoint", str(shipped_or_fresh)]
-    app = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said = ""
-    for line in app.stdout:
-        said += line
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            break
-    else:
-        pytest.fail(f"the app did not start: {said}")
-    yield found[0]
-    app.terminate()
-    app.wait()
+    with running(shipped_or_fresh) as found:
+        yield found
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """One line for each figure that a reliability test has measured."""
+    for line in reliability.table():
+        terminalreporter.write_line(line)

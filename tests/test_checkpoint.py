@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from wsss import UserError, checkpoint
 from wsss.config import tiny
+from wsss.exits import Unwritable
 from wsss.network import build
 
 CLASSES = ("disc", "star")
@@ -55,7 +56,7 @@ def test_a_write_that_fails_leaves_the_old_folder_and_no_rubbish(network, folder
     def fails(path):
         raise OSError("no space left")
 
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(Unwritable, match=r"model/more: cannot be written"):
         checkpoint.save(folder, network.state_dict(), tiny(), ("a", "b"), extra={"more": fails})
     assert checkpoint.load(folder).classes == CLASSES
     assert os.listdir(folder.parent) == ["model"]
@@ -110,11 +111,17 @@ def test_a_file_that_is_no_safetensors_is_refused(folder):
 
 
 def test_the_newest_states_are_kept_and_rubbish_is_swept(tmp_path):
-    for name in ("step-000001", "step-000002", "step-000010", ".tmp-1-step-000011"):
+    for name in ("step-000001", "step-000002", "step-000010", "step-000020", ".tmp-1-step-000011"):
         (tmp_path / name).mkdir()
-    checkpoint.keep_newest(tmp_path, 2)
+    checkpoint.keep_newest(tmp_path, step=10, count=2)  # step 20 was broken when the run went back
+    assert checkpoint.sweep(tmp_path) == 1
     assert sorted(os.listdir(tmp_path)) == ["step-000002", "step-000010"]
-    assert checkpoint.newest(tmp_path).name == "step-000010"
+
+
+def test_a_folder_whose_replacement_was_interrupted_comes_back(folder):
+    folder.rename(folder.with_name(".old-1-model"))
+    assert checkpoint.sweep(folder.parent) == 1
+    assert checkpoint.load(folder).classes == CLASSES
 
 
 SHIPPED = sorted((checkpoint.Path(__file__).parent.parent / "checkpoints").glob("*/config.json"))

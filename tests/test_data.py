@@ -16,7 +16,8 @@ from wsss.data import coco
 from wsss.data.coco import read_coco
 from wsss.data.folder import read_folder
 from wsss.data.item import item, mask_size, read_mask, read_rgb
-from wsss.data.labels import read_csv, read_npy, read_xml
+from wsss.data.labels import read_csv, read_xml
+from wsss.data.npy import read_npy
 from wsss.data.source import check, read, require_sound
 from wsss.data.voc import VOC_CLASSES, VOC_PALETTE, read_list, read_voc, voc_values
 

@@ -9,19 +9,21 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from wsss import UserError, checkpoint, records
+from wsss import UserError, checkpoint, records, two_stage
 from wsss.config import tiny, voc
 from wsss.data.augment import View
 from wsss.data.shapes import Shapes
-from wsss.data.source import read
+from wsss.data.source import check, read, with_masks
 from wsss.distributed import Group
 from wsss.evaluate import evaluate
 from wsss.network import build
 from wsss.objective import Schedule, loss_terms, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
+from wsss.previews import overlaid
 from wsss.train import NotFinite, batches, loader, start, take_step, train
 
 ROOT = Path(__file__).parent.parent
@@ -159,7 +161,7 @@ def views(config, num_classes: int, size: int, batch: int) -> View:
 
 
 def test_the_loss_on_one_batch_falls():
-    config = replace(SHORT, warmup_epochs=0, ema_decay=0.0)
+    config = replace(SHORT, warmup_epochs=1, ema_decay=0.0)  # of the labels: pseudo masks would move as it learns
     source = Shapes(4, 0)
     learner, schedule = start(config, 5, ALONE.device, pretrained=True), Schedule(config, 1000)
     learner.network.train()
@@ -167,7 +169,7 @@ def test_the_loss_on_one_batch_falls():
     losses = []
     for _ in range(20):
         set_poly_lr(learner.optimiser, 0, 100, 0.9)
-        terms = take_step(learner.network, learner, view, config, schedule, 0, source.names, ALONE.device)
+        terms = take_step(learner.network, learner, view, config, schedule, 0, source.names, ALONE)
         losses.append(float(terms["total"]))
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
 
@@ -179,8 +181,8 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(monkeypatch):
     with torch.no_grad():
         learner.network.decoder.layers[-1].bias[0] = float("nan")
     before = {name: value.clone() for name, value in learner.network.pyramid.named_parameters()}
-    with pytest.raises((NotFinite, ValueError), match="finite|classification loss is nan at step 1"):
-        take_step(learner.network, learner, view, config, schedule, 0, ("first", "second"), ALONE.device)
+    with pytest.raises(NotFinite, match="the classification loss is nan at step 1; the photographs were first, second"):
+        take_step(learner.network, learner, view, config, schedule, 0, ("first", "second"), ALONE)
     assert all(torch.equal(value, before[name]) for name, value in learner.network.pyramid.named_parameters())
 
 
@@ -192,7 +194,7 @@ def test_the_papers_network_takes_one_full_step():
     before = learner.network.decoder.layers[-1].weight.clone()
     set_poly_lr(learner.optimiser, 1, schedule.steps, config.poly_power)
     view = views(config, 21, 128, 2)
-    terms = take_step(learner.network, learner, view, config, schedule, 1, ("a", "b"), ALONE.device)
+    terms = take_step(learner.network, learner, view, config, schedule, 1, ("a", "b"), ALONE)
     assert {"classification", "pixel", "region", "labelled", "total"} == terms.keys()
     assert all(value.isfinite() for value in terms.values())
     assert not torch.equal(learner.network.decoder.layers[-1].weight, before)
@@ -266,3 +268,53 @@ def test_a_torn_log_line_is_dropped_and_later_steps_are_written_once(tmp_path):
     assert [row["step"] for row in records.read(tmp_path / "metrics.jsonl")] == [1, 4]
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 3
     json.loads((tmp_path / "metrics.jsonl").read_text().splitlines()[-1])
+
+
+@pytest.fixture(scope="module")
+def two_stages(tmp_path_factory):
+    """The two-stage command on drawn shapes, cut to a few seconds."""
+    out = tmp_path_factory.mktemp("two") / "stages"
+    flags = {"encoder": "test_efficientnet", "encoder-weights": "none", "epochs": 1, "warmup-epochs": 0, "crop": 32}
+    flags |= {"batch": 40, "aspp-channels": 8, "decoder-channels": 8, "previews": 2, "precision": "float32"}
+    arguments = ["--preset", "tiny", *(text for name, value in flags.items() for text in (f"--{name}", str(value)))]
+    assert two_stage.main([*arguments, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.mark.slow
+def test_two_stages_train_a_plain_network_on_masks_of_the_first(two_stages):
+    source = read("shapes", None, "train")
+    assert len(list((two_stages / "masks").glob("*.png"))) == len(source)
+    config = checkpoint.load(two_stages / "segmentation" / "model").config
+    assert (config.supervision, config.shape_cue, config.region_loss) == ("masks", "none", False)
+    assert {"pixel", "labelled"} <= records.read(two_stages / "segmentation" / "metrics.jsonl")[0].keys()
+
+
+@pytest.mark.slow
+def test_a_training_mask_holds_only_classes_that_the_labels_name(two_stages):
+    source = with_masks(read("shapes", None, "train"), two_stages / "masks")
+    assert not check(source, masks=True)
+    for index in range(0, len(source), 20):
+        assert source.mask(index).shape == source.rgb(index).shape[:2]
+        assert set(np.unique(source.mask(index))) <= {0, *(np.flatnonzero(source.labels[index]) + 1)}
+
+
+@pytest.mark.slow
+def test_previews_are_the_same_photographs_each_epoch_with_the_mask_laid_over(two_stages):
+    names = sorted(path.name for path in (two_stages / "labels" / "previews" / "epoch_01").iterdir())
+    assert names == ["shapes-1-0.png", "shapes-1-20.png"]
+
+
+def test_a_preview_leaves_the_background_as_it_is():
+    rgb = np.full((2, 2, 3), 100, np.uint8)
+    over = overlaid(rgb, np.array([[0, 1], [0, 0]]), ("cat",))
+    assert (over[0, 0] == 100).all() and (over[1] == 100).all()
+    assert over[0, 1].tolist() == [round(0.4 * 100 + 0.6 * color) for color in (64, 0, 0)]  # VOC's color of a cat
+
+
+def test_a_missing_training_mask_is_named(tmp_path):
+    (tmp_path / "masks").mkdir()
+    source = with_masks(Shapes(3, 0), tmp_path / "masks")
+    assert check(source, masks=True)[1] == "shapes-0-1: has no mask, which is needed here"
+    with pytest.raises(UserError, match="no such folder of masks"):
+        with_masks(Shapes(3, 0), tmp_path / "nothing")

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from wsss import UserError
 from wsss.config import Config, from_dict
+from wsss.exits import NoUsableState, writing
 from wsss.network import ShapeAwareNetwork, build
 
 FORMAT = 1
@@ -30,30 +32,50 @@ class Checkpoint(NamedTuple):
     facts: dict[str, Any]  # what else is known: data, seed, command, commit, scores
 
 
-def write_folder(folder: Path, files: Mapping[str, Callable[[Path], None]]) -> None:
+def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) -> None:
     """Write a folder of files so that it exists whole or not at all.
 
     It is written under a temporary name, flushed to the disk, and renamed. An existing folder is replaced.
+
+    Raises:
+        Unwritable: naming the file and its disk; what stood there before still stands.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir()
     try:
-        for name, write in files.items():
-            write(temporary / name)
-            _flush(temporary / name)
-        if folder.exists():
-            # A folder cannot replace a full one in one step: for an instant there is only the temporary name.
-            old = folder.with_name(f".old-{os.getpid()}-{folder.name}")
-            folder.rename(old)
-            temporary.rename(folder)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(folder)
-        _flush(folder.parent)
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir()
+            for name, write in files.items():
+                with writing(folder / name):
+                    write(temporary / name)
+                    _flush(temporary / name)
+            if folder.exists():
+                # A folder cannot replace a full one in one step: for an instant there are only two temporary names,
+                # of which `sweep` brings the old one back.
+                old = folder.with_name(f".old-{os.getpid()}-{folder.name}")
+                folder.rename(old)
+                temporary.rename(folder)
+                shutil.rmtree(old, ignore_errors=True)
+            else:
+                temporary.rename(folder)
+            _flush(folder.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def sweep(folder: Path) -> int:
+    """Remove what interrupted writes have left in a folder that nobody else writes; returns how many there were."""
+    stale = [*folder.glob(".tmp-*"), *folder.glob(".old-*")]
+    for path in stale:
+        named = path.with_name(path.name.split("-", 2)[-1])
+        if path.name.startswith(".old-") and not named.exists():
+            path.rename(named)
+        elif path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(stale)
 
 
 def _flush(path: Path) -> None:
@@ -70,25 +92,30 @@ def save(
     config: Config,
     classes: tuple[str, ...],
     facts: Mapping[str, Any] | None = None,
-    extra: Mapping[str, Callable[[Path], None]] | None = None,
+    extra: Mapping[str, Callable[[Path], object]] | None = None,
 ) -> None:
-    """Write a checkpoint folder atomically; `extra` names further files and how to write them."""
+    """Write a checkpoint folder atomically; `extra` names further files and how to write them.
+
+    config.json is written last: it names each of the other files with its size and SHA-256.
+    """
     tensors = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
 
+    files = {"model.safetensors": lambda path: save_file(tensors, path), **(extra or {})}
+
     def write_config(path: Path) -> None:
+        written = {name: path.with_name(name) for name in files}
+        described = {name: {"bytes": file.stat().st_size, "sha256": digest(file)} for name, file in written.items()}
         content = {
             "format": FORMAT,
             "classes": list(classes),
             "config": asdict(config),
-            "sha256": digest(path.with_name("model.safetensors")),
+            "sha256": described["model.safetensors"]["sha256"],
+            "files": described,
             **(facts or {}),
         }
         path.write_text(json.dumps(content, indent=1) + "\n")
 
-    write_folder(
-        folder,
-        {"model.safetensors": lambda path: save_file(tensors, path), "config.json": write_config, **(extra or {})},
-    )
+    write_folder(folder, {**files, "config.json": write_config})
 
 
 def load(folder: Path) -> Checkpoint:
@@ -163,15 +190,58 @@ def commit() -> str:
     return result.stdout.strip()
 
 
-def newest(states: Path) -> Path:
-    """The newest state folder of a run. Raises UserError when there is none."""
-    folders = sorted(states.glob("step-*"))
+def require_whole(folder: Path) -> dict[str, Any]:
+    """The contents of config.json, when each file is the one that it describes. Raises UserError naming another."""
+    content = read_config(folder)
+    described = content.get("files")
+    if not isinstance(described, dict) or "model.safetensors" not in described:  # of an older version
+        described = {"model.safetensors": {"sha256": content.get("sha256")}}
+    for name, expected in described.items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path}: is missing")
+        try:
+            found = digest(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        if found != expected.get("sha256"):
+            raise UserError(f"{path}: is not the file that config.json describes (SHA-256)")
+    return content
+
+
+def newest_whole(states: Path, say: Callable[[str], None] = lambda sentence: None) -> Path:
+    """The newest state folder of a run that is not broken; each broken one is said.
+
+    Raises:
+        UserError: there is none at all.
+        NoUsableState: all are broken.
+    """
+    folders = sorted(states.glob("step-*"), reverse=True)
     if not folders:
         raise UserError(f"{states.parent}: holds no state to resume from; start it without --resume")
-    return folders[-1]
+    for folder in folders:
+        try:
+            require_whole(folder)
+        except UserError as error:
+            say(f"{error}: this state is broken, the one before is taken")
+        else:
+            return folder
+    raise NoUsableState(
+        f"{states}: none of the {len(folders)} states can be read; "
+        "bring one back from a copy, or start anew in another --out"
+    )
 
 
-def keep_newest(states: Path, count: int) -> None:
-    """Remove all but the newest `count` state folders, and what interrupted writes left behind."""
-    for folder in [*sorted(states.glob("step-*"))[:-count], *states.glob(".tmp-*"), *states.glob(".old-*")]:
-        shutil.rmtree(folder, ignore_errors=True)
+def keep_newest(states: Path, step: int, count: int) -> None:
+    """Remove all but the newest `count` state folders up to `step`, the one just written.
+
+    Those beyond it were broken when the run went back to an earlier one. What cannot be removed stays.
+    """
+    newest = states / f"step-{step:06d}"
+    older = sorted(folder for folder in states.glob("step-*") if folder < newest)
+    beyond = [folder for folder in states.glob("step-*") if folder > newest]
+    for folder in [*(older[: -(count - 1)] if count > 1 else older), *beyond]:
+        with suppress(OSError):
+            removed = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")  # no longer a state, even if half removed
+            folder.rename(removed)
+            shutil.rmtree(removed)

@@ -7,11 +7,19 @@ plain numbers.
 import argparse
 import dataclasses
 import difflib
+import functools
+import json
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
 
 from wsss import UserError
+from wsss.data.picture import require_file
+
+_MOST_JSON = 2**20  # bytes of a file of settings
 
 
 def _number(default, group: str, text: str, choices: Sequence[str] = ()):
@@ -120,12 +128,14 @@ class Config:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise UserError(f"{name} must lie between {low:g} and {high:g}, got {value:g}")
+                raise UserError(f"{name} must lie between {low:g} and {high:g}, got {_shown(value)}")
         if self.output_stride not in (8, 16):
             raise UserError(f"output_stride must be 8 or 16, got {self.output_stride}")
         if self.info_patch % 2 == 0:
             raise UserError(f"info_patch must be odd, got {self.info_patch}")
 
+
+_LONGEST = 1000  # characters of a text
 
 _RANGES = {
     "short_side": (0, 4096),
@@ -183,10 +193,24 @@ _RANGES = {
 def _check_type(f: dataclasses.Field, value: object) -> None:
     fits = type(value) is f.type or (f.type is float and type(value) is int)
     if not fits or (isinstance(value, float) and not math.isfinite(value)):
-        raise UserError(f"{f.name} must be a finite {f.type.__name__}, got {value!r}")
+        raise UserError(_misfit(f, value))
+    if isinstance(value, str) and not (value.isprintable() and len(value) <= _LONGEST):
+        raise UserError(f"{f.name} must be at most {_LONGEST} printable characters, got {_shown(value)}")
     choices = f.metadata["choices"]
     if choices and value not in choices:
-        raise UserError(f"{f.name} must be one of {', '.join(choices)}, got {value!r}")
+        raise UserError(f"{f.name} must be one of {', '.join(choices)}, got {_shown(value)}")
+
+
+def _misfit(f: dataclasses.Field, value: object) -> str:
+    return f"{f.name} must be a finite {f.type.__name__}, got {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    """A value that was given, short enough for a sentence."""
+    if isinstance(value, int) and abs(value) >= 10**40:  # Python refuses to write out the longest ones
+        return "a number of more than 40 digits"
+    text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def voc() -> Config:
@@ -258,32 +282,102 @@ def from_dict(values: dict[str, object]) -> Config:
     Raises:
         UserError: a key is unknown (the nearest known one is named) or a value is refused by `Config`.
     """
+    if not isinstance(values, dict):
+        raise UserError(f"settings must be an object of names and values, got {_shown(values)}")
     known = {f.name for f in fields(Config)}
     for key in values:
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            raise UserError(f"there is no setting {key!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+            raise UserError(f"there is no setting {_shown(key)}{_nearest(str(key), known)}")
     return Config(**values)
 
 
-def _boolean(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
-    return text.lower() == "true"
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name[:80], known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of settings.
+
+    Raises:
+        UserError: naming the file: it cannot be read, is no regular file or over 1 MiB, no JSON in UTF-8, no object, or
+            holds a key twice or a number that is not finite.
+    """
+    require_file(path, _MOST_JSON)
+    try:
+        content = json.loads(
+            path.read_text("utf-8-sig"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite
+        )
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    except (ValueError, RecursionError) as error:  # json's parser calls itself for each bracket
+        reason = "its brackets are nested too deeply" if isinstance(error, RecursionError) else str(error)[:120]
+        raise UserError(f"{path}: cannot be read as JSON ({reason})") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: must hold an object {{...}}, got {_shown(content)}")
+    return content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:  # json would silently take the last
+            raise UserError(f"{_shown(key)} stands there twice")
+        found[key] = value
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise UserError(f"holds {text[:40]}, which is not a finite number")
+    return value
+
+
+class _Once(argparse.Action):
+    """A flag that is given twice is refused; argparse would silently take the last."""
+
+    def __call__(self, parser, namespace, value, option_string=None) -> None:
+        if hasattr(namespace, self.dest):
+            raise argparse.ArgumentError(self, f"{self.dest} is given twice")
+        setattr(namespace, self.dest, value)
+
+
+def _reader(f: dataclasses.Field) -> Callable[[str], object]:
+    """Turns the text behind a flag into the field's value, in the words of `Config` where it cannot."""
+
+    def read(text: str) -> object:
+        try:
+            return {"true": True, "false": False}[text.lower()] if f.type is bool else f.type(text)
+        except (ValueError, KeyError):
+            raise argparse.ArgumentTypeError(_misfit(f, text)) from None
+
+    return read
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """`--preset NAME`, then one flag for each field: `--lr 0.01`, `--region-loss false`."""
+    parser.allow_abbrev = False  # a later field could make a shortened flag mean another one
+    parser.error = functools.partial(_say_nearest, parser, parser.error)
     parser.add_argument("--preset", choices=PRESETS, default="voc")
     for f in fields(Config):
         parser.add_argument(
             "--" + f.name.replace("_", "-"),
             dest=f.name,
-            type=_boolean if f.type is bool else f.type,
+            action=_Once,
+            type=_reader(f),
             default=argparse.SUPPRESS,
             metavar="|".join(f.metadata["choices"]) or f.type.__name__.upper(),
             help=f.metadata["help"].replace("%", "%%"),
         )
+
+
+def _say_nearest(parser: argparse.ArgumentParser, say: Callable[[str], None], message: str) -> None:
+    """argparse's refusal of a flag that there is not, with the nearest one that there is."""
+    unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+    say(message + (_nearest(unknown[1], parser._option_string_actions) if unknown else ""))
 
 
 def from_flags(arguments: argparse.Namespace) -> Config:

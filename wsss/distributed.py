@@ -1,14 +1,23 @@
 """One process or many: `torchrun` says which by its environment, nothing else needs to be configured."""
 
 import os
+import signal
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch.distributed.rendezvous import rendezvous
 
 from wsss import UserError
+from wsss.exits import LOST_RANK
+
+_PATIENCE = timedelta(hours=12)  # of processes that wait while the first one evaluates
+_GRACE = 15.0  # seconds to finish a step when torchrun is gone
 
 
 class Group(NamedTuple):
@@ -17,11 +26,28 @@ class Group(NamedTuple):
     rank: int
     world: int
     device: torch.device
+    control: dist.ProcessGroup | None = None  # carries words between the processes, not through the GPUs
 
     @property
     def leads(self) -> bool:
         """Whether this process writes files and talks."""
         return self.rank == 0
+
+    def agreed(self, number: int) -> int:
+        """The largest of all processes' numbers: what one of them knows, all know."""
+        if self.world == 1:
+            return number
+        shared = torch.tensor(number)
+        dist.all_reduce(shared, dist.ReduceOp.MAX, group=self.control)
+        return int(shared)
+
+    def told(self, sentence: str) -> list[str]:
+        """The sentences of all processes, without the empty ones."""
+        if self.world == 1:
+            return [sentence] if sentence else []
+        sentences = [""] * self.world
+        dist.all_gather_object(sentences, sentence, group=self.control)
+        return [sentence for sentence in sentences if sentence]
 
 
 @contextmanager
@@ -35,11 +61,36 @@ def joined(device: str) -> Iterator[Group]:
     if picked.type == "cuda":
         picked = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
         torch.cuda.set_device(picked)
-    dist.init_process_group("nccl" if picked.type == "cuda" else "gloo")
-    try:
-        yield Group(dist.get_rank(), world, picked)
-    finally:
-        dist.destroy_process_group()
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        threading.Thread(target=_leave_with_torchrun, args=(os.getppid(),), daemon=True).start()
+    store, rank, world = next(rendezvous("env://"))
+    if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
+        # torchrun keeps its store over a restart (seen in 2.14): the new processes would read the dead ones' addresses.
+        # On several machines it does not count restarts alike; there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 helps.
+        store = dist.PrefixStore(f"restart-{restarts()}", store)
+    dist.init_process_group("nccl" if picked.type == "cuda" else "gloo", store=store, rank=rank, world_size=world)
+    control = dist.new_group(backend="gloo", timeout=_PATIENCE)
+    yield Group(dist.get_rank(), world, picked, control)
+    dist.destroy_process_group()  # not after a failure: it would wait for processes that are gone
+
+
+def leads() -> bool:
+    """Whether this process will lead, before they have joined."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def restarts() -> int:
+    """How often torchrun has started this training anew (`--max-restarts`)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+
+
+def _leave_with_torchrun(parent: int) -> None:
+    """When torchrun is killed its processes would train on, unseen: finish the step, save and leave."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(_GRACE)
+    os._exit(LOST_RANK)  # the step did not end: it waits for a process that is gone
 
 
 def pick_device(name: str) -> torch.device:

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,11 @@ from wsss import UserError, checkpoint
 from wsss.crf import crf
 from wsss.data.item import Source, item
 from wsss.data.source import read, require_sound
+from wsss.distributed import pick_device
+from wsss.exits import said, writing
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings
+from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings, save_mask
 
 
 def evaluate(
@@ -31,6 +33,7 @@ def evaluate(
     with_crf: bool = False,
     with_labels: bool = False,
     progress: bool = False,
+    each: Callable[[str, Scores, np.ndarray], object] | None = None,
 ) -> Scores:
     """Compare the network's masks with the true ones, at the size of the photographs.
 
@@ -38,6 +41,7 @@ def evaluate(
         network: in evaluation mode.
         source: photographs with masks.
         with_labels: leave out the classes that an image's labels deny. Test sets have no labels: only for analysis.
+        each: called with the name, the scores and the mask (H, W) of every photograph.
 
     Raises:
         UserError: a photograph has no mask or cannot be read.
@@ -61,7 +65,11 @@ def evaluate(
             probs[1:] *= labels[:, None, None]
         if with_crf:
             probs = crf(rgb, probs)
-        total += Scores.of(truth, probs.argmax(0).astype(np.uint8), num_classes)
+        mask = probs.argmax(0).astype(np.uint8)
+        scores = Scores.of(truth, mask, num_classes)
+        if each is not None:
+            each(name, scores, mask)
+        total += scores
     return total
 
 
@@ -83,24 +91,38 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--crf", action="store_true", help="refine the masks by a dense CRF")
     parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.5, 1, 1.5, 2 and flips")
     parser.add_argument("--with-image-labels", action="store_true", help="use the true image labels (not a test!)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here too")
+    parser.add_argument("--per-image", action="store_true", help="the report has a row for each photograph too")
+    parser.add_argument("--masks", type=Path, metavar="DIR", help="write the predicted masks here, DIR/NAME.png")
     arguments = parser.parse_args(argv)
     try:
         report = _evaluate(arguments)
         if arguments.json:
             _write(arguments.json, json.dumps(report, indent=1) + "\n")
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (UserError, OSError) as error:
+        return said(error)
     _print(report)
     return 0
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
+    network = network.to(pick_device(arguments.device))
     source = read(config.dataset, arguments.data, arguments.split)
     require_classes(source, classes)
     require_sound(source, masks=True)
+    if arguments.masks:
+        _make(arguments.masks)
+    rows: list[dict[str, object]] = []
+
+    def each(name: str, scores: Scores, mask: np.ndarray) -> None:
+        if arguments.per_image:
+            rows.append(_row(name, scores, classes))
+        if arguments.masks:
+            with writing(arguments.masks):
+                save_mask(arguments.masks / f"{name}.png", mask, classes)
+
     start = time.perf_counter()
     scores = evaluate(
         network,
@@ -111,8 +133,9 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         with_crf=arguments.crf,
         with_labels=arguments.with_image_labels,
         progress=True,
+        each=each,
     )
-    return {
+    report = {
         "checkpoint": arguments.checkpoint.name,
         "split": arguments.split,
         "photographs": len(source),
@@ -122,6 +145,20 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         "seconds": round(time.perf_counter() - start, 1),
         **scores.as_dict(classes),
     }
+    return report | {"images": rows} if arguments.per_image else report
+
+
+def _row(name: str, scores: Scores, classes: tuple[str, ...]) -> dict[str, object]:
+    """The scores of one photograph, over the classes that are in its truth or its mask."""
+    known = scores.as_dict(classes)
+    ious = {label: row["iou"] for label, row in known["classes"].items() if row["iou"] is not None}
+    headlines = {key: known[key] for key in ("miou", "mean_boundary_iou", "accuracy")}
+    return {"name": name, **headlines, "iou": ious}
+
+
+def _make(folder: Path) -> None:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

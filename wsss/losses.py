@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from wsss import UNLABELLED
+from wsss import UNLABELLED, fused
 
 
 def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -75,14 +75,28 @@ def region_loss(logits: Tensor, pseudo: Tensor, *, radius: int = 3, margin: floa
 
     Source: Eq. 8; Ke et al., Adaptive Affinity Fields, ECCV 2018.
     """
-    height, width = pseudo.shape[-2:]
     log_probs = F.log_softmax(logits.float(), 1).clamp(min=-9.21)  # log 1e-4, as in Ke et al.: KL stays bounded
-    probs = log_probs.exp()
     valid = (pseudo != UNLABELLED).float()
     window = 2 * radius + 1
     neighbors = F.avg_pool2d(valid[:, None], window, 1, radius, divisor_override=1)[:, 0] - valid
     share = valid / neighbors.clamp(min=1) / valid.sum((1, 2), keepdim=True).clamp(min=1)  # 1 / (|V| |N_i|)
-    loss = log_probs.new_zeros(())
+    if fused.usable(log_probs.detach(), share):
+        return fused.RegionPairs.apply(log_probs, pseudo, share, radius, margin) / logits.shape[0]
+    return pair_costs(log_probs, pseudo, share, radius, margin) / logits.shape[0]
+
+
+def pair_costs(log_probs: Tensor, pseudo: Tensor, share: Tensor, radius: int, margin: float) -> Tensor:
+    """The sum of l_ij of Eq. 8 over all pairs of a window, each weighed by its center.
+
+    Args:
+        log_probs: (B, K, h, w).
+        pseudo: (B, h, w).
+        share: weight of the pairs of a center, (B, h, w); 0 marks an unlabelled pixel, whose pairs do not count.
+        radius, margin: as in `region_loss`.
+    """
+    height, width = pseudo.shape[-2:]
+    probs, valid = log_probs.exp(), (share > 0).to(share.dtype)
+    loss = 0 * log_probs.sum()  # without any pair there is a gradient too: 0
     for dy in range(radius + 1):
         for dx in range(-radius, radius + 1):
             if dy == 0 and dx <= 0:
@@ -100,4 +114,4 @@ def region_loss(logits: Tensor, pseudo: Tensor, *, radius: int = 3, margin: floa
             ):
                 pair = torch.where(same, divergence, (margin - divergence).clamp(min=0))
                 loss = loss + (pair * both * share[center]).sum()
-    return loss / logits.shape[0]
+    return loss

@@ -53,4 +53,6 @@ def pseudo_mask(refined: Tensor, labels: Tensor, **cutoffs: float) -> Tensor:
 
 def to_mask(claimed: Tensor) -> Tensor:
     """Claims (B, K, H, W) -> mask (B, H, W) int64; 255 where not exactly one class claims a pixel."""
-    return claimed.int().argmax(1).masked_fill(claimed.sum(1) != 1, UNLABELLED)
+    classes = torch.arange(claimed.shape[1], device=claimed.device).view(1, -1, 1, 1)
+    count = claimed.sum(1)
+    return (claimed * classes).sum(1).masked_fill(count != 1, UNLABELLED)

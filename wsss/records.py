@@ -1,34 +1,60 @@
-"""A run's log: one CSV line and one JSON line a log step, in the run's folder."""
+"""A run's log: one CSV line and one JSON line a log step, in the run's folder, and TensorBoard events if asked for."""
 
 import csv
+import io
 import json
+import os
 from pathlib import Path
+from typing import Any
+
+from wsss import UserError
+from wsss.exits import writing
+
+HEADLINES = ("miou", "mean_boundary_iou", "accuracy")
+"""The scores of an evaluation that the log holds."""
 
 FIELDS = (
     *("step", "epoch", "seconds", "images_per_second", "lr", "alpha", "region_weight"),
     *("classification", "pixel", "region", "total", "labelled"),
-    *("miou", "mean_boundary_iou", "accuracy"),
+    *HEADLINES,
 )
 """Columns of metrics.csv; a line holds those that were measured at its step."""
 
 
 class Records:
-    """Appends to metrics.csv and metrics.jsonl. Lines beyond `step` (of an interrupted run) are dropped on opening."""
+    """Appends to metrics.csv and metrics.jsonl. Lines beyond `step` (of an interrupted run) are dropped on opening.
 
-    def __init__(self, folder: Path, step: int) -> None:
+    A step has one line of its losses; where the network was evaluated after it, a second one of its scores.
+    """
+
+    def __init__(self, folder: Path, step: int, *, tensorboard: bool = False) -> None:
         self.csv, self.jsonl = folder / "metrics.csv", folder / "metrics.jsonl"
-        kept = [row for row in read(self.jsonl) if row["step"] <= step]
-        self.csv.write_text(",".join(FIELDS) + "\n")
-        self.jsonl.write_text("")
-        for row in kept:
-            self.add(row)
+        self.rows = [row for row in read(self.jsonl) if row["step"] <= step]
+        _replace(self.jsonl, "".join(map(_json_line, self.rows)))
+        _replace(self.csv, ",".join(FIELDS) + "\n" + "".join(map(_csv_line, self.rows)))
+        self.events = event_writer()(folder / "tensorboard", purge_step=step + 1) if tensorboard else None
+
+    @property
+    def seconds(self) -> float:
+        """How long the run had taken at its last line."""
+        return self.rows[-1]["seconds"] if self.rows else 0.0
+
+    def has_scores(self, step: int) -> bool:
+        """Whether the network was evaluated after that step."""
+        return any(row["step"] == step and "miou" in row for row in self.rows)
 
     def add(self, row: dict[str, float]) -> None:
-        """Append one line to each file."""
-        with self.jsonl.open("a") as file:
-            file.write(json.dumps(row) + "\n")
-        with self.csv.open("a", newline="") as file:
-            csv.DictWriter(file, FIELDS).writerow(row)
+        """Append one line to each file. Raises Unwritable."""
+        self.rows.append(row)
+        for path, line in ((self.jsonl, _json_line(row)), (self.csv, _csv_line(row))):
+            with writing(path), path.open("a", newline="") as file:
+                file.write(line)
+        if self.events is not None:
+            with writing(self.jsonl.parent / "tensorboard"):
+                for name, value in row.items():
+                    if name not in ("step", "epoch"):
+                        self.events.add_scalar(name, value, row["step"])
+                self.events.flush()
 
 
 def read(path: Path) -> list[dict[str, float]]:
@@ -36,9 +62,36 @@ def read(path: Path) -> list[dict[str, float]]:
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             rows.append(json.loads(line))
         except ValueError:
             break
     return rows
+
+
+def event_writer() -> Any:
+    """TensorBoard's writer of events. Raises UserError where TensorBoard is not installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError("--tensorboard true needs TensorBoard: pip install tensorboard") from None
+    return SummaryWriter
+
+
+def _json_line(row: dict[str, float]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def _csv_line(row: dict[str, float]) -> str:
+    text = io.StringIO()
+    csv.DictWriter(text, FIELDS, lineterminator="\n").writerow(row)
+    return text.getvalue()
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write a file so that a process that is killed meanwhile leaves the old one."""
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    with writing(path):
+        temporary.write_text(text)
+        temporary.replace(path)

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsss import fused
+
 DILATIONS = (1, 2, 4, 8, 12, 24)
 """Distances of the eight neighbours that a pixel looks at, as in PAMR: 48 neighbours in all."""
 
@@ -43,6 +45,8 @@ def kernel(x: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
 
     Source: Eq. 5, read as PAMR does it (Araslanov and Roth, CVPR 2020): L1 by channel, sigma instead of its square.
     """
+    if fused.usable(x):
+        return fused.kernel(x, neighbor_offsets(dilations), _BANDWIDTH, _EPSILON)
     samples = 9 * len(dilations)
     total, squares = torch.zeros_like(x), torch.zeros_like(x)
     for neighbor in _neighbors(x, dilations):
@@ -61,7 +65,7 @@ def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
     """The weights delta of a pixel's neighbours: softmax over them of alpha * color + (1 - alpha) * label.
 
     Args:
-        color, label: kernels of the image and of one class's scores, (B, N, H, W).
+        color, label: kernels of the image and of one class's scores, (B, N, H, W); one color may serve all labels.
         alpha: 1 looks at colors only (PAMR), 0 at the class only.
 
     Returns:
@@ -69,6 +73,8 @@ def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
 
     Source: Eq. 5 and the softmax below it.
     """
+    if fused.usable(color, label) and color.shape[1:] == label.shape[1:] and len(color) in (1, len(label)):
+        return fused.affinity(color, label, alpha)
     return torch.lerp(label, color, alpha).softmax(dim=1)
 
 
@@ -83,6 +89,8 @@ def propagate(maps: Tensor, weights: Tensor, dilations: Sequence[int] = DILATION
     Returns:
         (B, H, W), within the range of maps.
     """
+    if fused.usable(maps, weights):
+        return fused.propagate(maps, weights, neighbor_offsets(dilations))
     out = torch.zeros_like(maps)
     for n, neighbor in enumerate(_neighbors(maps.unsqueeze(1), dilations)):
         out.addcmul_(weights[:, n], neighbor.squeeze(1))
@@ -108,23 +116,27 @@ def iterates(
     present: Tensor | None = None,
 ) -> Iterator[Tensor]:
     """The maps m_0, m_1, ..., m_T of the refinement, each (B, K, H, W); arguments as in `refine`."""
-    _require(image, scores, probs, alpha, steps, dilations)
-    if present is None:
-        present = torch.ones(probs.shape[:2], dtype=torch.bool)
-    if present.shape != probs.shape[:2]:
-        raise ValueError(f"present is {tuple(present.shape)}, it must be (B, K) = {tuple(probs.shape[:2])}")
-    # Only the classes of each photograph are refined: pairs (photograph, class) take the place of the batch.
-    photograph, of_class = (index.to(probs.device) for index in present.cpu().nonzero(as_tuple=True))
-    probs = probs.detach().float()
+    _require(image, scores, probs, present, alpha, steps, dilations)
+    image, scores, probs = (x.detach().float() for x in (image, scores, probs))
+    # Only the classes of each photograph are refined: pairs (photograph, class) take the place of the batch. On a GPU
+    # to count them is to wait for it; there all are refined, unless `present` lies in the host's memory.
+    if present is not None and present.device.type == "cpu":
+        photograph, of_class = (index.to(probs.device, non_blocking=True) for index in present.nonzero(as_tuple=True))
+    else:
+        all_of = (torch.arange(number, device=probs.device) for number in probs.shape[:2])
+        photograph, of_class = torch.cartesian_prod(*all_of).unbind(1)
+    absent = None if present is None else ~present.to(probs.device, non_blocking=True)[:, :, None, None]
     with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-        color = kernel(image.float(), dilations)[photograph]
-        label = kernel(scores.float()[photograph, of_class].unsqueeze(1), dilations)
+        color = kernel(image, dilations)[photograph]
+        label = kernel(scores[photograph, of_class].unsqueeze(1), dilations)
         weights = affinity(color, label, alpha)
+
+    def as_given(maps: Tensor) -> Tensor:
+        whole = torch.zeros_like(probs).index_put((photograph, of_class), maps)
+        return whole if absent is None else whole.masked_fill_(absent, 0)
+
     # Autograd and autocast are not held across the yields: they belong to whoever reads the iterates.
-    return (
-        torch.zeros_like(probs).index_put((photograph, of_class), maps)
-        for maps in spread(probs[photograph, of_class], weights, steps, dilations)
-    )
+    return (as_given(maps) for maps in spread(probs[photograph, of_class], weights, steps, dilations))
 
 
 def refine(
@@ -150,7 +162,8 @@ def refine(
         alpha: balance of Eq. 5; 1 is PAMR.
         steps: T; 0 gives probs back.
         dilations: distances of the neighbours in pixels.
-        present: (B, K) bool, the classes of each photograph with the background; the others become 0. None: all.
+        present: (B, K) bool, the classes of each photograph with the background; the others become 0. None: all. In
+            the host's memory even where the maps are on a GPU, the absent ones cost nothing.
 
     Returns:
         m_T, (B, K, H, W) float32.
@@ -160,18 +173,33 @@ def refine(
 
     Source: Eq. 5 and 6.
     """
-    last = deque(
-        iterates(image, scores, probs, alpha=alpha, steps=steps, dilations=dilations, present=present), maxlen=1
-    )
+    _require(image, scores, probs, present, alpha, steps, dilations)
+    settings = {"alpha": alpha, "steps": steps}
+    image, scores, probs = (x.detach().float() for x in (image, scores, probs))
+    if fused.usable(image, scores, probs) and (present is None or present.device.type == "cpu"):
+        present = torch.ones(probs.shape[:2], dtype=torch.bool) if present is None else present
+        offsets, scale = neighbor_offsets(dilations), {"bandwidth": _BANDWIDTH, "epsilon": _EPSILON}
+        return fused.refine(image, scores, probs, present, offsets, **settings, **scale)
+    last = deque(iterates(image, scores, probs, **settings, dilations=dilations, present=present), maxlen=1)
     return last.pop()
 
 
-def _require(image: Tensor, scores: Tensor, probs: Tensor, alpha: float, steps: int, dilations: Sequence[int]) -> None:
+def _require(
+    image: Tensor,
+    scores: Tensor,
+    probs: Tensor,
+    present: Tensor | None,
+    alpha: float,
+    steps: int,
+    dilations: Sequence[int],
+) -> None:
     if scores.shape != probs.shape or image.shape[0] != probs.shape[0] or image.shape[-2:] != probs.shape[-2:]:
         raise ValueError(
             f"image {tuple(image.shape)}, scores {tuple(scores.shape)} and probs {tuple(probs.shape)} do not fit: "
             "they are (B, 3, H, W), (B, K, H, W) and (B, K, H, W)"
         )
+    if present is not None and present.shape != probs.shape[:2]:
+        raise ValueError(f"present is {tuple(present.shape)}, it must be (B, K) = {tuple(probs.shape[:2])}")
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha must lie in [0, 1], got {alpha}")
     if steps < 0:
@@ -179,5 +207,5 @@ def _require(image: Tensor, scores: Tensor, probs: Tensor, alpha: float, steps: 
     if not dilations or min(dilations) < 1:
         raise ValueError(f"dilations must be positive, got {tuple(dilations)}")
     # On a GPU the check would wait for the device at every step; training stops at a non-finite loss anyhow.
-    if not image.is_cuda and not all(bool(x.isfinite().all()) for x in (image, scores, probs)):
+    if image.device.type == "cpu" and not all(bool(x.isfinite().all()) for x in (image, scores, probs)):
         raise ValueError("image, scores and probs must be finite")

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from wsss import fused
+
 
 def manhattan_offsets(radius: int) -> list[tuple[int, int]]:
     """(dy, dx) of all positions within the Manhattan distance, without the position itself: 112 for radius 7."""
@@ -51,6 +53,8 @@ def self_information(
 
     Source: Eq. 3; Shi et al., Informative Dropout, ICML 2020.
     """
+    if fused.usable(image) and not relative:
+        return fused.self_information(image, offsets, patch=patch, bandwidth=bandwidth)
     height, width = image.shape[-2:]
     reach = max(max(abs(dy), abs(dx)) for dy, dx in offsets)
     margin = patch // 2

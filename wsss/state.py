@@ -1,18 +1,18 @@
 """All that training changes, and how an interrupted run is taken up again."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
 from wsss import UserError, checkpoint
 from wsss.config import Config
+from wsss.data.item import Source
 from wsss.network import ShapeAwareNetwork
-
-KEPT = 2
-"""States of a run that are kept: the newest, and one to fall back to."""
 
 
 @dataclass
@@ -30,8 +30,12 @@ class Learner:
         return self.average.module if self.average is not None else self.network
 
 
-def save_state(folder: Path, learner: Learner, step: int, config: Config, classes: tuple[str, ...]) -> None:
-    """Write the state after `step` steps to folder/step-..., atomically; older states but one are removed."""
+def save_state(folder: Path, learner: Learner, step: int, config: Config, source: Source) -> None:
+    """Write the state after `step` steps to folder/step-..., atomically; the newest `config.keep_states` are kept.
+
+    Raises:
+        Unwritable: the disk is full or cannot be written; the states before still stand.
+    """
     state = {
         "step": step,
         "optimiser": learner.optimiser.state_dict(),
@@ -42,30 +46,40 @@ def save_state(folder: Path, learner: Learner, step: int, config: Config, classe
         folder / f"step-{step:06d}",
         learner.network.state_dict(),
         config,
-        classes,
-        facts={"step": step},
+        source.classes,
+        facts={"step": step, "data": fingerprint(source)},
         extra={"training.pt": lambda path: torch.save(state, path)},
     )
-    checkpoint.keep_newest(folder, KEPT)
+    checkpoint.keep_newest(folder, step, config.keep_states)
 
 
-def load_state(folder: Path, learner: Learner, classes: tuple[str, ...]) -> int:
-    """Load the newest state in `folder` into the learner; returns its step.
+def load_state(newest: Path, learner: Learner, source: Source) -> int:
+    """Load a state folder into the learner; returns its step.
 
     Raises:
-        UserError: there is none, it is broken, or it does not fit.
+        UserError: it is broken, does not fit, or is of a run on other data.
     """
-    newest = checkpoint.newest(folder)
-    content = checkpoint.read_config(newest)
-    if tuple(content["classes"]) != tuple(classes):
-        raise UserError(f"{newest}: was trained on {', '.join(content['classes'])}, the data hold {', '.join(classes)}")
+    content = checkpoint.require_whole(newest)
+    if tuple(content["classes"]) != tuple(source.classes):
+        there = ", ".join(source.classes)
+        raise UserError(f"{newest}: was trained on {', '.join(content['classes'])}, the data hold {there}")
+    if content.get("data", fingerprint(source)) != fingerprint(source):
+        raise UserError(
+            f"{newest}: the list of photographs or their labels have changed since the run began; train anew"
+        )
     checkpoint.fit(learner.network, checkpoint.read_weights(newest, content["sha256"]), newest)
     try:
         state = torch.load(newest / "training.pt", map_location="cpu", weights_only=True)
+        learner.optimiser.load_state_dict(state["optimiser"])
+        learner.scaler.load_state_dict(state["scaler"])
+        if learner.average is not None:
+            learner.average.load_state_dict(state["average"])
+        return int(state["step"])
     except Exception:  # torch's own text would advise the user to run code from the file
         raise UserError(f"{newest}: training.pt is broken; remove the folder to go back to the state before") from None
-    learner.optimiser.load_state_dict(state["optimiser"])
-    learner.scaler.load_state_dict(state["scaler"])
-    if learner.average is not None:
-        learner.average.load_state_dict(state["average"])
-    return state["step"]
+
+
+def fingerprint(source: Source) -> str:
+    """SHA-256 of the photographs' names and labels: every sample of a run follows from them."""
+    names = "\n".join(source.names).encode()
+    return hashlib.sha256(names + np.ascontiguousarray(source.labels, np.float32).tobytes()).hexdigest()

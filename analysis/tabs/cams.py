@@ -55,7 +55,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
     )
     subject.live([slow.input], _estimated, [slow], [estimate])
-    subject.live([run.click], _slowly, [*settings, slow], [maps], show_progress="full", trigger_mode="once")
+    subject.live([run.click], _slowly, [*settings, slow], [maps], show_progress="full", trigger_mode="once", queue=True)
     return {"target": settings.target, "scale": settings.scale, "cam_opacity": settings.opacity}
 
 

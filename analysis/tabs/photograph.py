@@ -5,8 +5,9 @@ from pathlib import Path
 import gradio as gr
 import numpy as np
 
+from analysis.tabs.words import sentence
 from wsss import UserError
-from wsss.data.item import read_rgb
+from wsss.data.picture import read_rgb
 
 
 class Photograph(gr.Image):
@@ -25,10 +26,13 @@ class Photograph(gr.Image):
         if not payload.path or payload.path.startswith("data:"):
             raise gr.Error("This image cannot be used: it must be uploaded as a file.")
         path = Path(payload.path)
+        if path.is_symlink():
+            raise gr.Error("This image cannot be used: it is not a regular file.")
         if not path.exists():  # uploads are deleted after a while
             raise gr.Error("This image cannot be used: it is no longer on the server; upload it again.")
         try:
             return read_rgb(path)
         except UserError as error:
             # The visitor does not know the server's path of the file.
-            raise gr.Error(f"This image cannot be used: it {str(error).replace(f'{path}: ', '')}.") from None
+            reason = str(error).removeprefix(f"{path}: ").replace(str(path), "the file")
+            raise gr.Error(sentence(f"this image cannot be used: it {reason}")) from None

@@ -24,8 +24,12 @@ MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 QUIET = {"show_progress": "hidden", "api_visibility": "private", **MODEL}
 """Of what follows from something else; the page does not flicker, and others cannot call it."""
 
-LIVE = {"trigger_mode": "always_last", **QUIET}
-"""Of a slider: the last position always counts, those in between may be left out."""
+LIVE = {"trigger_mode": "always_last", "queue": False, "show_progress": "hidden", "api_visibility": "private"}
+"""Of a slider: the last position always counts, those in between may be left out.
+
+Each visitor has at most one such question under way, and the predictor's lock takes them in turn: to wait in the queue
+as well would only cost time.
+"""
 
 
 class Scene(NamedTuple):

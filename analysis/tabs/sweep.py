@@ -40,7 +40,7 @@ VALUES = {
 """Of each axis, until the visitor writes others."""
 
 _PAUSE = 0.3  # seconds between two pictures: drawing all cells at each new one would take longer than the sweep
-_CONCURRENCY = {"concurrency_id": "sweep", "concurrency_limit": 2, "trigger_mode": "always_last"}
+_CONCURRENCY = {"concurrency_id": "sweep", "concurrency_limit": 2, "trigger_mode": "always_last", "queue": True}
 
 
 class Axes(NamedTuple):

@@ -1,17 +1,22 @@
 """What a visitor is told when a question cannot be answered: one sentence, never a path or a traceback."""
 
 import functools
+import html
 import inspect
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import gradio as gr
+from gradio.exceptions import InvalidPathError
 
 from wsss import UserError
 
 _LOG = logging.getLogger(__name__)
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s:'\"]+/)+")  # of an absolute path, up to the file's name
+_LONGEST = 400
 
 
 def in_words(answer: Callable) -> Callable:
@@ -23,27 +28,48 @@ def in_words(answer: Callable) -> Callable:
 
     @functools.wraps(answer)
     def once(*given):
-        with _told(answer.__name__):
+        with told(answer.__name__):
             return answer(*given)
 
     @functools.wraps(answer)
     def stream(*given):
-        with _told(answer.__name__):
+        with told(answer.__name__):
             yield from answer(*given)
 
     return stream if inspect.isgeneratorfunction(answer) else once
 
 
+def failures_in_words(page: gr.Blocks) -> None:
+    """What fails before or after the handlers, where Gradio takes inputs and gives outputs, reaches the visitor too."""
+    ask = page.process_api
+
+    @functools.wraps(ask)
+    async def asked(*given, **named):
+        with told("the page"):
+            return await ask(*given, **named)
+
+    page.process_api = asked
+
+
 @contextmanager
-def _told(name: str) -> Iterator[None]:
+def told(name: str) -> Iterator[None]:
+    """Within, every failure becomes a gr.Error in words; `name` says in the log what was asked."""
     try:
         yield
     except gr.Error:
         raise
+    except InvalidPathError:  # of a file that nobody has uploaded
+        raise gr.Error("A file must be uploaded before it can be used.") from None
     except UserError as error:
-        text = str(error)
-        raise gr.Error(f"{text[:1].upper()}{text[1:]}.") from None
+        raise gr.Error(sentence(str(error))) from None
     except Exception:
         number = secrets.token_hex(4)
         _LOG.exception("error %s in %s", number, name)
         raise gr.Error(f"Something went wrong on the server; its log tells more under {number}.") from None
+
+
+def sentence(text: str) -> str:
+    """A sentence for the visitor: files by their names alone, and nothing that a browser would take for HTML."""
+    text = " ".join(_FOLDERS.sub("", text).split())
+    text = text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+    return html.escape(f"{text[:1].upper()}{text[1:].rstrip('.')}.", quote=False)

@@ -1,7 +1,8 @@
 """The one door to all layouts of data, and the check of the files before hours of training depend on them."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,12 @@ from wsss.data.coco import Coco, read_coco, require_pycocotools
 from wsss.data.folder import read_folder
 from wsss.data.item import FORMATS, Photographs, Source, mask_size, read_mask, read_rgb, require_file
 from wsss.data.shapes import Shapes
-from wsss.data.voc import read_voc
+from wsss.data.voc import read_voc, voc_values
 
 _READERS = {"voc": read_voc, "folder": read_folder, "coco": read_coco}
 _DRAWN = {"train": (160, 0), "val": (40, 1)}  # number of pictures, seed
 _FAULTS_SHOWN = 20
+_OF_EACH = ("names", "images", "masks", "sizes", "regions")  # what sources of files know of each photograph
 
 
 def read(dataset: str, root: Path | None, split: str) -> Source:
@@ -38,13 +40,59 @@ def read(dataset: str, root: Path | None, split: str) -> Source:
     return _READERS[dataset](root, split)
 
 
+def with_masks(source: Source, folder: Path) -> Source:
+    """The same photographs with the masks folder/NAME.png, as `wsss.pseudo_labels` writes them.
+
+    Raises:
+        UserError: there is no such folder.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of masks")
+    found = (folder / f"{name}.png" for name in source.names)
+    masks = tuple(path if path.exists() else None for path in found)
+    values = voc_values(source.classes) or tuple(range(len(source.classes) + 1))
+    if isinstance(source, Photographs):
+        return replace(source, masks=masks, mask_values=values)
+    return Masked(source, masks, values)
+
+
+class Masked:
+    """Another source's pictures with masks from files."""
+
+    def __init__(self, source: Source, masks: Sequence[Path | None], values: tuple[int, ...]) -> None:
+        self.source, self.classes, self.names, self.labels = source, source.classes, source.names, source.labels
+        self._masks = Photographs(source.classes, source.names, source.labels, (), masks, values)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def rgb(self, index: int) -> np.ndarray:
+        """(H, W, 3) uint8."""
+        return self.source.rgb(index)
+
+    def mask(self, index: int) -> np.ndarray | None:
+        """(H, W) uint8 class indices with 255 unlabelled; None without a mask."""
+        return self._masks.mask(index)
+
+    def faults(self, index: int) -> list[str]:
+        """What is wrong with the mask of a photograph."""
+        path = self._masks.masks[index]
+        if path is None:
+            return [f"{self.names[index]}: has no mask, which is needed here"]
+        return _faults(lambda: _mask_size(path, self._masks.mask_values))
+
+
 def require_sound(source: Source, *, masks: bool = False) -> None:
     """Raises UserError with the first 20 faults that `check` finds and the number of all, when there are any."""
-    faults = check(source, masks=masks)
-    if faults:
-        more = [f"... and {len(faults) - _FAULTS_SHOWN} more"] if len(faults) > _FAULTS_SHOWN else []
-        count = f"{len(faults)} faults" if len(faults) > 1 else "a fault"
-        raise UserError("\n".join([f"the data have {count}:", *faults[:_FAULTS_SHOWN], *more]))
+    if faults := check(source, masks=masks):
+        raise UserError(listed(faults))
+
+
+def listed(faults: Sequence[str]) -> str:
+    """The first 20 faults, one a line, and the number of all."""
+    more = [f"... and {len(faults) - _FAULTS_SHOWN} more"] if len(faults) > _FAULTS_SHOWN else []
+    count = f"{len(faults)} faults" if len(faults) > 1 else "a fault"
+    return "\n".join([f"the data have {count}:", *faults[:_FAULTS_SHOWN], *more])
 
 
 def check(source: Source, *, masks: bool = False) -> list[str]:
@@ -58,15 +106,39 @@ def check(source: Source, *, masks: bool = False) -> list[str]:
         faults.append("the data name no class")
     if not len(source):
         faults.append("the data hold no photograph")
-    if isinstance(source, Photographs):
-        for index in range(len(source)):
-            faults += _photograph_faults(source, index, masks)
-    elif isinstance(source, Coco):
-        for path, size in zip(source.images, source.sizes, strict=True):
-            faults += _picture_faults(path, size, "its annotation")
-        if masks:
-            faults += _faults(require_pycocotools)
+    for found in photograph_faults(source, masks=masks).values():
+        faults += found
+    if isinstance(source, Coco) and masks:
+        faults += _faults(require_pycocotools)
     return faults
+
+
+def photograph_faults(source: Source, *, masks: bool = False) -> dict[int, list[str]]:
+    """The faults of single photographs, by their index; `check` says more of them."""
+    faults: dict[int, list[str]] = {}
+    for index in range(len(source)):
+        if isinstance(source, Photographs):
+            found = _photograph_faults(source, index, masks)
+        elif isinstance(source, Coco):
+            found = _picture_faults(source.images[index], source.sizes[index], "its annotation")
+        elif isinstance(source, Masked):
+            found = source.faults(index)
+        else:
+            found = []
+        if found:
+            faults[index] = found
+    return faults
+
+
+def without(source: Source, bad: Collection[int]) -> Source:
+    """The source without some of its photographs."""
+    if not bad:
+        return source
+    if isinstance(source, Masked):
+        raise UserError("photographs without a mask cannot be skipped in this layout; write the missing masks")
+    keep = [index for index in range(len(source)) if index not in bad]
+    parts = {f.name: getattr(source, f.name) for f in fields(source) if f.name in _OF_EACH}
+    return replace(source, labels=source.labels[keep], **{k: tuple(v[i] for i in keep) for k, v in parts.items()})
 
 
 def _faults(ask: Callable[[], object]) -> list[str]:

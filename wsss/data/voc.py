@@ -8,7 +8,8 @@ import numpy as np
 
 from wsss import UserError
 from wsss.data.item import Photographs
-from wsss.data.labels import Table, read_csv, read_npy, read_text, read_xml
+from wsss.data.labels import Table, read_csv, read_text, read_xml
+from wsss.data.npy import read_npy
 
 VOC_CLASSES = (
     "aeroplane",

@@ -1,0 +1,365 @@
+"""Training runs: start, watch, stop, resume, compare, open. All that is shown is read from the runs' folders."""
+
+import html
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+import pandas as pd
+
+from analysis import jobs, runs
+from analysis.curves import training_curves
+from analysis.tabs import deletion, form
+from analysis.tabs.subject import Subject
+from analysis.tabs.words import in_words
+from wsss import UserError
+from wsss.config import PRESETS
+from wsss.data.item import read_rgb
+from wsss.distributed import pick_device
+from wsss.progress import clock
+
+_TICK = 2.0  # seconds
+_QUIET = {"api_visibility": "undocumented", "show_progress": "hidden"}
+_WATCH = {"api_visibility": "private", "show_progress": "hidden", "concurrency_id": "watch", "concurrency_limit": 4}
+_MOST_COMPARED = 6
+_COLORS = {"running": "#2ca58d", "finished": "#4c8bf5", "failed": "#e15759", "killed": "#e15759"}
+_SETTINGS_APART = ("--preset", "--out", "--data", "--resume")
+COLUMNS = ("run", "state", "preset", "epoch", "mIoU", "best mIoU", "loss", "device", "started", "took", "settings")
+
+
+class Start(NamedTuple):
+    """What a new run is made from."""
+
+    preset: gr.Dropdown
+    name: gr.Textbox
+    data: gr.Textbox
+    settings: list[gr.components.Component]
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        return [self.preset, self.name, self.data, *self.settings]
+
+
+class Chosen(NamedTuple):
+    """Which runs are looked at; `seen` is what is on the page, so that nothing is drawn twice."""
+
+    watched: gr.Dropdown
+    compared: gr.Dropdown
+    epoch: gr.Slider
+    is_paused: gr.Checkbox
+    seen: gr.State
+
+
+class View(NamedTuple):
+    """What is shown of them."""
+
+    watched: gr.Dropdown
+    compared: gr.Dropdown
+    status: gr.HTML
+    stop: gr.Button
+    resume: gr.Button
+    open: gr.Button
+    curves: gr.Plot
+    epoch: gr.Slider
+    previews: gr.Gallery
+    log: gr.Textbox
+    table: gr.Dataframe
+    timer: gr.Timer
+    seen: gr.State
+
+
+def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
+    """Lay out the tab and wire it, inside open gr.Tabs."""
+    with gr.Tab("Train", id="Train") as tab:
+        table = _table()
+        with gr.Row(equal_height=False):
+            with gr.Column(scale=2, min_width=320):
+                start, command, begin = _start()
+            with gr.Column(scale=3, min_width=360):
+                view, is_paused = _view(table)
+                chosen = Chosen(view.watched, view.compared, view.epoch, is_paused, view.seen)
+                deletion.build(view.watched, _refresh, chosen, view)
+        table.render()
+    _wire_start(start, command, begin, chosen, view)
+    _wire_view(tab, page, chosen, view)
+    _wire_run(subject, tabs, chosen, view)
+    page.load(lambda: gr.Dropdown(choices=subject.library.names), None, subject.checkpoint, **_WATCH)
+
+
+def _start() -> tuple[Start, gr.Code, gr.Button]:
+    with gr.Group():
+        preset = gr.Dropdown(
+            list(PRESETS), value="tiny", label="Preset", info="tiny: drawn shapes, no download, about a minute"
+        )
+        name = gr.Textbox(_free_name("tiny"), label="Name of the run", info="its folder under runs/", max_length=64)
+        data = gr.Textbox("", label="Data folder", info="on the server; drawn shapes need none", max_length=1000)
+    begin = gr.Button("Start", variant="primary")
+    command = gr.Code(
+        _command("tiny", name.value, "", *form.values_of("tiny")),
+        label="The same in a terminal",
+        language="shell",
+        interactive=False,
+        wrap_lines=True,
+    )
+    return Start(preset, name, data, form.build("tiny")), command, begin
+
+
+def _table() -> gr.Dataframe:
+    # Made before what it stands below, which refers to it.
+    return gr.Dataframe(
+        headers=list(COLUMNS),
+        label="Runs: click one to watch it",
+        interactive=False,
+        max_height=320,
+        render=False,
+    )
+
+
+def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox]:
+    with gr.Row():
+        watched = gr.Dropdown([], label="Run", min_width=160)
+        compared = gr.Dropdown(
+            [], value=[], label="Curves of other runs over it", multiselect=True, max_choices=_MOST_COMPARED
+        )
+    status = gr.HTML(elem_id="run-status")
+    with gr.Row():
+        stop = gr.Button("Stop", interactive=False, size="sm", min_width=80)
+        resume = gr.Button("Resume", interactive=False, size="sm", min_width=80)
+        opened = gr.Button("Open in the app", interactive=False, size="sm", min_width=120)
+        is_paused = gr.Checkbox(False, label="Hold the curves", info="to zoom in", min_width=120)
+    curves = gr.Plot(label="Curves")
+    epoch = gr.Slider(1, 2, 1, step=1, label="previews after epoch", visible=False)
+    previews = gr.Gallery(label="Masks of validation photographs", columns=4, height=220, visible=False, format="jpeg")
+    log = gr.Textbox(label="Log", lines=8, max_lines=16, interactive=False, autoscroll=True, elem_id="run-log")
+    timer, seen = gr.Timer(_TICK, active=False), gr.State({})
+    shown = (status, stop, resume, opened, curves, epoch, previews, log)
+    return View(watched, compared, *shown, table, timer, seen), is_paused
+
+
+def _wire_start(start: Start, command: gr.Code, begin: gr.Button, chosen: Chosen, view: View) -> None:
+    """A changed setting changes the command; Start runs it."""
+    written = [control.input for control in (start.name, start.data, *start.settings)]
+    quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    start.preset.input(
+        in_words(lambda preset: [_free_name(preset), *form.values_of(preset)]),
+        start.preset,
+        [start.name, *start.settings],
+        **quiet,
+    ).then(_command, start.inputs, command, **quiet)
+    gr.on(written, _command, start.inputs, command, trigger_mode="always_last", **quiet)
+    begun = begin.click(in_words(_begin), start.inputs, [view.watched, start.name], api_name="train_start", **_QUIET)
+    begun.success(_refresh, chosen, view, **_WATCH).then(_command, start.inputs, command, **quiet)
+
+
+def _wire_view(tab: gr.Tab, page: gr.Blocks, chosen: Chosen, view: View) -> None:
+    """The page shows the runs when it is opened, then again and again while one of them lives."""
+    moments = [page.load, tab.select, view.watched.input, view.compared.input, view.timer.tick]
+    looking = _WATCH | {"api_name": "train_look", "api_visibility": "undocumented"}
+    gr.on(moments, in_words(_refresh), chosen, view, trigger_mode="once", **looking)
+    view.epoch.input(
+        in_words(_previews), [view.watched, view.epoch], view.previews, **(_WATCH | {"trigger_mode": "always_last"})
+    )
+
+    def clicked(event: gr.SelectData) -> str:
+        return event.row_value[0]
+
+    view.table.select(clicked, None, view.watched, **_WATCH).then(_refresh, chosen, view, **_WATCH)
+
+
+def _wire_run(subject: Subject, tabs: gr.Tabs, chosen: Chosen, view: View) -> None:
+    """Stop, resume and open the watched run."""
+
+    def opened(name: str) -> tuple:
+        """Offer the run's best checkpoint to the other tabs, and show it."""
+        found, label = runs.known(name), f"runs/{name}"
+        folder = next((found.folder / kind for kind in ("best", "model") if (found.folder / kind).is_dir()), None)
+        if folder is None:
+            raise UserError(f"{name}: has no checkpoint yet; the first one comes with its first evaluation")
+        subject.library.add(label, folder)
+        return gr.Dropdown(choices=subject.library.names, value=label), gr.Tabs(selected="Inspect")
+
+    for button, act, api_name in ((view.stop, _stop, "train_stop"), (view.resume, _resume, "train_resume")):
+        button.click(in_words(act), view.watched, None, api_name=api_name, **_QUIET).then(
+            _refresh, chosen, view, **_WATCH
+        )
+    view.open.click(in_words(opened), view.watched, [subject.checkpoint, tabs], api_name="train_open", **_QUIET)
+
+
+def _free_name(preset: str) -> str:
+    """A name that no run has yet."""
+    taken = {found.name for found in runs.found_runs()}
+    number = next(number for number in range(1, 10_000) if f"{preset}-{number}" not in taken)
+    return f"{preset}-{number}"
+
+
+def _words_of(preset: str, name: str, data: str, values: Sequence[Any]) -> tuple[list[str], str]:
+    """The command of a form, and the device that it asks for."""
+    config = form.config_of(list(values))
+    return jobs.training_argv(preset, config, runs.folder_of(name), data or ""), config.device
+
+
+def _command(preset: str, name: str, data: str, *values) -> str:
+    """The command to copy, or why there is none."""
+    try:
+        return jobs.shown(_words_of(preset, name, data, values)[0])
+    except UserError as error:
+        return f"# {error}"
+
+
+def _begin(preset: str, name: str, data: str, *values) -> tuple:
+    argv, device = _words_of(preset, name, data, values)
+    jobs.start(runs.folder_of(name), argv, kind="training", device=jobs.normal(str(pick_device(device))))
+    return gr.Dropdown(choices=_names(runs.found_runs()), value=name), _free_name(preset)
+
+
+def _stop(name: str) -> None:
+    gr.Info(jobs.stop(runs.known(name)))
+
+
+def _resume(name: str) -> None:
+    found = runs.known(name)
+    if found.is_alive:
+        raise UserError(f"{name} still runs")
+    device = jobs.normal(str(found.device or pick_device("auto")))
+    jobs.start(found.folder, jobs.resumed_argv(found), kind="training", device=device, resume=True)
+
+
+def _names(found: Sequence[runs.Found]) -> list[str]:
+    return [run.name for run in found]
+
+
+def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
+    """What has changed since it was last shown, in the order of `View`; the rest stays untouched."""
+    found = runs.found_runs()
+    names = _names(found)
+    run = next((run for run in found if run.name == watched), None) or _first(found)
+    watched = run.name if run else None
+    compared = [name for name in compared or [] if name in names and name != watched][:_MOST_COMPARED]
+    now: dict[str, Any] = {"names": (watched, names)}
+    now["status"] = status_html(run) if run else "There is no run yet: choose a preset and press Start."
+    can_stop = bool(run and run.is_alive and run.status not in ("ending",))
+    can_resume = bool(run and not run.is_alive and run.status != "finished" and any(run.folder.glob("states/step-*")))
+    can_open = bool(run and any((run.folder / kind / "config.json").exists() for kind in ("best", "model")))
+    now["buttons"] = (can_stop, can_resume, can_open)
+    logs = [run.folder, *(other.folder for other in found if other.name in compared)] if run else []
+    now["curves"] = [(folder.name, runs.version(folder / "metrics.jsonl")) for folder in logs]
+    epochs = runs.previews(run.folder) if run else []
+    now["previews"] = (watched, len(epochs))
+    now["log"] = (watched, runs.version(run.folder / runs.LOG) if run else None)
+    now["table"] = _rows(found)
+    now["alive"] = any(run.is_alive for run in found)
+    new = {part for part, value in now.items() if seen.get(part) != value}
+    if is_paused and "curves" in seen:
+        new.discard("curves")
+        now["curves"] = seen["curves"]
+    follows = seen.get("previews", (None, 0)) != (watched, int(epoch))  # the slider is not at its end: leave it there
+    at = len(epochs) if not follows or seen.get("previews", (None,))[0] != watched else min(int(epoch), len(epochs))
+    return View(
+        gr.Dropdown(choices=names, value=watched) if "names" in new else gr.skip(),
+        gr.Dropdown(choices=names) if "names" in new else gr.skip(),
+        now["status"] if "status" in new else gr.skip(),
+        *(gr.Button(interactive=can) if "buttons" in new else gr.skip() for can in now["buttons"]),
+        training_curves({folder.name: runs.metrics(folder) for folder in logs}) if "curves" in new else gr.skip(),
+        gr.Slider(maximum=max(2, len(epochs)), value=max(1, at), visible=len(epochs) > 1)
+        if "previews" in new
+        else gr.skip(),
+        _previews(watched, at) if "previews" in new else gr.skip(),
+        runs.tail(run.folder / runs.LOG) if run and "log" in new else gr.skip() if run else "",
+        pd.DataFrame(now["table"], columns=list(COLUMNS)) if "table" in new else gr.skip(),
+        gr.Timer(active=now["alive"]) if "alive" in new else gr.skip(),
+        now,
+    )
+
+
+def _first(found: Sequence[runs.Found]) -> runs.Found | None:
+    """The run to look at when none is chosen: the one that lives, else the newest."""
+    return next((run for run in found if run.is_alive), found[0] if found else None)
+
+
+def _previews(watched: str | None, epoch: float) -> gr.Gallery:
+    """The pictures of an epoch, the last one where there are fewer."""
+    folders = runs.previews(runs.known(watched).folder) if watched else []
+    if not folders:
+        return gr.Gallery(value=[], visible=False)
+    folder = folders[min(max(1, int(epoch)), len(folders)) - 1]
+    return gr.Gallery(value=[(_picture(path), path.stem) for path in sorted(folder.glob("*.png"))], visible=True)
+
+
+def _picture(path) -> np.ndarray:
+    try:
+        return read_rgb(path)
+    except UserError:
+        return np.zeros((8, 8, 3), np.uint8)  # the run was deleted meanwhile
+
+
+def status_html(run: runs.Found) -> str:
+    """The state of a run in one line with a bar; names and sentences are escaped."""
+    done, steps = runs.progress(run)
+    color = _COLORS.get(run.status, "#8a8d91")
+    parts = [f'<b style="color:{color}">{html.escape(run.status)}</b>', html.escape(run.name)]
+    if run.run.get("epochs"):
+        parts.append(f"epoch {html.escape(str(run.run.get('epoch')))} of {html.escape(str(run.run['epochs']))}")
+    if steps:
+        parts.append(f"step {done} of {steps}")
+    if (left := runs.eta(run)) is not None:
+        parts.append(f"about {clock(left)} to go")
+    rows = runs.metrics(run.folder)
+    parts += [f"{_last(rows, 'images_per_second'):.1f} photographs/s"] if _last(rows, "images_per_second") else []
+    parts += [f"mIoU {100 * score:.1f} %"] if (score := _last(rows, "miou")) is not None else []
+    parts += [f"exit code {run.code}"] if run.code else []
+    if said := jobs.reason(run):
+        parts.append(f'<span style="color:{_COLORS["failed"]}">{html.escape(said[:600])}</span>')
+    share = 100 * done / steps if steps else 0
+    bar = f'<div style="background:#8884;height:6px;border-radius:3px"><div style="background:{color};height:6px;'
+    bar += f'border-radius:3px;width:{min(100, share):.1f}%"></div></div>'
+    return f'<div class="legend" data-state="{html.escape(run.status)}">{" &middot; ".join(parts)}</div>{bar}'
+
+
+def _rows(found: Sequence[runs.Found]) -> list[list[Any]]:
+    return [_row_of(run) for run in found]
+
+
+def _row_of(run: runs.Found) -> list[Any]:
+    """A line of the table, in the order of `COLUMNS`."""
+    rows = runs.metrics(run.folder)
+    scores = [row["miou"] for row in rows if "miou" in row]
+    epoch, loss = _last(rows, "epoch"), _last(rows, "total")
+    return [
+        run.name,
+        run.status if run.job or not run.run else f"{run.status} (terminal)",
+        _flag(run.argv, "--preset"),
+        f"{epoch or 0:.0f} / {run.run['epochs']}" if run.run.get("epochs") else f"{epoch or 0:.0f}",
+        f"{100 * scores[-1]:.1f}" if scores else "",
+        f"{100 * max(scores):.1f}" if scores else "",
+        f"{loss:.3f}" if loss is not None else "",
+        run.device or "",
+        time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start)) if run.start else "",
+        clock(_last(rows, "seconds") or 0),
+        " ".join(_settings(run.argv)),
+    ]
+
+
+def _last(rows: Sequence[dict[str, float]], key: str) -> float | None:
+    return next((row[key] for row in reversed(rows) if key in row), None)
+
+
+def _flags(argv: Sequence[str]) -> list[tuple[str, str]]:
+    """The flags of a command with their values, whether written `--a b` or `--a=b`."""
+    flags: list[tuple[str, str]] = []
+    for word in argv[3:]:
+        if word.startswith("--"):
+            name, _, value = word.partition("=")
+            flags.append((name, value))
+        elif flags and not flags[-1][1]:
+            flags[-1] = (flags[-1][0], word)
+    return flags
+
+
+def _flag(argv: Sequence[str], name: str) -> str:
+    return next((value for flag, value in _flags(argv) if flag == name), "")
+
+
+def _settings(argv: Sequence[str]) -> list[str]:
+    return [f"{name[2:]}={value}" for name, value in _flags(argv) if name not in _SETTINGS_APART]

@@ -1,0 +1,54 @@
+"""The benchmark in short: ratios with wide margins, since a machine that runs tests is busy."""
+
+import pandas as pd
+import pytest
+import torch
+
+from analysis import benchmark
+from wsss.losses import region_loss
+from wsss.refinement import refine
+
+pytest.importorskip("numba")
+
+
+def test_the_peer_computes_the_same_as_we_do():
+    image, scores, probs, _ = benchmark.scene(1, 3, (40, 50), 3)
+    expected = benchmark.pamr(image, probs, 10)
+    torch.testing.assert_close(refine(image, scores, probs, alpha=1.0), expected, atol=1e-5, rtol=0)
+
+
+def test_the_unfolded_region_loss_computes_the_same_as_ours():
+    logits = torch.randn(2, 4, 12, 13, generator=torch.Generator().manual_seed(0))
+    pseudo = torch.randint(0, 4, (2, 12, 13), generator=torch.Generator().manual_seed(0))
+    pseudo[:, 3:5] = 255
+    torch.testing.assert_close(benchmark.region_loss_by_unfold(logits, pseudo), region_loss(logits, pseudo))
+
+
+@pytest.mark.slow
+def test_refinement_is_many_times_faster_and_smaller_than_pamr():
+    rows = list(benchmark.refinement_rows((188, 250), pairs=3))
+    assert rows[0].ratio > 5
+    assert all(row.ratio < 2 for row in rows if row.work == "SPR, peak extra memory")  # in affinity arrays
+    assert benchmark.batch_row(4, 7, 56, pairs=3).ratio > 3
+
+
+@pytest.mark.slow
+def test_the_region_loss_is_faster_than_its_unfolded_form():
+    assert benchmark.region_row(4, pairs=3).ratio > 2
+
+
+def test_classes_that_are_absent_cost_next_to_nothing():
+    few, many = (benchmark.scene(1, classes, (112, 112), 3) for classes in (3, 21))
+    ours, theirs = benchmark.alternating(
+        lambda: refine(*few[:3], present=few[3]), lambda: refine(*many[:3], present=many[3]), pairs=7
+    )
+    assert theirs < 2.5 * ours  # not 7 times; the larger maps are still checked and returned
+
+
+def test_the_tables_are_written_in_markdown():
+    table = pd.DataFrame({"work": ["a"], "ratio": [12.345]})
+    grown = pd.DataFrame({"varied": ["T"], "value": [5], "ms": [1.0]})
+    text = benchmark.markdown(table, grown, 3)
+    assert "| a | 12.3 |" in text
+    assert "| T | 5 | 1 |" in text
+    assert len(benchmark.figure(grown).data) == 1

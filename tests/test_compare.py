@@ -1,0 +1,85 @@
+"""Two masks side by side: by hand on a few pixels."""
+
+import numpy as np
+import pytest
+
+from analysis.charts import agreement_bars
+from analysis.compare import DIFFERENCES, compare, in_common, renumbered, worst_first
+from wsss import UNLABELLED
+
+LEFT = np.uint8([[0, 1, 1, 0, 1, 0, UNLABELLED, 1]])
+RIGHT = np.uint8([[0, 1, 0, 2, 2, UNLABELLED, UNLABELLED, UNLABELLED]])
+
+
+def test_each_pixel_is_of_one_kind():
+    seen, kinds = compare(LEFT, RIGHT, 3), list(DIFFERENCES)
+    assert [kinds[k] for k in seen.difference[0]] == [
+        "agree on no object",
+        "agree on the object",
+        "only left",
+        "only right",
+        "different objects",
+        "unlabelled in one",
+        "agree on no object",
+        "only left",
+    ]
+    assert sum(seen.shares.values()) == pytest.approx(1) and seen.shares["only left"] == 2 / 8
+
+
+def test_the_iou_counts_the_pixels_that_both_name():
+    seen = compare(LEFT, RIGHT, 3)
+    np.testing.assert_allclose(seen.iou, [1 / 3, 1 / 3, 0])
+    assert seen.mean == pytest.approx(2 / 9)
+
+
+def test_two_sides_swapped_have_the_same_iou_and_the_mirrored_difference():
+    seen, swapped = compare(LEFT, RIGHT, 3), compare(RIGHT, LEFT, 3)
+    np.testing.assert_allclose(seen.iou, swapped.iou)
+    assert seen.shares["only left"] == swapped.shares["only right"]
+
+
+def test_a_mask_agrees_with_itself_and_an_absent_class_is_no_part_of_it():
+    seen = compare(LEFT, LEFT, 3)
+    assert seen.mean == 1 and np.isnan(seen.iou[2])
+    assert set(np.unique(seen.difference)) == {0, 1}
+
+
+def test_the_picture_has_the_color_of_each_kind():
+    seen = compare(LEFT, RIGHT, 3)
+    assert seen.picture.dtype == np.uint8 and tuple(seen.picture[0, 2]) == DIFFERENCES["only left"]
+
+
+def test_checkpoints_of_other_classes_meet_in_those_that_both_know():
+    common = in_common(["cat", "cow", "dog"], ["dog", "bird", "cat"])
+    assert common == ["cat", "dog"]
+    mask = np.uint8([[0, 1, 2, 3, UNLABELLED]])
+    assert renumbered(mask, ["dog", "bird", "cat"], common).tolist() == [[0, 2, UNLABELLED, 1, UNLABELLED]]
+
+
+def test_the_worst_photograph_comes_first():
+    masks = {"same": LEFT, "near": RIGHT, "far": np.uint8([[1, 0, 0, 1, 0, 1, 1, 0]])}
+    photographs = [(name, np.full((1, 8, 3), i, np.uint8)) for i, name in enumerate(masks)]
+    by_place = list(masks.values())
+
+    def left(rgb: np.ndarray) -> np.ndarray:
+        return LEFT
+
+    def right(rgb: np.ndarray) -> np.ndarray:
+        return by_place[rgb[0, 0, 0]]
+
+    table = worst_first(photographs, left, right, ["cat", "dog"])
+    assert list(table["photograph"]) == ["far", "near", "same"] and table["IoU"].iloc[-1] == 1
+    assert set(DIFFERENCES) < set(table.columns) and "gain" not in table
+    table = worst_first(photographs, left, right, ["cat", "dog"], truths={"near": RIGHT})
+    gains = table.set_index("photograph")["gain"]
+    assert gains["near"] == pytest.approx(1 - 2 / 9) and np.isnan(gains["far"])
+
+
+def test_no_photographs_make_an_empty_table():
+    assert len(worst_first([], lambda rgb: LEFT, lambda rgb: LEFT, ["cat", "dog"])) == 0
+
+
+def test_bars_show_the_classes_that_are_in_either():
+    colors = np.uint8([[0, 0, 0], [9, 9, 9], [99, 0, 0]])
+    (bars,) = agreement_bars(compare(LEFT, LEFT, 3), ("cat", "dog"), colors).data
+    assert list(bars.y) == ["background", "cat"]

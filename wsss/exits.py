@@ -1,0 +1,141 @@
+"""How a command ends: each kind of failure is one sentence and an exit code of its own.
+
+0: done. 2: a mistake in what was given. 3: no usable state to resume from, or a number that is not finite. 4: a disk is
+full or cannot be written. 5: out of memory. 6: a process that loads data died or hangs. 7: another process of the
+training was lost. 128 + n: stopped by signal n, with the state saved.
+"""
+
+import errno
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from safetensors import SafetensorError
+
+from wsss import UserError
+
+LOST_RANK = 7
+
+
+class NotFinite(RuntimeError):
+    """A loss or a gradient is not finite; training stops before it reaches the weights."""
+
+
+class NoUsableState(UserError):
+    """A run has states, but none of them can be read."""
+
+
+class WorkerFailed(RuntimeError):
+    """A process that loads data died, or gave nothing for too long."""
+
+
+class Unwritable(OSError):
+    """A file cannot be written; the sentence names it and its disk."""
+
+
+class Stopped(BaseException):
+    """A signal asked to stop at a moment when nothing had to be finished. Like KeyboardInterrupt, no error to catch."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.code = 128 + number
+
+
+def explained(error: BaseException) -> tuple[int, str] | None:
+    """The exit code and the sentence of a failure; None for one that nobody foresaw, whose traceback is wanted."""
+    text = str(error)
+    for kind, code in ((NoUsableState, 3), (UserError, 2), (NotFinite, 3), (WorkerFailed, 6)):
+        if isinstance(error, kind):
+            return code, text
+    if isinstance(error, OSError):
+        # What is read becomes a UserError where it is read, so what is left here was to be written.
+        if isinstance(error, Unwritable):
+            return 4, text
+        return 4, f"{error.filename or 'standard output'}: cannot be written ({error.strerror or text})"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+        return 5, "the memory is full: choose a smaller --batch or --crop, or --cache false"
+    if isinstance(error, RuntimeError) and "DataLoader" in text:
+        return 6, worker_sentence(text)
+    if isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "NCCL", "Connection", "ProcessGroup")):
+        return LOST_RANK, f"another process of the training was lost ({text.splitlines()[0][:120]})"
+    return None
+
+
+def said(error: Exception) -> int:
+    """Say a failure in one sentence on standard error; returns its exit code. One that nobody foresaw is raised."""
+    if (known := explained(error)) is None:
+        raise error
+    code, sentence = known
+    speaker = f"process {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    with suppress(OSError):
+        print(f"error: {speaker}{sentence}", file=sys.stderr, flush=True)
+    for stream in (sys.stdout, sys.stderr):
+        _let_go_if_full(stream)
+    return code
+
+
+def _let_go_if_full(stream: TextIO) -> None:
+    """Python would try to write the rest at its end, fail, and change the exit code."""
+    try:
+        stream.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def worker_sentence(text: str) -> str:
+    """torch's words on a process that loads data, in one sentence."""
+    if "timed out" in text:
+        return "a process that loads data hangs: " + text.splitlines()[0]
+    if "No space left" in text or "shared memory" in text:
+        return "a process that loads data died for want of shared memory: choose --workers 0, or a larger /dev/shm"
+    return "a process that loads data died: " + text.splitlines()[0]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within, a failure to write becomes Unwritable, naming `path` and whether its disk is full.
+
+    torch and safetensors report a full disk without an error number, so the disk itself is asked.
+    """
+    try:
+        yield
+    except Unwritable:
+        raise
+    except Exception as error:
+        if not _is_of_writing(error):
+            raise
+        raise Unwritable(unwritable_sentence(path, error)) from error
+
+
+def unwritable_sentence(path: Path, error: Exception) -> str:
+    """What could not be written, and why."""
+    number = getattr(error, "errno", None)
+    free, disk = _room(path)
+    if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and free < 2**20):
+        left = f"{free / 2**20:.0f} MiB free"
+        return f"{path}: cannot be written, the disk at {disk} is full ({left}); make room and resume"
+    reason = os.strerror(number) if number else str(error).splitlines()[0][:200]
+    return f"{path}: cannot be written on the disk at {disk} ({reason})"
+
+
+def _is_of_writing(error: Exception) -> bool:
+    if isinstance(error, RuntimeError):
+        return any(word in str(error) for word in ("inline_container", "PytorchStreamWriter", "iostream", "open file"))
+    return isinstance(error, OSError | SafetensorError)
+
+
+def _room(path: Path) -> tuple[int, Path]:
+    """Free bytes of the disk that holds `path`, and where it is mounted."""
+    place = path.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    while not place.is_mount():
+        place = place.parent
+    return free, place

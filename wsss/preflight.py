@@ -1,0 +1,172 @@
+"""All faults of a data set at once, with file and line, before hours of training depend on it.
+
+The readers of `wsss.data` stop at the first wrong line. Here each line they refuse is noted and blanked in a copy of
+the lists and tables, which is then read again: one implementation says what is wrong, and the rest can be trained on.
+"""
+
+import re
+import shutil
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from wsss import UserError
+from wsss.data.item import Photographs, Source
+from wsss.data.source import listed, photograph_faults, read, with_masks, without
+
+_TEXTS = (".txt", ".csv")
+_MOST_FAULTS = 1000  # then the data are of another kind than was said, and each would be looked for anew
+
+
+class Surveyed(NamedTuple):
+    """A split without the photographs that have faults."""
+
+    source: Source
+    faults: list[str]
+    skipped: int  # photographs that are left out
+
+
+def survey(dataset: str, root: Path | None, split: str, *, masks: bool = False, masks_from: str = "") -> Surveyed:
+    """Read a split and look at each of its files.
+
+    Args:
+        masks: each photograph needs a mask.
+        masks_from: a folder of masks to take instead of the data's own.
+
+    Raises:
+        UserError: there is no such data, or nothing could be read of it.
+    """
+    lines, dropped = [], 0
+    if dataset in ("voc", "folder") and root is not None and root.is_dir():
+        source, lines, dropped = _read_leniently(dataset, root, split)
+    else:
+        source = read(dataset, root, split)
+    if masks_from:
+        source = with_masks(source, Path(masks_from))
+    places = _places(dataset, root, split)
+    faults = photograph_faults(source, masks=masks)
+    placed = [
+        f"{fault} ({places[source.names[index]]})" if source.names[index] in places else fault
+        for index, found in faults.items()
+        for fault in found
+    ]
+    return Surveyed(without(source, faults.keys()), lines + placed, dropped + len(faults))
+
+
+def require_sound(surveys: dict[str, Surveyed], *, skip_bad: bool) -> None:
+    """Raises UserError that lists all faults, or, if they may be skipped, when nothing is left of a split."""
+    faults = [fault for surveyed in surveys.values() for fault in surveyed.faults]
+    if faults and not skip_bad:
+        hint = "\n(--skip-bad trains on the rest)"
+        raise UserError(listed(list(dict.fromkeys(faults))) + hint)
+    for name, surveyed in surveys.items():
+        if not len(surveyed.source):
+            raise UserError(f"no photograph of the split {name} is left; " + listed(faults))
+
+
+def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[str], int]:
+    """The source without the lines that its reader refuses, its words on them, and how many photographs that costs."""
+    faults: list[str] = []
+    dropped = 0
+    hidden: set[str] = set()  # photographs of which a line was blanked: that they lack it then is no other fault
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder).resolve() / "data"
+        _copy_texts(root, copy)
+        while True:
+            try:
+                source = read(dataset, copy, split)
+                break
+            except UserError as error:
+                sentence = str(error)
+                names = _blank(sentence, copy, split)
+                if not (hidden & names and "has no" in sentence):
+                    faults.append(sentence.replace(str(copy), str(root)))
+                if not names or len(faults) > _MOST_FAULTS:
+                    raise UserError(faults[0] if len(faults) == 1 else listed(faults)) from None
+                hidden |= names
+                # A row of VOC's table is not a photograph of this list; that it lacks labels is the next thing found.
+                dropped += not (dataset == "voc" and ".csv:" in sentence.split(": ")[0])
+        return _moved(source, copy, root), faults, dropped
+
+
+def _copy_texts(root: Path, copy: Path) -> None:
+    """Lists and tables are copied, folders of pictures linked to."""
+    copy.mkdir()
+    for path in root.iterdir():
+        target = copy / path.name
+        if path.suffix in _TEXTS and path.is_file():
+            shutil.copyfile(path, target)
+        elif path.name in ("VOCdevkit", "VOC2012", "ImageSets", "Segmentation") and path.is_dir():
+            _copy_texts(path, target)
+        elif path.name == "images" and path.is_dir():  # a picture without a row is taken away in the copy
+            target.mkdir()
+            for picture in path.iterdir():
+                (target / picture.name).symlink_to(picture.absolute())
+        else:
+            target.symlink_to(path.absolute())
+
+
+def _blank(sentence: str, copy: Path, split: str) -> set[str]:
+    """Blank the line that a reader refuses; returns the photographs in it, none if the fault has no line of its own."""
+    found = re.match(r"(.+?):(?:(\d+):)? ", sentence)
+    path = Path(found[1]) if found else copy
+    if path.suffix in _TEXTS and found[2] and path.is_file() and not path.is_symlink():
+        return _blank_line(path, int(found[2]))
+    if path.is_symlink() and path.parent.name == "images":
+        path.unlink()
+        return {path.stem}
+    if path.suffix == ".xml":  # the labels of one photograph, which the list names
+        lists = [text for text in copy.rglob(f"{split}.txt") if not text.is_symlink()]
+        found = [(text, _lines(text).get(path.stem)) for text in lists]
+        return set().union(*(_blank_line(text, line) for text, line in found if line))
+    return set()
+
+
+def _blank_line(path: Path, line: int) -> set[str]:
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    if path.suffix == ".csv" and not any(map(str.strip, lines[: line - 1])):
+        return set()  # the header
+    text, lines[line - 1] = lines[line - 1], ""
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return {_name(text)} if text.strip() else set()
+
+
+def _name(line: str) -> str:
+    """The photograph of a line of a list or table."""
+    first = re.split(r"[,\s]", line.strip())[0]
+    return PurePosixPath(first).stem if PurePosixPath(first).suffix else first
+
+
+def _lines(path: Path) -> dict[str, int]:
+    """The line of each photograph in a list or table, its first one."""
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return {}
+    return {_name(text): number for number, text in reversed([*enumerate(lines, 1)]) if text.strip()}
+
+
+def _places(dataset: str, root: Path | None, split: str) -> dict[str, str]:
+    """file:line of each photograph, where the layout has such."""
+    if root is None or dataset not in ("voc", "folder"):
+        return {}
+    pattern = f"**/ImageSets/Segmentation/{split}.txt" if dataset == "voc" else "labels.csv"
+    return {name: f"{path}:{line}" for path in root.glob(pattern) for name, line in _lines(path).items()}
+
+
+def _moved(source: Source, copy: Path, root: Path) -> Source:
+    """A source that was read from the copy, with the paths of the files themselves."""
+    if not isinstance(source, Photographs):
+        return source
+
+    def back(path: Path | None) -> Path | None:
+        return None if path is None else root / path.relative_to(copy)
+
+    return Photographs(
+        source.classes,
+        source.names,
+        source.labels,
+        tuple(map(back, source.images)),
+        tuple(map(back, source.masks)),
+        source.mask_values,
+    )

@@ -1,0 +1,44 @@
+"""The paper's two-stage training (Table 1): `python -m wsss.two_stage --preset NAME --out DIR [--crf] [train's flags]`.
+
+OUT/labels      the network of this paper, trained from image labels
+OUT/masks       its masks of the training set
+OUT/segmentation    a plain segmentation network, trained on those masks
+
+The command can be given again after it was interrupted: each stage goes on where it stopped.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from wsss import pseudo_labels, train
+
+_PLAIN = ["--supervision", "masks", "--shape-cue", "none", "--region-loss", "false"]
+"""What makes the second network a plain one."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command; returns the exit code of the stage that failed, 0 when none did."""
+    parser = argparse.ArgumentParser(prog="python -m wsss.two_stage", description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--data", metavar="ROOT")
+    parser.add_argument("--crf", action="store_true", help="smooth the masks by a dense CRF")
+    parser.add_argument("--multi-scale", action="store_true", help="masks are the mean over scales and flips")
+    arguments, flags = parser.parse_known_args(argv)
+    data = ["--data", arguments.data] if arguments.data else []
+    first, masks, second = (arguments.out / name for name in ("labels", "masks", "segmentation"))
+    options = [f"--{name}" for name, given in (("crf", arguments.crf), ("multi-scale", arguments.multi_scale)) if given]
+    return (
+        train.main([*flags, *data, *_folder(first)])
+        or pseudo_labels.main(["--checkpoint", str(first / "model"), *data, "--out", str(masks), *options])
+        or train.main([*flags, *data, *_PLAIN, "--masks", str(masks), *_folder(second)])
+    )
+
+
+def _folder(out: Path) -> list[str]:
+    """The flags that begin a run in a folder, or go on with the one that is there."""
+    return ["--out", str(out), *(["--resume"] if any((out / "states").glob("step-*")) else [])]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
