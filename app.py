@@ -18,6 +18,7 @@ from starlette.middleware import Middleware
 
 from analysis.library import Library
 from analysis.tabs import cams, compare, endpoints, inspect, link, refinement, shape_cues, sweep
+from analysis.tabs.cache import write_pictures_whole
 from analysis.tabs.guard import Guard
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import failures_in_words
@@ -102,6 +103,7 @@ def _is_loopback(host: str) -> bool:
 def _serve(page: gr.Blocks, host: str, port: int | None, login: tuple[str, str] | None) -> None:
     """Serve until interrupted. Raises UserError when the port cannot be had."""
     failures_in_words(page)
+    write_pictures_whole()
     try:
         page.launch(
             server_name=host,

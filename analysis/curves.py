@@ -143,7 +143,7 @@ def precision_recall_figure(reports: Mapping[str, Mapping[str, Any]]) -> go.Figu
         )
         figure.add_trace(points)
     title = {"text": "precision and recall of each class (%)", "font_size": 13, "x": 0.5}
-    return plain(figure, 380).update_layout(
+    return plain(figure, 320).update_layout(
         title=title,
         xaxis={"title": "recall", "range": [0, 105]},
         yaxis={"title": "precision", "range": [0, 108]},

@@ -27,17 +27,18 @@ from wsss import UserError
 from wsss.config import PRESETS, Config
 
 _PATIENCE = 20.0  # seconds until a started process has said that it lives
+_OF_NO_RUN = {runs.LOG, warden.FILE, "stop", "lock"}  # what a job leaves that has refused its data or settings
 _QUIET_FOR = 600.0  # seconds; a folder without run.json that was written to more recently may be in use
 
 
 def training_argv(preset: str, config: Config, out: Path, data: str = "") -> list[str]:
-    """The words of `python -m wsss.train` for a config: the preset, and a flag for each setting that differs from it."""
+    """The words of `python -m wsss.train` for a config: the preset, and a flag for each setting that differs."""
     if preset not in PRESETS:
         raise UserError(f"there is no preset {preset!r}; choose {', '.join(PRESETS)}")
     before, words = asdict(PRESETS[preset]()), [sys.executable, "-m", "wsss.train", f"--preset={preset}"]
     if config.dataset != "shapes":
         words.append(f"--data={_data_folder(data)}")
-    words.append(f"--out={out}")
+    words.append(f"--out={out.relative_to(runs.REPOSITORY) if out.is_relative_to(runs.REPOSITORY) else out}")
     return words + [
         f"--{f.name.replace('_', '-')}={_word(getattr(config, f.name))}"
         for f in fields(Config)
@@ -103,12 +104,15 @@ def shown(argv: Sequence[str]) -> str:
     return shlex.join(["python", *argv[1:]])
 
 
-def start(folder: Path, argv: Sequence[str], *, kind: str, device: str, **facts: Any) -> runs.Found:
-    """Start a job in a folder that is new, or whose job has ended; returns it as soon as it lives.
+def start(
+    folder: Path, argv: Sequence[str], *, kind: str, device: str, resume: bool = False, **facts: Any
+) -> runs.Found:
+    """Start a job in a folder that is new, or go on in one whose job has ended; returns it as soon as it lives.
 
     Args:
         kind: training or evaluation.
         device: that the job will use, such as "cpu" or "cuda:0"; one job at a time has it.
+        resume: the folder holds a run already.
         facts: written into job.json.
 
     Raises:
@@ -117,6 +121,8 @@ def start(folder: Path, argv: Sequence[str], *, kind: str, device: str, **facts:
     lock = _lock(device, folder)
     try:
         _require_idle(folder, device)
+        if not resume and folder.exists() and not {path.name for path in folder.iterdir()} <= _OF_NO_RUN:
+            raise UserError(f"there is a run {folder.name!r} already: resume it, delete it, or choose another name")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for name in (warden.FILE, "stop"):

@@ -177,12 +177,12 @@ def _require_plain_archive(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            if any(entry.filename.endswith("constants.pkl") or "/code/" in entry.filename for entry in entries):
+                raise UserError(f"{path}: {CODE}: it is TorchScript")
             if any(entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1 for entry in entries):
                 raise UserError(f"{path}: is too large: its archive is compressed, which torch.save never does")
             if sum(entry.file_size for entry in entries) > path.stat().st_size or len(entries) > _MOST_TENSORS:
                 raise UserError(f"{path}: is too large: its archive claims more than the file holds")
-            if any(entry.filename.endswith("constants.pkl") or "/code/" in entry.filename for entry in entries):
-                raise UserError(f"{path}: {CODE}: it is TorchScript")
             pickles = [entry for entry in entries if entry.filename.endswith("data.pkl")]
             if len(pickles) != 1 or pickles[0].file_size > _MOST_HEADER:
                 raise UserError(f"{path}: is broken: is not a PyTorch file")

@@ -1,12 +1,13 @@
 """Class activation maps of encoder, shape cue and decoder (Fig. 1 and 8)."""
 
+import threading
 from typing import NamedTuple
 
 import gradio as gr
 import numpy as np
 
 from analysis.exports import arrays_npz, picture_png
-from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, estimated_seconds, explain
+from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, estimated_seconds, explain, library
 from analysis.gradcam import overlay as cam_overlay
 from analysis.render import captioned, grid, marked, overlay
 from analysis.tabs import download
@@ -56,6 +57,8 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     )
     subject.live([slow.input], _estimated, [slow], [estimate])
     subject.live([run.click], _slowly, [*settings, slow], [maps], show_progress="full", trigger_mode="once", queue=True)
+    # grad-cam takes seconds to import, for which the first visitor need not wait
+    threading.Thread(target=library, daemon=True).start()
     return {"target": settings.target, "scale": settings.scale, "cam_opacity": settings.opacity}
 
 

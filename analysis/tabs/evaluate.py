@@ -130,8 +130,9 @@ def _start() -> tuple[Start, gr.Button]:
 
 def _state(start: Start) -> State:
     with gr.Row():
-        left = gr.Dropdown([], label="Evaluation", min_width=160)
-        right = gr.Dropdown([NOTHING], value=NOTHING, label="beside it", min_width=160)
+        # As on the Train tab: a page may be older than the server.
+        left = gr.Dropdown([], label="Evaluation", allow_custom_value=True, min_width=160)
+        right = gr.Dropdown([NOTHING], value=NOTHING, label="beside it", allow_custom_value=True, min_width=160)
     status = gr.HTML(elem_id="evaluation-status")
     stop = gr.Button("Stop", interactive=False, size="sm", min_width=80)
     with gr.Accordion("Log", open=False):
@@ -140,11 +141,12 @@ def _state(start: Start) -> State:
 
 
 def _result() -> Result:
-    headline, bars = gr.HTML(), gr.Plot(label="Classes (Tables 3 and 4)")
+    headline = gr.HTML()
+    with gr.Row():
+        bars, points = gr.Plot(label="Classes (Tables 3 and 4)"), gr.Plot(label="Precision and recall")
     with gr.Row():
         confusion = gr.Plot(label="Confusion", visible=False)
         other = gr.Plot(label="Confusion of the other", visible=False)
-    points = gr.Plot(label="Precision and recall")
     table = gr.Dataframe(
         label="Photographs, the worst first: click one to look at it", interactive=False, max_height=360
     )

@@ -49,7 +49,6 @@ class Pictures(NamedTuple):
     pseudo: gr.Image
     names: gr.HTML
     unlabelled: gr.Image
-    film: gr.Image
 
 
 def build(subject: Subject) -> dict[str, gr.components.Component]:
@@ -64,22 +63,24 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             download.build(subject, "pseudo-mask", _files, settings, settings._fields)
             timer = gr.Timer(_SECONDS_A_STEP, active=False)
         with gr.Column(scale=5, min_width=340):
-            before, pictures = _pictures()
+            before, pictures, film = _pictures()
             curves, probe_pictures, at = _details()
     subject.follow(tab, _show, settings, [settings.shown, before, *pictures, *probe_pictures, at])
-    _wire_curves(subject, tab, settings, curves)
+    _wire_steps(subject, tab, settings, [film, curves])
     _wire_probe(subject, settings, pictures.pseudo, probe_pictures, at)
     subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
     subject.live([settings.shown.input], _heats, settings, [before, pictures.after])
-    pictures.film.select(_step_of, pictures.film, settings.steps, api_visibility="private", show_progress="hidden")
+    film.select(_step_of, film, settings.steps, api_visibility="private", show_progress="hidden")
     _wire_play(play, timer, settings.steps)
-    paper.click(lambda: _values(Config()), None, list(settings[:-1]), api_visibility="private")
+    paper.click(lambda: _values(Config()), None, list(settings[:-1]), api_visibility="private").then(
+        subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET
+    )
     own.click(
         lambda checkpoint: _values(subject.library[checkpoint].config),
         subject.checkpoint,
         list(settings[:-1]),
         api_visibility="private",
-    )
+    ).then(subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET)
     return dict(zip(("alpha", "T", "threshold", "background_threshold", "floor"), settings, strict=False))
 
 
@@ -104,7 +105,7 @@ def _values(config: Config) -> list[Any]:
     return [config.alpha, config.refine_steps, *cutoffs, list(DILATIONS)]
 
 
-def _pictures() -> tuple[gr.Image, Pictures]:
+def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
     with gr.Row():
         before = gr.Image(label="m_0: the class before the refinement", elem_classes="picture", **PICTURE)
         after = gr.Image(label="m_T: after T steps", elem_classes="picture", **PICTURE)
@@ -116,7 +117,7 @@ def _pictures() -> tuple[gr.Image, Pictures]:
             unlabelled = gr.Image(label="Unlabelled pixels", elem_classes="picture", **PICTURE)
             gr.HTML(_CAUSES)
     film = gr.Image(label="Pseudo masks step by step: click one to go there", elem_classes="film", **PICTURE)
-    return before, Pictures(after, pseudo, names, unlabelled, film)
+    return before, Pictures(after, pseudo, names, unlabelled), film
 
 
 def _details() -> tuple[gr.Plot, list[gr.components.Component], gr.State]:
@@ -128,7 +129,7 @@ def _details() -> tuple[gr.Plot, list[gr.components.Component], gr.State]:
 
 
 def _show(scene: Scene, *settings) -> tuple:
-    """All that the tab shows of a new subject but the curves; the class of the maps stays if it is still there."""
+    """All that the tab shows of a new subject but its steps; the class of the maps stays if it is still there."""
     names = ["background", *scene.predictor.classes]
     shown = settings[-1] if settings[-1] in scene.present else ["background", *scene.present][-1]
     before, _ = _heats(scene, *settings[:-1], shown)
@@ -156,7 +157,7 @@ def _pictured(scene: Scene, *settings) -> tuple:
     shown = overlay(encoding.rgb, mask, predictor.colors, _OPACITY)
     names = legend(mask, predictor.classes, predictor.colors)
     unlabelled = causes(encoding.rgb, claimed.sum(0).cpu().numpy())
-    return _heats(scene, *settings)[1], shown, names, unlabelled, _film(scene, chosen)
+    return _heats(scene, *settings)[1], shown, names, unlabelled
 
 
 def _chosen(settings: tuple) -> dict[str, Any]:
@@ -182,18 +183,19 @@ def _film(scene: Scene, chosen: dict[str, Any]) -> np.ndarray:
     return film_strip(scene.encoding.rgb, masks, predictor.colors, [f"t = {t}" for t in FILM])
 
 
-def _curves(scene: Scene, *settings) -> go.Figure:
+def _steps(scene: Scene, *settings) -> tuple[np.ndarray, go.Figure]:
+    """The film strip and the curves."""
     chosen = _chosen(settings)
-    steps = int(chosen.pop("steps"))
+    film, step = _film(scene, chosen), int(chosen.pop("steps"))
     curves = trajectory(scene.predictor, scene.encoding, scene.present, truth=scene.truth, **chosen)
-    return trajectory_figure(curves, steps)
+    return film, trajectory_figure(curves, step)
 
 
-def _wire_curves(subject: Subject, tab: gr.Tab, settings: Settings, curves: gr.Plot) -> None:
+def _wire_steps(subject: Subject, tab: gr.Tab, settings: Settings, outputs: list) -> None:
     """They need the pseudo masks of all steps, so they wait until a slider is let go."""
-    subject.follow(tab, _curves, settings, [curves])
-    sliders = [control.release for control in settings if isinstance(control, gr.Slider)]
-    subject.live([*sliders, settings.dilations.input], _curves, settings, [curves])
+    subject.follow(tab, _steps, settings, outputs)
+    let_go = [control.release for control in settings if isinstance(control, gr.Slider)]
+    subject.live([*let_go, settings.dilations.input], _steps, settings, outputs)
 
 
 def _probed(scene: Scene, *given) -> tuple:

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
+import plotly.graph_objects as go
 
 from analysis.charts import information_histogram
 from analysis.exports import arrays_npz, picture_png
@@ -39,7 +40,6 @@ class Pictures(NamedTuple):
     before: gr.Image
     after: gr.Image
     energy: gr.HTML
-    histogram: gr.Plot
 
 
 def build(subject: Subject) -> dict[str, gr.components.Component]:
@@ -52,8 +52,11 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 own = gr.Button("Checkpoint's settings", size="sm", min_width=110)
             download.build(subject, "shape-cues", _files, settings, settings._fields)
         with gr.Column(scale=5, min_width=340):
-            pictures = _pictures()
+            pictures, histogram = _pictures()
     subject.follow(tab, _pictured, settings, pictures)
+    subject.follow(tab, _counted, settings, [histogram])
+    let_go = [control.release for control in settings if isinstance(control, gr.Slider)]
+    subject.live([*let_go, settings.relative.input, settings.seed.change], _counted, settings, [histogram])
     subject.live([control.change for control in settings], _pictured, settings, pictures, api_name="shape_cues")
     paper.click(lambda: _values(Config()), None, list(settings), api_visibility="private")
     own.click(
@@ -93,7 +96,7 @@ def _settings() -> Settings:
         )
 
 
-def _pictures() -> Pictures:
+def _pictures() -> tuple[Pictures, gr.Plot]:
     with gr.Row():
         with gr.Column(min_width=220):
             information = gr.Image(label="Self-information (Eq. 3)", elem_classes="picture", **PICTURE)
@@ -108,7 +111,7 @@ def _pictures() -> Pictures:
             after = gr.Image(label="… after the drop (expected)", elem_classes="picture", **PICTURE)
             energy = gr.HTML()
         histogram = gr.Plot(label="Self-information of the pixels")
-    return Pictures(information, limits, drop, dropped, share, before, after, energy, histogram)
+    return Pictures(information, limits, drop, dropped, share, before, after, energy), histogram
 
 
 def _cues(rgb: np.ndarray, values: tuple) -> ShapeCues:
@@ -142,8 +145,12 @@ def _pictured(scene: Scene, *values) -> tuple:
         heat(before, size, limits=limits),
         heat(after, size, limits=limits),
         _note(f"{100 * after.sum() / max(before.sum(), 1e-12):.0f} % of the energy is left"),
-        information_histogram(cues),
     )
+
+
+def _counted(scene: Scene, *values) -> go.Figure:
+    """A figure is slow to draw, so it waits until a slider is let go."""
+    return information_histogram(_cues(scene.encoding.rgb, values))
 
 
 def _note(text: str) -> str:

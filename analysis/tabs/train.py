@@ -118,10 +118,12 @@ def _table() -> gr.Dataframe:
 
 
 def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox]:
+    # A page that stays open over a restart of the server sends names that the new one has not offered to it yet.
+    any_name = {"choices": [], "allow_custom_value": True, "min_width": 160}
     with gr.Row():
-        watched = gr.Dropdown([], label="Run", min_width=160)
+        watched = gr.Dropdown(label="Run", **any_name)
         compared = gr.Dropdown(
-            [], value=[], label="Curves of other runs over it", multiselect=True, max_choices=_MOST_COMPARED
+            label="Curves of other runs over it", value=[], multiselect=True, max_choices=_MOST_COMPARED, **any_name
         )
     status = gr.HTML(elem_id="run-status")
     with gr.Row():
