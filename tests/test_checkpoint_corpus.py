@@ -9,6 +9,8 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,19 +32,22 @@ from wsss.weights import CODE, read_weights, require_fit
 
 pytestmark = pytest.mark.reliability
 CLASSES = ("disc", "star")
+SMALL = replace(
+    tiny(), encoder="test_efficientnet", encoder_weights="none", aspp_channels=8, decoder_channels=8, shape_channels=8
+)
 
 
 @pytest.fixture(scope="module")
 def weights() -> dict[str, Tensor]:
     torch.manual_seed(0)
-    network = build(tiny(), len(CLASSES) + 1, pretrained=False)
+    network = build(SMALL, len(CLASSES) + 1, pretrained=False)
     return {name: value.clone() for name, value in network.state_dict().items()}
 
 
 @pytest.fixture(scope="module")
 def served(weights, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("served") / "served"
-    checkpoint.save(folder, weights, tiny(), CLASSES)
+    checkpoint.save(folder, weights, SMALL, CLASSES)
     return folder
 
 
@@ -82,9 +87,7 @@ def entry(shape: list[int], begin: int, end: int, dtype: str = "F32") -> dict[st
 
 def abuses() -> dict[str, bytes]:
     """safetensors files whose headers lie."""
-    twice = (
-        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
-    )
+    one = b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}'
     return {
         "8 EB header": raw_safetensors({}, length=2**63 - 1),
         "header beyond file": raw_safetensors({}, length=1000),
@@ -96,7 +99,7 @@ def abuses() -> dict[str, bytes]:
         "bad UTF-8": raw_safetensors(b'{"\xff": 1}'),
         "negative": raw_safetensors({"a": entry([-1], 0, 4)}, b"\0" * 4),
         "unknown dtype": raw_safetensors({"a": entry([1], 0, 4, "F12")}, b"\0" * 4),
-        "named twice": raw_safetensors(twice, b"\0" * 4),
+        "named twice": raw_safetensors(b"{" + one + b"," + one + b"}", b"\0" * 4),
         "deep": raw_safetensors(b"[" * 100_000),
         "trailing bytes": raw_safetensors({"a": entry([1], 0, 4)}, b"\0" * 400),
     }
@@ -233,10 +236,8 @@ def test_what_was_refused_is_not_tried_again(weights, tmp_path, monkeypatch):
     monkeypatch.setattr(wsss.weights.torch, "load", spy)
     for name, content, _ in corpus(weights, tmp_path / "marker"):
         (tmp_path / name).write_bytes(content)
-        try:
+        with suppress(UserError):
             read_weights(tmp_path / name)
-        except UserError:
-            pass
     twice = len(calls) - len({path for path, _ in calls})
     safe = all(weights_only is True for _, weights_only in calls)
     reached = sum("with code" in path or "os.system" in path or "eval" in path for path, _ in calls)
@@ -290,7 +291,7 @@ def test_a_refused_checkpoint_leaves_the_served_one_as_it_is(weights, served, tm
             refused += bool(words)
         same += answer(library["served"]) == expected
     others = {name: value + 0.01 if value.is_floating_point() else value for name, value in weights.items()}
-    checkpoint.save(tmp_path / "other", others, tiny(), CLASSES)
+    checkpoint.save(tmp_path / "other", others, SMALL, CLASSES)
     adding = threading.Thread(target=lambda: library.add("other", tmp_path / "other"))
     adding.start()
     mixed = sum(answer(library["served"]) != expected for _ in range(20))
@@ -305,7 +306,6 @@ def test_bounds_are_checked_before_there_is_a_tensor(weights, tmp_path, monkeypa
     files = {f"{name}.safetensors": content for name, content in abuses().items()}
     plain = pt(weights)
     deflated = repacked(plain, lambda name, content: content, zipfile.ZIP_DEFLATED)
-    grown = repacked(plain, lambda name, content: content + b"\0", zipfile.ZIP_STORED)
     lying = bytearray(plain)
     at = lying.rindex(b"PK\x01\x02")
     lying[at + 24 : at + 28] = struct.pack("<I", 2**31)  # the declared size of the last entry
@@ -322,9 +322,6 @@ def test_bounds_are_checked_before_there_is_a_tensor(weights, tmp_path, monkeypa
         with pytest.raises(UserError):
             read_weights(tmp_path / name)
         right += 1
-    monkeypatch.undo()
-    (tmp_path / "grown.pt").write_bytes(grown)
-    assert read_weights(tmp_path / "grown.pt").keys() == weights.keys()  # a byte too many is no lie
     measured("C5", f"{right}/{len(files)} before a tensor", "all", right == len(files))
 
 

@@ -61,6 +61,7 @@ class Subject:
             [self.rgb, self.present, self.about],
             api_name="photograph",
             api_visibility="undocumented",
+            trigger_mode="always_last",  # a photograph that comes while the example is looked at must not be lost
             **MODEL,
         )
         self._truth_read = self.truth_file.change(
