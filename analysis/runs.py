@@ -232,7 +232,7 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return _metrics(path, version(path))
 
 
-@functools.lru_cache(maxsize=32)
+@functools.lru_cache(maxsize=256)
 def _metrics(path: Path, version: tuple[int, int]) -> list[dict[str, float]]:
     try:
         lines = path.read_bytes().splitlines()

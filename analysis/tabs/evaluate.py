@@ -111,7 +111,7 @@ def _start() -> tuple[Start, gr.Button]:
             gr.Dropdown(
                 names,
                 value=names[0] if names else None,
-                label="Checkpoint",
+                label="Checkpoint to evaluate",
                 info="of the list, or its folder",
                 allow_custom_value=True,
             ),

@@ -2,7 +2,7 @@
 
 import html
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -235,43 +235,56 @@ def _names(found: Sequence[runs.Found]) -> list[str]:
 def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
     """What has changed since it was last shown, in the order of `View`; the rest stays untouched."""
     found = runs.found_runs()
-    names = _names(found)
     run = next((run for run in found if run.name == watched), None) or _first(found)
-    watched = run.name if run else None
-    compared = [name for name in compared or [] if name in names and name != watched][:_MOST_COMPARED]
-    now: dict[str, Any] = {"names": (watched, names)}
-    now["status"] = status_html(run) if run else "There is no run yet: choose a preset and press Start."
-    can_stop = bool(run and run.is_alive and run.status not in ("ending",))
-    can_resume = bool(run and not run.is_alive and run.status != "finished" and any(run.folder.glob("states/step-*")))
-    can_open = bool(run and any((run.folder / kind / "config.json").exists() for kind in ("best", "model")))
-    now["buttons"] = (can_stop, can_resume, can_open)
-    logs = [run.folder, *(other.folder for other in found if other.name in compared)] if run else []
-    now["curves"] = [(folder.name, runs.version(folder / "metrics.jsonl")) for folder in logs]
-    epochs = runs.previews(run.folder) if run else []
-    now["previews"] = (watched, len(epochs))
-    now["log"] = (watched, runs.version(run.folder / runs.LOG) if run else None)
-    now["table"] = _rows(found)
-    now["alive"] = any(run.is_alive for run in found)
-    new = {part for part, value in now.items() if seen.get(part) != value}
+    others = [other for other in found if other.name in (compared or []) and other != run][:_MOST_COMPARED]
+    now = _parts(run, others, found)
     if is_paused and "curves" in seen:
-        new.discard("curves")
         now["curves"] = seen["curves"]
-    follows = seen.get("previews", (None, 0)) != (watched, int(epoch))  # the slider is not at its end: leave it there
-    at = len(epochs) if not follows or seen.get("previews", (None,))[0] != watched else min(int(epoch), len(epochs))
+    shown_run, shown_epochs = seen.get("previews", (None, 0))
+    watched, epochs = now["previews"]
+    is_at_the_end = shown_run != watched or int(epoch) >= shown_epochs  # then the slider follows the run
+    at = epochs if is_at_the_end else int(epoch)
+
+    def if_new(part: str, make: Callable[[], Any]) -> Any:
+        return make() if seen.get(part) != now[part] else gr.skip()
+
+    logs = [one.folder for one in (run, *others)] if run else []
     return View(
-        gr.Dropdown(choices=names, value=watched) if "names" in new else gr.skip(),
-        gr.Dropdown(choices=names) if "names" in new else gr.skip(),
-        now["status"] if "status" in new else gr.skip(),
-        *(gr.Button(interactive=can) if "buttons" in new else gr.skip() for can in now["buttons"]),
-        training_curves({folder.name: runs.metrics(folder) for folder in logs}) if "curves" in new else gr.skip(),
-        gr.Slider(maximum=max(2, len(epochs)), value=max(1, at), visible=len(epochs) > 1)
-        if "previews" in new
-        else gr.skip(),
-        _previews(watched, at) if "previews" in new else gr.skip(),
-        runs.tail(run.folder / runs.LOG) if run and "log" in new else gr.skip() if run else "",
-        pd.DataFrame(now["table"], columns=list(COLUMNS)) if "table" in new else gr.skip(),
-        gr.Timer(active=now["alive"]) if "alive" in new else gr.skip(),
+        if_new("names", lambda: gr.Dropdown(choices=_names(found), value=watched)),
+        if_new("names", lambda: gr.Dropdown(choices=_names(found))),
+        if_new("status", lambda: now["status"]),
+        *(if_new("buttons", lambda can=can: gr.Button(interactive=can)) for can in now["buttons"]),
+        if_new("curves", lambda: training_curves({folder.name: runs.metrics(folder) for folder in logs})),
+        if_new("previews", lambda: gr.Slider(maximum=max(2, epochs), value=max(1, at), visible=epochs > 1)),
+        if_new("previews", lambda: _previews(watched, at)),
+        if_new("log", lambda: runs.tail(run.folder / runs.LOG) if run else ""),
+        if_new("table", lambda: pd.DataFrame(now["table"], columns=list(COLUMNS))),
+        if_new("alive", lambda: gr.Timer(active=now["alive"])),
         now,
+    )
+
+
+def _parts(run: runs.Found | None, others: Sequence[runs.Found], found: Sequence[runs.Found]) -> dict[str, Any]:
+    """What each part of the view depends on; it is drawn again where this has changed."""
+    logs = [one.folder for one in (run, *others)] if run else []
+    return {
+        "names": (run and run.name, _names(found)),
+        "status": status_html(run) if run else "There is no run yet: choose a preset and press Start.",
+        "buttons": _possible(run) if run else (False, False, False),
+        "curves": [(folder.name, runs.version(folder / "metrics.jsonl")) for folder in logs],
+        "previews": (run and run.name, len(runs.previews(run.folder)) if run else 0),
+        "log": (run.name, runs.version(run.folder / runs.LOG)) if run else None,
+        "table": _rows(found),
+        "alive": any(one.is_alive for one in found),
+    }
+
+
+def _possible(run: runs.Found) -> tuple[bool, bool, bool]:
+    """Whether the run can be stopped, resumed, opened."""
+    return (
+        run.is_alive and run.status != "ending",
+        not run.is_alive and run.status != "finished" and any(run.folder.glob("states/step-*")),
+        any((run.folder / kind / "config.json").exists() for kind in ("best", "model")),
     )
 
 

@@ -1,0 +1,399 @@
+"""The server's surface, as strangers and strangers' pages meet it: rows S1 to S11 of the reliability table."""
+
+import ast
+import asyncio
+import io
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from reliability import measured
+from visitor import Refusal, Visitor, file, raw, running, server
+
+from analysis.render import legend
+from analysis.tabs.words import failures_in_words, sentence, told
+from wsss import UserError, checkpoint
+from wsss.config import from_dict, tiny
+from wsss.network import build
+
+pytestmark = pytest.mark.reliability
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "analysis" / "examples" / "chelsea.jpg"
+FILE = "/gradio_api/file="
+
+
+def png() -> bytes:
+    out = io.BytesIO()
+    Image.fromarray(np.full((40, 40, 3), 90, np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+# S1, S2: files of the server
+
+
+def outside_paths(tmp_path: Path) -> list[str]:
+    """Targets that ask for files which are not the visitor's."""
+    secret, link = tmp_path / ".env", tmp_path / "link"
+    secret.write_text("root:")
+    link.symlink_to("/etc/passwd")
+    absolute = [
+        "/etc/passwd",
+        "/proc/self/environ",
+        "/proc/self/cmdline",
+        "/dev/zero",
+        str(secret),
+        "/root/.ssh/id_rsa",
+    ]
+    ours = [ROOT / name for name in ("app.py", "README.md", ".git/config", "checkpoints/animals/config.json", "runs")]
+    up = ["../" * depth + "etc/passwd" for depth in (1, 3, 8)]
+    up += ["..%2f" * 8 + "etc%2fpasswd", "....//" * 8 + "etc/passwd", "%2e%2e/" * 8 + "etc/passwd", "..%5c..%5cetc"]
+    schemes = ["file:///etc/passwd", "http://127.0.0.1:22/", "ftp://x/y", "data:text/html,x", "//evil.example/x"]
+    odd = [
+        "\\\\evil\\share\\x",
+        "C:%5Cwindows%5Cwin.ini",
+        "/etc/passwd%00.png",
+        "%00",
+        "app.py",
+        "checkpoints",
+        "~/.bashrc",
+    ]
+    named = [*absolute, *map(str, ours), *up, *schemes, *odd, str(link)]
+    static = [
+        f"/{base}/{up[2]}" for base in ("static", "assets", "gradio_api/static", "gradio_api/assets", "theme.css")
+    ]
+    return [f"{FILE}{name}" for name in named] + static + ["/app.py", "/../app.py", "/%2e%2e/app.py", "/runs/", "/.env"]
+
+
+def test_no_file_of_the_machine_is_handed_out(address, tmp_path):
+    targets = outside_paths(tmp_path)
+    answers = {target: raw(address, target.replace(" ", "%20")) for target in targets}
+    leaks = {t: a.status for t, a in answers.items() if a.status not in (400, 403, 404) or b"root:" in a.body}
+    measured(
+        "S1", f"{len(targets) - len(leaks)}/{len(targets)} refused {leaks or ''}", "all refused, 0 bytes", not leaks
+    )
+
+
+def test_the_work_tree_is_not_served(address):
+    files = [path for part in ("wsss", "analysis", "tests", "checkpoints", ".git") for path in (ROOT / part).rglob("*")]
+    files = [path for path in files if path.is_file()][::2][:200]
+    served = [path for path in files if raw(address, f"{FILE}{path}".replace(" ", "%20")).status == 200]
+    measured("S2", f"{len(served)}/{len(files)} served", "0 served", not served and len(files) >= 100)
+
+
+# S3, S4: what is uploaded
+
+
+def test_an_upload_never_comes_back_as_a_page(address):
+    visitor, safe, sniffed = Visitor(address), 0, 0
+    active = ("x.html", "x.svg", "x.xhtml", "x.js", "x.pdf", "x")
+    for name in (*active, "x.png", "x.jpg", "x.txt", "x.json"):
+        got = raw(address, f"{FILE}{visitor.upload(name, b'<script>alert(1)</script>')['path']}")
+        assert got.status == 200
+        sniffed += got.headers["x-content-type-options"] == "nosniff"
+        is_download = got.headers.get("content-disposition", "").startswith("attachment")
+        safe += is_download and got.headers["content-type"].startswith("application/octet-stream") or name not in active
+    visitor.close()
+    measured("S3", f"{safe}/10 inert, {sniffed}/10 nosniff", "10/10, 10/10", safe == sniffed == 10)
+
+
+NAMES = [
+    "../../../x.png",
+    "..\\..\\x.png",
+    "/etc/cron.d/x.png",
+    "a" * 300 + ".png",
+    "x\0.png",
+    "x;rm -rf $HOME;.png",
+    "`id`.png",
+    "<img src=x onerror=alert(1)>.png",
+    "CON.png",
+    ".hidden",
+    "..",
+    "%2e%2e%2fx.png",
+    "ü\u202egnp.exe",
+    "",
+]
+
+
+def test_an_upload_lands_in_the_private_folder_whatever_its_name(address):
+    statuses, outside = [], []
+    for name in NAMES:
+        head = f'--b\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\n\r\n'.encode()
+        body = head + png() + b"\r\n--b--\r\n"
+        got = raw(address, "/gradio_api/upload", "POST", body, Content_Type="multipart/form-data; boundary=b")
+        statuses.append(got.status)
+        if got.status == 200:
+            outside += [path for path in json.loads(got.body) if not is_private(path)]
+    failed = [status for status in statuses if status >= 500]
+    measured("S4", f"{len(outside)} outside, {len(failed)} answers 5xx", "0, 0", not outside and not failed)
+
+
+def is_private(path: str) -> bool:
+    folder = next((part for part in Path(path).resolve().parents if part.name.startswith("wsss-page-")), None)
+    return folder is not None and folder.parent == Path(tempfile.gettempdir()) and folder.stat().st_mode & 0o077 == 0
+
+
+# S5, S6: bodies and origins
+
+
+def pieces(size: int):
+    for _ in range(size // 2**16):
+        yield b" " * 2**16
+
+
+def test_what_is_too_large_is_refused_before_it_takes_memory(address):
+    before = server(address).memory_info().rss
+    json_type = {"Content_Type": "application/json"}
+    join = "/gradio_api/queue/join"
+    form = {"Content_Type": "multipart/form-data; boundary=b"}
+    statuses = [
+        raw(address, "/gradio_api/upload", "POST", b" " * 30 * 2**20, **form).status,
+        raw(address, join, "POST", b" " * 60 * 2**20, **json_type).status,
+        raw(address, join, "POST", pieces(60 * 2**20), **json_type).status,
+        raw(address, join, "POST", b"[" * 100_000 + b"]" * 100_000, **json_type).status,
+        raw(address, join, "POST", b"{}", **json_type, Content_Length="-1").status,
+    ]
+    grown = (server(address).memory_info().rss - before) / 2**20
+    seen = f"{statuses}, {grown:+.0f} MB"
+    right = statuses[:3] == [413, 413, 413] and all(400 <= status < 500 for status in statuses[3:])
+    measured("S5", seen, "413, 413, cut, 4xx, 4xx; <= +50 MB", right and grown <= 50)
+
+
+def test_only_the_page_itself_and_programs_may_ask(address):
+    own = address.removeprefix("http://")
+    port = own.rpartition(":")[2]
+    pairs = [
+        ("GET", own, None, 200),
+        ("GET", "evil.example", None, 400),
+        ("GET", f"evil.example:{port}", "http://evil.example", 400),
+        ("POST", own, "http://evil.example", 403),
+        ("POST", own, "null", 403),
+        ("POST", own, f"http://{own}.evil.example", 403),
+        ("POST", own, f"http://localhost:{int(port) + 1}", 403),
+        ("POST", own, f"http://{own}", 200),
+        ("POST", own, None, 200),
+    ]
+    right = 0
+    for method, host, origin, wanted in pairs:
+        headers = {"Host": host} | ({"Origin": origin} if origin else {})
+        target, body = ("/", None) if method == "GET" else ("/gradio_api/upload", upload_body())
+        more = {"Content_Type": "multipart/form-data; boundary=b"} if body else {}
+        right += raw(address, target, method, body, **headers, **more).status == wanted
+    measured("S6", f"{right}/{len(pairs)} as they should be", "all", right == len(pairs))
+
+
+def upload_body() -> bytes:
+    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="x.png"\r\n\r\n'
+    return head + png() + b"\r\n--b--\r\n"
+
+
+# S7: names that are HTML
+
+PAYLOADS = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "'><iframe srcdoc='<script>alert(1)</script>'>",
+    "<a href=javascript:alert(1)>x</a>",
+    "</div><style>*{display:none}</style>",
+    "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
+    "&lt;script&gt;alert(1)&lt;/script&gt;<b>",
+]
+
+
+def places(payload: str) -> dict[str, str]:
+    """What the page shows where a stranger chose a name."""
+
+    def refused(call) -> str:
+        with pytest.raises(UserError) as caught:
+            call()
+        return sentence(str(caught.value))
+
+    mask, colors = np.ones((2, 2), np.uint8), np.zeros((2, 3), np.uint8)
+    with tempfile.TemporaryDirectory() as folder:
+        return {
+            "class name": legend(mask, (payload,), colors),
+            "file name": refused(lambda: checkpoint.read_config(Path(folder, payload.replace("/", "_")))),
+            "dataset name": refused(lambda: from_dict({"dataset": payload})),
+            "run name": refused(lambda: checkpoint.newest_whole(Path(folder, payload.replace("/", "_")))),
+            "setting": refused(lambda: from_dict({payload: 1})),
+            "class that is asked for": sentence(f"there is no class {payload!r}"),
+        }
+
+
+def tiny_with(**values):
+    return from_dict(values)
+
+
+def test_a_name_is_never_html():
+    seen = [(where, text) for payload in PAYLOADS for where, text in places(payload).items()]
+    allowed = re.compile(r'</?(div|span|i)(?: (?:class|style)="[^"<>]*")*>')
+    bad = [where for where, text in seen if "<" in allowed.sub("", text)]
+    measured("S7", f"{len(seen) - len(bad)}/{len(seen)} escaped {sorted(set(bad)) or ''}", "all", not bad)
+
+
+# S8: names that are paths
+
+UP = ["../../etc/passwd", "/etc/passwd", "/etc/hostname", "..", ".", "/", "//etc/passwd", "file:///etc/passwd"]
+UP += ["http://127.0.0.1/x.png", "data:image/png;base64,iVBORw0KGgo=", "%2e%2e/x", "~/.bashrc", "", "\0", str(EXAMPLE)]
+
+
+def test_a_name_never_leads_out_of_its_folder(address):
+    visitor, refused, asked = Visitor(address), 0, 0
+    picture = visitor.upload("x.png", png())
+    for path in UP:
+        for endpoint, given in {
+            "segment": (file(path), 0),
+            "photograph": (path, picture),
+            "self_information": ({"path": None, "url": path, "meta": {"_type": "gradio.FileData"}},),
+        }.items():
+            asked += 1
+            try:
+                visitor.ask(endpoint, *given)
+            except Refusal as error:
+                refused += bool(str(error)) and "/etc" not in str(error).replace(path, "")
+    visitor.close()
+    measured("S8", f"{refused}/{asked} refused in words", "all", refused == asked)
+
+
+# S9: the code itself
+
+BANNED_CALLS = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "yaml.load", "pickle.load"}
+BANNED_CALLS |= {"pickle.loads", "marshal.loads", "shelve.open", "subprocess.getoutput", "joblib.load", "dill.load"}
+BANNED_KEYWORDS = {"allow_pickle", "shell", "trust_remote_code"}
+
+
+def faults_of(code: str) -> list[str]:
+    """Calls in Python code that could run what a stranger wrote."""
+    found = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            found += [name for name in names if name.split(".")[0] in ("pickle", "dill", "marshal", "shelve", "joblib")]
+        elif isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            keywords = {keyword.arg: keyword.value for keyword in node.keywords}
+            found += [name] if name in BANNED_CALLS else []
+            found += [k for k in BANNED_KEYWORDS & keywords.keys() if ast.unparse(keywords[k]) != "False"]
+            if name == "torch.load":
+                value = keywords.get("weights_only")
+                found += [] if isinstance(value, ast.Constant) and value.value is True else ["torch.load"]
+    return found
+
+
+def test_no_line_can_run_what_a_stranger_wrote():
+    for code in ("torch.load(p)", "torch.load(p, weights_only=safe)", "import pickle", "run(x, shell=True)", "eval(t)"):
+        assert faults_of(code), code
+    files = [ROOT / "app.py", *ROOT.glob("wsss/**/*.py"), *ROOT.glob("analysis/**/*.py")]
+    faults = [f"{path.name}: {fault}" for path in files for fault in faults_of(path.read_text())]
+    measured("S9", f"{len(faults)} in {len(files)} files {faults or ''}", "0", not faults)
+
+
+# S10: who can reach it
+
+
+@pytest.mark.slow
+def test_only_this_machine_reaches_the_page_unless_a_password_is_asked(address):
+    listening = {c.laddr.ip for c in server(address).net_connections("inet") if c.status == "LISTEN"}
+    refused = []
+    for flags in (
+        ["--host", "0.0.0.0"],
+        ["--host", "::"],
+        ["--host", "0.0.0.0", "--auth", "me"],
+        ["--auth", "me:short"],
+    ):
+        ended = subprocess.run(
+            [sys.executable, "app.py", *flags], cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        refused.append(ended.returncode == 2 and "--auth" in ended.stderr and "Traceback" not in ended.stderr)
+    seen = f"listens on {', '.join(sorted(listening))}; {sum(refused)}/4 exit 2 with a reason"
+    measured("S10", seen, "127.0.0.1 alone; 4/4", listening == {"127.0.0.1"} and all(refused))
+
+
+# S11: failures of ours
+
+FAILURES = [OSError("/work/secret/file"), KeyError("x"), ValueError("/etc/passwd"), RuntimeError("CUDA"), MemoryError()]
+FAILURES += [ZeroDivisionError(), TypeError("<b>"), IndexError(), AttributeError("a"), RecursionError(), EOFError()]
+FAILURES += [StopAsyncIteration(), NotImplementedError(), UnicodeError("u"), LookupError(), AssertionError("no")]
+FAILURES += [FileNotFoundError(2, "No such file", "/work/secret/x"), PermissionError(13, "no", "/root"), BufferError()]
+FAILURES += [Exception("/home/me")]
+
+
+def test_a_failure_of_ours_is_a_sentence_with_a_number_and_the_log_has_the_rest(caplog):
+    right = 0
+    for error in FAILURES:
+        caplog.clear()
+        with pytest.raises(gr.Error) as shown, told("a test"):
+            raise error
+        number = re.fullmatch(
+            r"Something went wrong on the server; its log tells more under (\w{8})\.", shown.value.message
+        )
+        right += bool(number) and number[1] in caplog.text and "Traceback" in caplog.text
+    measured("S11", f"{right}/{len(FAILURES)} in words, traceback in the log", "all", right == len(FAILURES) == 20)
+
+
+def test_what_fails_before_a_handler_is_told_in_words_too(address):
+    visitor = Visitor(address)
+    picture = visitor.upload("x.png", png())
+    for endpoint, given in {"refine": (picture, {"a": 1}, {}, [], None, "x"), "segment": (5, 0), "sweep": ()}.items():
+        with pytest.raises(Refusal) as refused:
+            visitor.ask(endpoint, *given)
+        assert str(refused.value) and "Traceback" not in str(refused.value) and str(ROOT) not in str(refused.value)
+    visitor.close()
+
+
+def test_what_gradio_itself_fails_at_gets_a_number():
+    with gr.Blocks() as page:
+        box = gr.Number()
+        page.load(lambda number: number, box, box)
+    failures_in_words(page)
+    with pytest.raises(gr.Error, match="its log tells more"):
+        asyncio.run(page.process_api(0, [], None))
+
+
+# The end
+
+
+@pytest.mark.slow
+def test_what_was_uploaded_is_gone_when_the_server_is(shipped_or_fresh, tmp_path):
+    (tmp_path / "wsss-page-999999999-killed").mkdir()
+    with running(shipped_or_fresh, TMPDIR=str(tmp_path)) as address:
+        visitor = Visitor(address)
+        stored = Path(visitor.upload("x.png", png())["path"])
+        visitor.close()
+        assert stored.is_relative_to(tmp_path) and stored.exists()
+    assert not list(tmp_path.glob("wsss-page-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_names_that_are_html_run_nothing_in_a_browser(tmp_path):
+    sync_api = pytest.importorskip("playwright.sync_api")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("Chromium is not installed")
+    folder = tmp_path / PAYLOADS[1].replace("/", "_")
+    torch.manual_seed(0)
+    checkpoint.save(folder, build(tiny(), 4, pretrained=False).state_dict(), tiny(), tuple(PAYLOADS[:3]))
+    dialogs, leaving = [], []
+    with running(folder) as address, sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page()
+        page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
+        page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else leaving.append(r.url))
+        page.goto(address)
+        page.get_by_text("alert(1)").first.wait_for(timeout=90_000)
+        for tab in page.get_by_role("tab").all():
+            tab.click()
+            page.wait_for_timeout(1500)
+        browser.close()
+    assert not dialogs and not leaving
