@@ -18,7 +18,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from analysis.library import Library
-from analysis.tabs import cams, compare, endpoints, inspect, link, refinement, shape_cues, sweep
+from analysis.tabs import cams, compare, endpoints, evaluate, inspect, link, refinement, shape_cues, sweep, train
 from analysis.tabs.cache import write_pictures_whole
 from analysis.tabs.guard import Guard
 from analysis.tabs.subject import Subject
@@ -48,6 +48,8 @@ def build_page(library: Library) -> gr.Blocks:
             settings = inspect.build(subject) | shape_cues.build(subject) | cams.build(subject)
             refined = refinement.build(subject)
             settings |= refined | sweep.build(subject, tabs, refined) | compare.build(subject)
+            train.build(subject, page, tabs)
+            evaluate.build(subject, page, tabs)
         with subject.tools:
             link.build(page, settings)
         endpoints.build(library)

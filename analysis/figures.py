@@ -27,6 +27,28 @@ def pixel_bars(probs: np.ndarray, classes: Sequence[str], colors: np.ndarray, at
     return figure.update_layout(title={"text": f"row {at[0]}, column {at[1]}", "font_size": 13, "x": 0.5})
 
 
+def score_path(maps: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go.Figure:
+    """How the scores of one pixel change from step to step of the refinement (Eq. 6).
+
+    Args:
+        maps: (T+1, n), one column a class.
+        names, colors: of the n classes; colors (n, 3) uint8.
+    """
+    figure = go.Figure()
+    for scores, name, color in zip(maps.T, names, colors, strict=True):
+        shade = (
+            f"rgb{tuple(int(value) for value in color)}" if color.any() else "#888888"
+        )  # black shows on no dark page
+        line = go.Scatter(y=scores, name=name, mode="lines", line={"color": shade, "width": 3})
+        figure.add_trace(line.update(hovertemplate=f"{name}, T = %{{x}}: %{{y:.3f}}<extra></extra>"))
+    return plain(figure, 260).update_layout(
+        xaxis={"title": "T"},
+        yaxis={"range": [0, 1.02]},
+        legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 1.02, "yanchor": "bottom"},
+        margin_b=44,
+    )
+
+
 def _bars(values: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go.Figure:
     figure = go.Figure(
         go.Bar(

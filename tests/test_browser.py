@@ -126,11 +126,37 @@ def test_a_slider_changes_its_picture(page, tab, label, slider, value):
     assert changes(page, picture(page, label), lambda: move(page, slider, value))
 
 
+DRAG = """async label => {
+  const shown = element => element.offsetParent !== null;
+  const slider = [...document.querySelectorAll(`input[aria-label="range slider for ${label}"]`)].find(shown);
+  for (let i = 1; i <= 120; i++) {
+    slider.value = i % 30;
+    slider.dispatchEvent(new Event("input", {bubbles: true}));
+    await new Promise(done => setTimeout(done, 16));
+  }
+}"""
+
+
+@pytest.mark.slow
+def test_a_drag_of_120_events_ends_on_its_last_value(page):
+    upload(page, CAT)
+    show(page, "Refinement")
+    image = picture(page, "Pseudo mask: click a pixel")
+    assert changes(page, image, lambda: move(page, "T", "1"))
+    assert changes(page, image, lambda: move(page, "T", "0"))
+    at_zero = image.get_attribute("src")  # a picture's address is made of its content
+    page.evaluate(DRAG, "T")  # 1, 2, ... 29, 0, four times
+    page.wait_for_timeout(1500)
+    assert image.get_attribute("src") == at_zero
+
+
 @pytest.mark.slow
 def test_a_clicked_pixel_shows_its_probabilities_and_its_neighbours(page):
     upload(page, CAT)
-    picture(page, "Mask: click a pixel").click(position={"x": 60, "y": 80})
-    page.get_by_text("row ").first.wait_for(timeout=30_000)
+    image = picture(page, "Mask: click a pixel")
+    page.get_by_text("row 150, column 225").first.wait_for(timeout=30_000)  # the center
+    assert changes(page, image, lambda: image.click(position={"x": 60, "y": 80}))
+    page.get_by_text("row 150, column 225").first.wait_for(state="hidden", timeout=30_000)
     show(page, "Refinement")
     drawn = picture(page, "Affinity of the clicked pixel to its neighbours")
     assert changes(page, drawn, lambda: picture(page, "Pseudo mask: click a pixel").click(position={"x": 20, "y": 70}))

@@ -358,5 +358,6 @@ def test_the_edges_of_what_is_taken_go_through_the_model(tmp_path, shipped_or_fr
     child = Child(lambda: ask_the_model(shipped_or_fresh, tmp_path, report), tmp_path / "log")
     assert child.wait(200) == 0, child.said()
     right, begun, most = json.loads(report.read_text())
-    seen = f"{sum(right)}/{len(right)}, peak {most:.0f} MB ({begun:.0f} before)"
-    measured("I6", seen, "all finite or refused; < 1500 MB", all(right) and most < 1500)
+    seen = f"{sum(right)}/{len(right)}, +{most - begun:.0f} MB at the peak"
+    # The child begins with what the tests before have left; alone it begins with 715 MB, so that this is under 1500.
+    measured("I6", seen, "all finite or refused; < +750 MB", all(right) and most - begun < 750)

@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 
 from analysis.charts import agreement_bars
-from analysis.compare import DIFFERENCES, compare, in_common, renumbered, worst_first
+from analysis.compare import DIFFERENCES, Comparison, compare, in_common, renumbered, worst_first
+from analysis.exports import arrays_npz, mask_png, picture_png
 from analysis.library import Library
 from analysis.predictor import Predictor
 from analysis.render import overlay
+from analysis.tabs import download
 from analysis.tabs.pictures import PICTURE, slider
 from analysis.tabs.subject import QUIET, Scene, Subject
 from analysis.tabs.words import in_words
@@ -55,6 +57,8 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             with gr.Column(min_width=300):
                 difference = gr.Image(label="Difference", elem_classes="picture", **PICTURE)
                 shares = gr.HTML()
+                sides = [f"{side} {name}" for side in ("left", "right") for name in Side._fields]
+                download.build(subject, "comparison", _files_by(subject.library), [*left, *right], sides)
         bars = gr.Plot(label="IoU between left and right")
         with gr.Accordion("Many photographs, those that differ most first", open=False):
             files = gr.File(label=f"Up to {MOST_PHOTOGRAPHS} photographs", file_count="multiple", height=120)
@@ -96,27 +100,49 @@ def _mask(predictor: Predictor, rgb: np.ndarray, present: list[str] | None, kind
     )
 
 
+def _both(library: Library, scene: Scene, controls: tuple) -> tuple[list[Predictor], list[np.ndarray]]:
+    """The predictor and the mask of each side."""
+    sides = controls[:3], controls[3:]
+    predictors = [library[checkpoint] for checkpoint, _, _ in sides]
+    return predictors, [
+        _mask(predictor, scene.encoding.rgb, scene.present, kind, alpha)
+        for predictor, (_, kind, alpha) in zip(predictors, sides, strict=True)
+    ]
+
+
+def _compared(predictors: list[Predictor], masks: list[np.ndarray]) -> tuple[Comparison, list[str]]:
+    """The comparison in the classes that both know, and their names."""
+    classes = in_common(predictors[0].classes, predictors[1].classes)
+    left, right = (renumbered(mask, side.classes, classes) for mask, side in zip(masks, predictors, strict=True))
+    return compare(left, right, len(classes) + 1), classes
+
+
 def _shown_by(library: Library) -> Callable:
     def shown(scene: Scene, *controls) -> tuple:
         """Both masks over the photograph, and where they differ, in the order of `Pictures`."""
-        rgb = scene.encoding.rgb
-        sides = controls[:3], controls[3:]
-        predictors = [library[checkpoint] for checkpoint, _, _ in sides]
-        masks = [
-            _mask(predictor, rgb, scene.present, kind, alpha)
-            for predictor, (_, kind, alpha) in zip(predictors, sides, strict=True)
-        ]
-        pictures = tuple(
-            overlay(rgb, mask, predictor.colors, 0.55) for predictor, mask in zip(predictors, masks, strict=True)
-        )
-        classes = in_common(predictors[0].classes, predictors[1].classes)
-        seen = compare(
-            *(renumbered(mask, p.classes, classes) for mask, p in zip(masks, predictors, strict=True)), len(classes) + 1
+        predictors, masks = _both(library, scene, controls)
+        seen, classes = _compared(predictors, masks)
+        pair = tuple(
+            overlay(scene.encoding.rgb, mask, side.colors, 0.55) for side, mask in zip(predictors, masks, strict=True)
         )
         colors = predictors[0].colors[predictors[0].indices(classes)]
-        return pictures, seen.picture, _differences(seen.shares), agreement_bars(seen, classes, colors)
+        return pair, seen.picture, _differences(seen.shares), agreement_bars(seen, classes, colors)
 
     return shown
+
+
+def _files_by(library: Library) -> Callable:
+    def files(scene: Scene, *controls) -> dict[str, bytes]:
+        predictors, masks = _both(library, scene, controls)
+        left, right = (mask_png(mask, side.classes) for mask, side in zip(masks, predictors, strict=True))
+        return {
+            "left.png": left,
+            "right.png": right,
+            "difference.png": picture_png(_compared(predictors, masks)[0].picture),
+            "arrays.npz": arrays_npz(left=masks[0], right=masks[1]),
+        }
+
+    return files
 
 
 def _differences(shares: dict[str, float]) -> str:

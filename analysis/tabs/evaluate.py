@@ -53,7 +53,7 @@ class State(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What an evaluation has found."""
+    """What an evaluation has found; `drawn` is what it was drawn from."""
 
     headline: gr.HTML
     bars: gr.Plot
@@ -61,6 +61,7 @@ class Result(NamedTuple):
     other: gr.Plot
     points: gr.Plot
     table: gr.Dataframe
+    drawn: gr.State
 
 
 def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
@@ -78,7 +79,7 @@ def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
             _exports(state.left)
             watched = [state.left, state.right, state.seen]
             deletion.build(state.left, _refresh, watched, state, evaluation=True)
-    chosen = [state.left, state.right, measure]
+    chosen = [state.left, state.right, measure, result.drawn]
     begun = begin.click(in_words(_begin), start, state.left, api_name="evaluate_start", **_QUIET)
     begun.success(_refresh, watched, state, **_WATCH)
     gr.on([page.load, tab.select, state.timer.tick], in_words(_refresh), watched, state, trigger_mode="once", **_WATCH)
@@ -150,7 +151,7 @@ def _result() -> Result:
     table = gr.Dataframe(
         label="Photographs, the worst first: click one to look at it", interactive=False, max_height=360
     )
-    return Result(headline, bars, confusion, other, points, table)
+    return Result(headline, bars, confusion, other, points, table, gr.State())
 
 
 def _pictures() -> tuple[gr.Gallery, gr.State, gr.Button]:
@@ -219,20 +220,38 @@ def _status(one: runs.Found) -> str:
     return f'<div class="legend" data-state="{html.escape(one.status)}">{" &middot; ".join(parts)}</div>'
 
 
-def _shown(left, right, measure) -> tuple:
-    """The result of one evaluation, or of two; in the order of `Result`."""
+def _shown(left, right, measure, drawn) -> tuple:
+    """The result of one evaluation, or of two, in the order of `Result`; what is drawn already stays as it is."""
+    measure = measure if measure in MEASURES else "iou"
     reports = {name: found for name in dict.fromkeys((left, right)) if (found := _report(name)) is not None}
+    drawing = [measure, *((name, _version(name)) for name in reports)] if left in reports else []
+    if drawing == drawn:
+        return (gr.skip(),) * len(Result._fields)
     if left not in reports:
-        return Result("", None, gr.Plot(value=None, visible=False), gr.Plot(value=None, visible=False), None, None)
+        hidden = gr.Plot(value=None, visible=False)
+        return Result("", None, hidden, hidden, None, None, drawing)
     other = reports.get(right) if right != left else None
+    is_other_measure = bool(drawn) and drawn[1:] == drawing[1:]
     return Result(
         _headline(reports),
-        class_bars(reports, measure if measure in MEASURES else "iou"),
-        gr.Plot(value=confusion_figure(reports[left], left), visible=True),
+        class_bars(reports, measure),
+        *([gr.skip()] * 4 if is_other_measure else _details(left, right, reports[left], other, reports)),
+        drawing,
+    )
+
+
+def _details(left, right, found, other, reports) -> tuple:
+    """What does not depend on the measure: both confusions, precision and recall, the table."""
+    return (
+        gr.Plot(value=confusion_figure(found, left), visible=True),
         gr.Plot(value=confusion_figure(other, right) if other else None, visible=other is not None),
         precision_recall_figure(reports),
-        _table(reports[left], other),
+        _table(found, other),
     )
+
+
+def _version(name: str) -> tuple[int, int]:
+    return runs.version(runs.folder_of(name, evaluation=True) / runs.REPORT)
 
 
 def _report(name: str | None) -> dict[str, Any] | None:

@@ -3,13 +3,14 @@
 from typing import NamedTuple
 
 import gradio as gr
+import plotly.graph_objects as go
 
 from analysis.exports import arrays_npz, mask_png
-from analysis.figures import pixel_bars, score_bars
+from analysis.figures import pixel_bars, score_bars, score_path
 from analysis.render import legend, marked, overlay
 from analysis.tabs import download
 from analysis.tabs.pictures import PICTURE, pixel, slider
-from analysis.tabs.subject import MODEL, Scene, Subject
+from analysis.tabs.subject import QUIET, Scene, Subject
 from wsss.crf import available
 
 
@@ -36,12 +37,13 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         with gr.Row():
             scores = gr.Plot(label="Class scores of the photograph")
             bars = gr.Plot(label="Class probabilities of the pixel")
+            path = gr.Plot(label="Its scores through the refinement (Eq. 6)")
         at = gr.State()
     pictures = [pair, names, pointed]
-    subject.follow(tab, _show, controls, [*pictures, scores, bars, at])
+    subject.follow(tab, _show, controls, [*pictures, scores, bars, path, at])
     moved = [controls.opacity.input, controls.confidence.input, controls.with_crf.input]
     subject.live(moved, _mask, [*controls, at], pictures, api_name="mask")
-    _click(subject, pointed, controls, [at, pointed, bars])
+    _click(subject, pointed, controls, at, [pointed, bars, path])
     return {"opacity": controls.opacity, "confidence": controls.confidence, "crf": controls.with_crf}
 
 
@@ -61,9 +63,10 @@ def _controls() -> Controls:
 
 
 def _show(scene: Scene, opacity, confidence, with_crf) -> tuple:
-    """All that the tab shows of a new subject."""
+    """All that the tab shows of a new subject; the pixel is that at its center until another one is clicked."""
     scores = score_bars(scene.encoding.scores, scene.predictor.classes, scene.predictor.colors)
-    return *_mask(scene, opacity, confidence, with_crf, None), scores, None, None
+    at = tuple(side // 2 for side in scene.encoding.rgb.shape[:2])
+    return *_mask(scene, opacity, confidence, with_crf, at), scores, *_pixel(scene, at), at
 
 
 def _mask(scene: Scene, opacity, confidence, with_crf, at) -> tuple:
@@ -72,6 +75,21 @@ def _mask(scene: Scene, opacity, confidence, with_crf, at) -> tuple:
     mask = scene.predictor.mask(scene.encoding, confidence, with_crf=bool(with_crf))
     shown = overlay(rgb, mask, colors, opacity)
     return (rgb, shown), legend(mask, scene.predictor.classes, colors), marked(shown, at)
+
+
+def _pixel(scene: Scene, at: tuple[int, int]) -> tuple[go.Figure, go.Figure]:
+    """What the network thinks of a pixel, and what the refinement makes of it with the checkpoint's settings."""
+    predictor, encoding = scene.predictor, scene.encoding
+    known = predictor.indices(scene.present)
+    maps = predictor.iterates(encoding, scene.present, predictor.config.alpha)
+    row, column = (
+        place * cells // side for place, cells, side in zip(at, maps.shape[2:], encoding.rgb.shape, strict=False)
+    )
+    names = ("background", *predictor.classes)
+    return (
+        pixel_bars(encoding.probs[:, at[0], at[1]], predictor.classes, predictor.colors, at),
+        score_path(maps[:, known, row, column].cpu().numpy(), [names[k] for k in known], predictor.colors[known]),
+    )
 
 
 def _files(scene: Scene, opacity, confidence, with_crf) -> dict[str, bytes]:
@@ -83,21 +101,15 @@ def _files(scene: Scene, opacity, confidence, with_crf) -> dict[str, bytes]:
     }
 
 
-def _click(subject: Subject, pointed: gr.Image, controls: Controls, outputs: list) -> None:
-    """What a click into the mask does: the pixel is marked and its probabilities are shown."""
+def _click(
+    subject: Subject, pointed: gr.Image, controls: Controls, at: gr.State, outputs: list[gr.components.Component]
+) -> None:
+    """What a click into the mask does: the pixel is marked, its probabilities and its scores are shown."""
 
     def asked(scene: Scene, opacity, confidence, with_crf, at) -> tuple:
-        probs = scene.encoding.probs[:, at[0], at[1]]
         *_, shown = _mask(scene, opacity, confidence, with_crf, at)
-        return shown, pixel_bars(probs, scene.predictor.classes, scene.predictor.colors, at)
+        return shown, *_pixel(scene, at)
 
-    at = outputs[0]
-    click = pointed.select(pixel, None, at, api_visibility="private", show_progress="hidden")
-    click.then(
-        subject.answer(asked, 2),
-        subject.inputs([*controls, at]),
-        outputs[1:],
-        api_visibility="private",
-        show_progress="hidden",
-        **MODEL,
+    pointed.select(pixel, None, at, api_visibility="private", show_progress="hidden").then(
+        subject.answer(asked, len(outputs)), subject.inputs([*controls, at]), outputs, **QUIET
     )

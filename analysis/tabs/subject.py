@@ -11,6 +11,7 @@ import numpy as np
 
 from analysis.library import Library
 from analysis.predictor import Encoding, Predictor
+from analysis.tabs.chips import Chips
 from analysis.tabs.photograph import Photograph
 from analysis.tabs.words import in_words
 from analysis.truth import read_truth
@@ -87,7 +88,7 @@ class Subject:
                     self.checkpoint = gr.Dropdown(
                         self.library.names, value=self.library.names[0], label="Checkpoint", min_width=140
                     )
-                self.present = gr.CheckboxGroup(
+                self.present = Chips(
                     list(self.default.classes),
                     label="Classes in the photograph",
                     info="The weak label, all that training is told. Ticked: what the network sees. Change it freely.",

@@ -1,0 +1,250 @@
+"""The Train and the Evaluate tab without a browser: the form, the commands, what is read from the folders."""
+
+import argparse
+import csv
+import io
+import json
+import re
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+import gradio as gr
+import numpy as np
+import pytest
+import torch
+
+from analysis import curves, evaluations, jobs, report, runs
+from analysis.tabs import evaluate as evaluate_tab
+from analysis.tabs import form, train
+from wsss import UserError, checkpoint, evaluate
+from wsss.config import PRESETS, Config, add_flags, from_flags, tiny
+from wsss.data.source import read
+from wsss.network import build
+
+SMALL = replace(
+    tiny(), encoder="test_efficientnet", encoder_weights="none", aspp_channels=8, decoder_channels=8, shape_channels=8
+)
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path, monkeypatch) -> Path:
+    """A folder of runs of its own."""
+    monkeypatch.setenv("WSSS_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+def run_of(name: str, rows: str = "", **content) -> runs.Found:
+    """A run as a terminal leaves it."""
+    folder = runs.folder_of(name)
+    folder.mkdir(parents=True)
+    known = {"status": "finished", "exit_code": 0, "start": time.time() - 100, "end": time.time(), "argv": []}
+    (folder / "run.json").write_text(json.dumps(known | content))
+    (folder / "metrics.jsonl").write_text(rows)
+    return runs.known(name)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_form_of_a_preset_is_the_preset(preset):
+    assert form.config_of(form.values_of(preset)) == PRESETS[preset]()
+
+
+def test_each_setting_has_its_help_and_the_papers_value():
+    with gr.Blocks():
+        components = form.build("animals")
+    assert [component.label for component in components] == [field.name for field in fields(Config)]
+    by_name = {component.label: component for component in components}
+    assert by_name["lr"].info.endswith("paper: 0.01") and by_name["lr"].value == 0.02
+    assert by_name["workers"].info.endswith("default: 4")
+    for component, field in zip(components, fields(Config), strict=True):
+        assert component.info.startswith(field.metadata["help"])
+
+
+def test_the_command_of_a_form_asks_for_the_same_config(tmp_path):
+    config = replace(tiny(), epochs=3, lr=1e-5, region_loss=False, encoder="test_efficientnet", masks="")
+    argv = jobs.training_argv("tiny", config, tmp_path / "out")
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out")
+    add_flags(parser)
+    assert from_flags(parser.parse_args(argv[3:])) == config
+    assert argv[:3] == [sys.executable, "-m", "wsss.train"]
+    assert len(argv) == 9  # only what differs from the preset is said
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("alpha", 2.0, "alpha must lie between 0 and 1, got 2"),
+        ("epochs", 1.5, "epochs must be a finite int, got 1.5"),
+        ("lr", float("nan"), "lr must be a finite float, got nan"),
+        ("batch", None, "batch must be a finite int, got None"),
+        ("shape_cue", "sideways", "shape_cue must be one of on, identity, none, got 'sideways'"),
+    ],
+)
+def test_a_bad_setting_is_refused_in_the_words_of_the_command(name, value, words):
+    names = [field.name for field in fields(Config)]
+    values = [value if key == name else known for key, known in zip(names, form.values_of("tiny"), strict=True)]
+    with pytest.raises(UserError, match=re.escape(words)):
+        form.config_of(values)
+    assert train._command("tiny", "run", "", *values) == f"# {words}"
+
+
+def test_a_setting_cannot_become_another_flag(tmp_path):
+    argv = jobs.training_argv("tiny", replace(tiny(), encoder="--resume"), tmp_path)
+    assert "--resume" not in argv and "--encoder=--resume" in argv
+
+
+@pytest.mark.parametrize("name", ["../x", "", "a/b", ".hidden", "evaluations", "-x", "a" * 65, "a\0", None, 3, "ä"])
+def test_a_name_that_is_not_one_folder_is_refused(name):
+    with pytest.raises(UserError, match="a run's name has"):
+        runs.folder_of(name)
+
+
+def test_a_link_is_not_a_run(place, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    place.mkdir()
+    (place / "link").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="is a link"):
+        runs.folder_of("link")
+
+
+@pytest.mark.parametrize(("data", "words"), [("", "read from a folder"), ("/no/such", "no such data folder")])
+def test_data_must_be_a_folder_that_is_there(data, words, tmp_path):
+    with pytest.raises(UserError, match=words):
+        jobs.training_argv("animals", PRESETS["animals"](), tmp_path, data)
+
+
+def test_a_terminals_run_is_resumed_by_our_own_command(tmp_path):
+    words = ["/bin/evil", "-m", "wsss.train", "--preset", "tiny", "--out", "elsewhere", "--data", "photos", "--resume"]
+    found = run_of("one", argv=words, cwd=str(tmp_path))
+    argv = jobs.resumed_argv(found)
+    assert argv[:5] == [sys.executable, "-m", "wsss.train", "--preset", "tiny"]
+    assert argv[5:] == ["--data", str(tmp_path / "photos"), f"--out={found.folder}", "--resume"]
+    with pytest.raises(UserError, match="does not say how it was started"):
+        jobs.resumed_argv(run_of("two", argv=["rm", "-m", "shutil", "-rf"]))
+
+
+def test_a_run_that_ended_is_deleted_and_one_that_may_run_is_not(place):
+    found = run_of("one")
+    jobs.delete(found)
+    assert not list(place.iterdir())
+    legacy = runs.folder_of("old")
+    legacy.mkdir()
+    (legacy / "metrics.jsonl").write_text("")
+    with pytest.raises(UserError, match="a moment ago"):
+        jobs.delete(runs.known("old"))
+    with pytest.raises(UserError, match="there is no run 'one' any more"):
+        runs.known("one")
+
+
+def test_a_run_of_a_terminal_is_in_the_table_with_its_settings_and_scores():
+    rows = (
+        '{"step": 5, "epoch": 1, "total": 0.5, "seconds": 65}\n{"step": 5, "epoch": 1, "seconds": 70, "miou": 0.31}\n'
+    )
+    found = run_of("one", rows, argv=["python", "-m", "wsss.train", "--preset", "tiny", "--lr", "0.1"], epochs=2)
+    shown = dict(zip(train.COLUMNS, train._row_of(found), strict=True))
+    assert (shown["run"], shown["state"], shown["preset"]) == ("one", "finished (terminal)", "tiny")
+    assert (shown["epoch"], shown["mIoU"], shown["loss"], shown["settings"]) == ("1 / 2", "31.0", "0.500", "lr=0.1")
+    assert shown["took"] == "1:10"
+
+
+def test_what_did_not_change_is_not_drawn_again():
+    run_of("one", '{"step": 1, "epoch": 1, "total": 0.5}\n')
+    first = train._refresh(None, [], 1, False, {})
+    again = train._refresh("one", [], 1, False, first.seen)
+    assert first.watched.value == "one" and first.curves.data
+    assert all(part == gr.skip() for part in again[:-1])
+    with (runs.folder_of("one") / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 2, "epoch": 1, "total": 0.4}\n')
+    held = train._refresh("one", [], 1, True, again.seen)
+    assert held.curves == gr.skip()
+    assert train._refresh("one", [], 1, False, held.seen).curves.data[0].y[-1] == 0.4
+
+
+def test_names_and_errors_are_escaped():
+    found = run_of("one", status="failed", exit_code=2, error="<img src=x onerror=alert(1)>")
+    shown = train.status_html(found)
+    assert "<img" not in shown and "&lt;img" in shown
+
+
+def test_curves_of_several_runs_lie_over_each_other_and_stay_small():
+    log = [{"step": step, "total": 1 / (step + 1), "miou": 0.5} for step in range(5000)]
+    figure = curves.training_curves({"one": log, "two": log[:10]})
+    assert {line.name for line in figure.data} == {
+        f"{run}: {what}" for run in ("one", "two") for what in ("sum", "mIoU")
+    }
+    assert max(len(line.x) for line in figure.data) == curves.MOST_POINTS and figure.data[0].x[-1] == 4999
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory) -> Path:
+    """An evaluation as its job leaves it: the report, the masks, and what was evaluated."""
+    out = tmp_path_factory.mktemp("runs") / "evaluations" / "one"
+    model, classes = out.parent.parent / "model", read("shapes", None, "val").classes
+    torch.manual_seed(0)
+    network = build(SMALL, len(classes) + 1, pretrained=False)
+    with torch.no_grad():  # classes win by turns, so that the mask holds several
+        network.decoder.layers[-1].weight.mul_(50)
+    checkpoint.save(model, network.state_dict(), SMALL, classes)
+    out.mkdir(parents=True)
+    argv = jobs.evaluation_argv(model, "shapes", "", "val", out, with_crf=False, multi_scale=False)
+    assert evaluate.main(argv[3:]) == 0
+    facts = {"kind": "evaluation", "dataset": "shapes", "data": "", "split": "val", "exit_code": 0, "start": 1.0}
+    (out / "job.json").write_text(json.dumps(facts))
+    return out
+
+
+@pytest.fixture
+def report_here(evaluated, monkeypatch) -> dict:
+    monkeypatch.setenv("WSSS_RUNS", str(evaluated.parent.parent))
+    return evaluations.report_of("one")
+
+
+def test_a_report_has_a_row_for_each_photograph(report_here):
+    assert len(report_here["images"]) == report_here["photographs"] == 40
+    ordered = [row["miou"] for row in report.worst_first(report_here)]
+    assert ordered == sorted(ordered) and ordered[0] < ordered[-1]
+
+
+def test_the_pictures_of_a_photograph_show_where_it_is_wrong(report_here):
+    source = read("shapes", None, "val")
+    seen, truth = evaluations.pictures_of("one", source.names[3]), source.mask(3)
+    assert np.array_equal(seen.photograph, source.rgb(3))
+    accuracy = next(row["accuracy"] for row in report_here["images"] if row["name"] == source.names[3])
+    reddish = (seen.error[..., 0] > seen.error[..., 1].astype(int) + 60).mean()
+    assert reddish == pytest.approx(1 - accuracy, abs=1e-6) and truth.shape == seen.error.shape[:2]
+    with pytest.raises(UserError, match="no photograph of this split"):
+        evaluations.pictures_of("one", "../../secret")
+
+
+def test_the_exports_hold_every_score(report_here):
+    lines = list(csv.DictReader(io.StringIO(report.csv_text(report_here))))
+    kinds = [line["kind"] for line in lines]
+    assert (kinds.count("class"), kinds.count("mean"), kinds.count("image")) == (5, 1, 40)
+    assert json.loads(report.json_text(report_here)) == report_here
+    seen = evaluations.pictures_of("one", report_here["images"][0]["name"])
+    page = report.html_text(report_here | {"split": "<b>val</b>"}, "a <script> name", [("one", seen)])
+    assert "<script" not in page and "http" not in page and "<b>val" not in page
+    assert page.count("data:image/jpeg;base64,") == 4 and "disk" in page
+
+
+def test_two_evaluations_stand_side_by_side(report_here):
+    shown = evaluate_tab._shown("one", "one", "recall", None)
+    assert all(part == gr.skip() for part in evaluate_tab._shown("one", "one", "recall", shown.drawn))
+    assert len(shown.bars.data) == 1 and shown.other.visible is False
+    both = curves.class_bars({"left": report_here, "right": report_here}, "boundary_iou")
+    assert [bars.name for bars in both.data] == ["left", "right"] and len(both.data[0].x) == 5
+    assert "+0.0" in evaluate_tab._headline({"left": report_here, "right": report_here})
+    assert list(evaluate_tab._table(report_here, report_here).columns)[-1] == "mIoU of the other"
+
+
+def test_a_spreadsheet_runs_nothing_of_a_name(report_here):
+    strange = report_here | {"images": [report_here["images"][0] | {"name": "=cmd()"}]}
+    assert "\nimage,'=cmd()," in report.csv_text(strange)
+
+
+def test_only_a_checkpoint_can_be_evaluated(tmp_path):
+    with pytest.raises(UserError, match="is no checkpoint"):
+        evaluations.checkpoint_folder(str(tmp_path))
+    assert evaluations.free_name("runs/a b (best)", "val") == "a-b-best-val"
