@@ -18,7 +18,19 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from analysis.library import Library
-from analysis.tabs import cams, compare, endpoints, evaluate, inspect, link, refinement, shape_cues, sweep, train
+from analysis.tabs import (
+    cams,
+    checkpoint_upload,
+    compare,
+    endpoints,
+    evaluate,
+    inspect,
+    link,
+    refinement,
+    shape_cues,
+    sweep,
+    train,
+)
 from analysis.tabs.cache import write_pictures_whole
 from analysis.tabs.guard import Guard
 from analysis.tabs.subject import Subject
@@ -52,6 +64,7 @@ def build_page(library: Library) -> gr.Blocks:
             evaluate.build(subject, page, tabs)
         with subject.tools:
             link.build(page, settings)
+            checkpoint_upload.build(subject)
         endpoints.build(library)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,31 +100,33 @@ def move(page, label: str, value: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tab", PICTURES)
-def test_each_tab_shows_its_pictures_of_an_uploaded_photograph(page, tab):
+@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
+def test_each_tab_shows_its_pictures_and_is_no_wider_than_the_window(page, size):
+    page.set_viewport_size({"width": size[0], "height": size[1]})
     upload(page, CAT)
-    show(page, tab)
-    for label in PICTURES[tab]:
-        assert picture(page, label).evaluate("image => image.decode().then(() => image.naturalWidth)") >= 451, label
+    for tab, labels in PICTURES.items():
+        show(page, tab)
+        for label in labels:
+            width = picture(page, label).evaluate("image => image.decode().then(() => image.naturalWidth)")
+            assert width >= 451, (tab, label)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), tab
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("tab", "label", "slider", "value"),
+    ("tab", "moves"),
     [
-        ("Inspect", "Mask: click a pixel", "opacity", "1"),
-        ("Inspect", "Mask: click a pixel", "confidence", "0.95"),
-        ("Shape cues", "Self-information (Eq. 3)", "R1", "1"),
-        ("Shape cues", "Drop probability (Eq. 4)", "tau", "0.05"),
-        ("Refinement", "Pseudo mask: click a pixel", "alpha", "0"),
-        ("Refinement", "Pseudo mask: click a pixel", "T", "0"),
-        ("Refinement", "Pseudo mask: click a pixel", "threshold", "1"),
+        ("Inspect", {"opacity": ("1", "Mask: click a pixel"), "confidence": ("0.95", "Mask: click a pixel")}),
+        ("Shape cues", {"R1": ("1", "Self-information (Eq. 3)"), "tau": ("0.05", "Drop probability (Eq. 4)")}),
+        ("Refinement", dict.fromkeys(("alpha", "T"), ("0", "Pseudo mask: click a pixel"))),
+        ("Refinement", {"threshold": ("1", "Pseudo mask: click a pixel")}),
     ],
 )
-def test_a_slider_changes_its_picture(page, tab, label, slider, value):
+def test_a_slider_changes_its_picture(page, tab, moves):
     upload(page, CAT)
     show(page, tab)
-    assert changes(page, picture(page, label), lambda: move(page, slider, value))
+    for slider, (value, label) in moves.items():
+        assert changes(page, picture(page, label), partial(move, page, slider, value)), slider
 
 
 DRAG = """async label => {
@@ -225,11 +228,11 @@ def test_a_bad_file_is_answered_in_words(page, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("tab", PICTURES)
-@pytest.mark.parametrize("size", [(1440, 900), (390, 844)])
-def test_nothing_is_wider_than_the_window(page, size, tab):
-    page.set_viewport_size({"width": size[0], "height": size[1]})
+def test_a_checkpoint_of_the_visitor_is_offered_and_chosen(page, shipped_or_fresh):
     upload(page, CAT)
-    show(page, tab)
-    picture(page, PICTURES[tab][-1])
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    page.get_by_text("A checkpoint of your own (optional)").click()
+    inputs = page.locator(".block", has=page.get_by_text("model.safetensors or a .pt file")).locator("input[type=file]")
+    inputs.set_input_files([str(shipped_or_fresh / name) for name in ("model.safetensors", "config.json")])
+    chosen = "() => document.querySelector('input[aria-label=Checkpoint]').value === 'model'"
+    page.wait_for_function(chosen, timeout=60_000)
+    picture(page, "Mask: click a pixel")

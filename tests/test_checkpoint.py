@@ -95,7 +95,7 @@ def test_missing_extra_and_misshapen_weights_are_named(network, folder):
     last = next(name for name in weights if name.startswith("decoder") and name.endswith("5.bias"))
     for tensors, words in (
         ({name: value for name, value in weights.items() if name != last}, f"{last} is missing"),
-        (weights | {"stranger": torch.zeros(1)}, "stranger is unknown"),
+        (weights | {"stranger": torch.zeros(1)}, "'stranger' is unknown"),
         (weights | {last: torch.zeros(7)}, rf"{last} is \(7,\) instead of \(2,\)"),
     ):
         rewrite(folder, tensors)

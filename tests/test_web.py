@@ -85,7 +85,7 @@ def test_no_file_of_the_machine_is_handed_out(address, tmp_path):
 
 def test_the_work_tree_is_not_served(address):
     files = [path for part in ("wsss", "analysis", "tests", "checkpoints", ".git") for path in (ROOT / part).rglob("*")]
-    files = [path for path in files if path.is_file()][::2][:200]
+    files = [path for path in files if path.is_file()][:200]
     served = [path for path in files if raw(address, f"{FILE}{path}".replace(" ", "%20")).status == 200]
     measured("S2", f"{len(served)}/{len(files)} served", "0 served", not served and len(files) >= 100)
 

@@ -11,14 +11,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from wsss import UserError
-from wsss.config import Config, from_dict
+from wsss.config import Config, from_dict, read_json
+from wsss.data.labels import check_classes
 from wsss.exits import NoUsableState, writing
 from wsss.network import ShapeAwareNetwork, build
+from wsss.weights import read_safetensors, require_fit
 
 FORMAT = 1
 
@@ -126,8 +127,8 @@ def load(folder: Path) -> Checkpoint:
     """
     content = read_config(folder)
     try:
-        config, classes = from_dict(content.pop("config")), tuple(content.pop("classes"))
-    except (KeyError, TypeError) as error:
+        config, classes = from_dict(content.pop("config")), check_classes(content.pop("classes"), str(folder))
+    except (KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{folder / 'config.json'}: has no usable entry {error}") from None
     network = build(config, len(classes) + 1, pretrained=False)
     fit(network, read_weights(folder, content.get("sha256")), folder)
@@ -137,13 +138,10 @@ def load(folder: Path) -> Checkpoint:
 def read_config(folder: Path) -> dict[str, Any]:
     """The contents of a checkpoint's config.json. Raises UserError when it is missing, broken or of another format."""
     path = folder / "config.json"
-    try:
-        content = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{folder}: is not a checkpoint folder, it has no config.json") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: cannot be read ({error})") from None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not path.exists():
+        raise UserError(f"{folder}: is not a checkpoint folder, it has no config.json")
+    content = read_json(path)
+    if content.get("format") != FORMAT:
         raise UserError(f"{path}: is not of checkpoint format {FORMAT}")
     return content
 
@@ -155,25 +153,12 @@ def read_weights(folder: Path, expected_digest: str | None) -> dict[str, Tensor]
         raise UserError(f"{folder}: has no model.safetensors")
     if expected_digest is None or digest(path) != expected_digest:
         raise UserError(f"{path}: is not the file that config.json describes (SHA-256), copy the checkpoint again")
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{path}: is not a safetensors file ({error})") from None
+    return read_safetensors(path)
 
 
 def fit(network: ShapeAwareNetwork, weights: Mapping[str, Tensor], origin: object) -> None:
     """Load `weights` into the network. Raises UserError naming the first that are missing, unknown or misshapen."""
-    wanted = network.state_dict()
-    faults = [f"{key} is missing" for key in wanted if key not in weights]
-    faults += [f"{key} is unknown" for key in weights if key not in wanted]
-    faults += [
-        f"{key} is {tuple(weights[key].shape)} instead of {tuple(wanted[key].shape)}"
-        for key in wanted
-        if key in weights and weights[key].shape != wanted[key].shape
-    ]
-    if faults:
-        more = f" and {len(faults) - 3} more" if len(faults) > 3 else ""
-        raise UserError(f"{origin}: the weights do not fit the network: {'; '.join(faults[:3])}{more}")
+    require_fit(network.state_dict(), weights, origin)
     network.load_state_dict(weights)
 
 

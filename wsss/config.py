@@ -86,6 +86,7 @@ class Config:
     supervision: str = _number("labels", "losses", "labels of images, or masks (the upper bound)", ("labels", "masks"))
     focal_power: float = _number(0.0, "losses", "p of the focal mask penalty of Araslanov and Roth; 0 leaves it out")
     focal_floor: float = _number(0.01, "losses", "lambda of the focal mask penalty")
+    focal_warmup_only: bool = _number(False, "losses", "the penalty has no gradient once the mask losses act")
     pixel_loss: bool = _number(True, "losses", "Eq. 7")
     pixel_weight: float = _number(1.0, "losses", "weight of Eq. 7; the paper has none")
     region_loss: bool = _number(True, "losses", "Eq. 8")

@@ -50,6 +50,7 @@ class ShapeAwareNetwork(nn.Module):
         self.encoder, self.shape_cue, self.pyramid, self.decoder = encoder, shape_cue, pyramid, decoder
         self.shape_stage, self.background_score = shape_stage, background_score
         self.focal_power, self.focal_floor = focal_power, focal_floor
+        self.focal_gradient = True
 
     def forward(self, image: Tensor) -> Output:
         """image (B, 3, H, W) in [0, 1] -> Output at the resolution of the shape stage."""
@@ -61,7 +62,8 @@ class ShapeAwareNetwork(nn.Module):
         probs = logits.softmax(1)
         scores = pooled_scores(logits, probs)
         if self.focal_power:
-            scores = scores + focal_penalty(probs, self.focal_power, self.focal_floor)
+            penalty = focal_penalty(probs, self.focal_power, self.focal_floor)
+            scores = scores + (penalty if self.focal_gradient else penalty.detach())
         return Output(logits, probs, scores)
 
 

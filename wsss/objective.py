@@ -26,6 +26,10 @@ class Schedule:
         """Whether the mask losses act: a network that has just begun to classify has no masks to learn from."""
         return step >= self.warmup and (self.config.pixel_loss or self.config.region_loss)
 
+    def has_focal_gradient(self, step: int) -> bool:
+        """Whether the focal penalty pushes objects to grow, or is a mere number: later it melts the small ones."""
+        return not (self.config.focal_warmup_only and self.has_mask_loss(step))
+
     def alpha(self, step: int) -> float:
         """Moves linearly from alpha_start, when the mask losses begin, to alpha."""
         return self._between(self.config.alpha_start, self.config.alpha, step)

@@ -35,6 +35,7 @@ def take_step(
     Raises:
         NotFinite: naming the term, the step and the photographs, in all processes and before the weights are touched.
     """
+    learner.network.focal_gradient = schedule.has_focal_gradient(step)
     terms = _terms(network, view, config, schedule, step, group)
     learner.optimiser.zero_grad()
     learner.scaler.scale(terms["total"]).backward()
