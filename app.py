@@ -27,6 +27,7 @@ from analysis.tabs import (
     inspect,
     link,
     refinement,
+    results,
     shape_cues,
     sweep,
     train,
@@ -62,6 +63,7 @@ def build_page(library: Library) -> gr.Blocks:
             settings |= refined | sweep.build(subject, tabs, refined) | compare.build(subject)
             train.build(subject, page, tabs)
             evaluate.build(subject, page, tabs)
+            results.build()
         with subject.tools:
             link.build(page, settings)
             checkpoint_upload.build(subject)

@@ -19,7 +19,7 @@ _LEGEND = {"orientation": "h", "x": 0.5, "xanchor": "center", "y": 1.06, "yancho
 LOSSES = {"total": "sum", "classification": "classification", "pixel": "pixel (Eq. 7)", "region": "region (Eq. 8)"}
 SCHEDULES = {"region_weight": "lambda (Eq. 9)", "alpha": "alpha (Eq. 5)"}
 SCORES = {"miou": "mIoU", "mean_boundary_iou": "boundary IoU", "accuracy": "pixel accuracy"}
-_TITLES = ("losses", "scores on the validation photographs", "schedules", "learning rate of the new layers")
+_TITLES = ("losses", "validation scores", "schedules", "learning rate")
 _PANELS = ((LOSSES, 1, 1), (SCORES, 1, 2), (SCHEDULES, 2, 1), ({"lr": "learning rate"}, 2, 2))
 
 MEASURES = {"iou": "IoU", "boundary_iou": "boundary IoU", "precision": "precision", "recall": "recall"}

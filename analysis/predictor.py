@@ -20,7 +20,7 @@ from wsss.data.augment import reduce
 from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import reduce_image
-from wsss.predict import to_image, weigh
+from wsss.predict import pixel_probs, to_image, weigh
 from wsss.pseudo import claims, to_mask
 from wsss.refinement import DILATIONS, affinity, kernel, spread
 from wsss.shape_cue import sample_offsets, self_information
@@ -44,7 +44,7 @@ class Encoding:
 
     rgb: np.ndarray  # (H, W, 3) uint8
     scores: np.ndarray  # (K-1,) image-level probabilities
-    probs: np.ndarray  # (K, H, W) float32, the network's, at the photograph's size
+    probs: np.ndarray  # (K, H, W) float32, at the photograph's size, refined as at test
     best: np.ndarray  # (H, W) float32, the greatest of them at each pixel
     information: np.ndarray  # (h, w) float32, self-information in nats at the network's size
     maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
@@ -115,7 +115,16 @@ class Predictor:
         logits, maps = output.resized(grid)
         source = (logits if self.config.refine_source == "score" else maps).transpose(0, 1)
         colors = reduce_image(image, grid)
-        probs = _resize(output.logits, rgb.shape[:2]).softmax(1)[0].cpu().numpy()
+        probs = pixel_probs(
+            output,
+            image,
+            rgb.shape[:2],
+            refine_steps=self.config.test_refine_steps,
+            alpha=self.config.alpha,
+            refine_stride=self.config.test_refine_stride,
+            class_cutoff=self.config.class_cutoff,
+        )
+        probs = probs[0].cpu().numpy()
         return Encoding(
             rgb=rgb,
             scores=output.scores.sigmoid()[0].cpu().numpy(),

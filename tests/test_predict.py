@@ -6,7 +6,9 @@ import torch
 
 from wsss.config import tiny
 from wsss.network import build
+from wsss.objective import reduce_image
 from wsss.predict import MULTI_SCALE, predict_probs, to_image, weigh
+from wsss.refinement import refine
 
 
 @pytest.fixture(scope="module")
@@ -49,3 +51,19 @@ def test_weighing_by_hand():
 def test_by_default_nothing_is_weighed():
     probs = torch.rand(3, 4, 4)
     assert torch.equal(weigh(probs, torch.rand(2)), probs)
+
+
+def test_the_refinement_of_a_mask_is_that_of_training(network, rgb):
+    image = to_image(rgb)
+    with torch.no_grad():
+        output = network(image)
+    logits, probs = output.resized((12, 20))
+    expected = refine(reduce_image(image, (12, 20)), logits, probs, alpha=0.5, steps=3)
+    enlarged = torch.nn.functional.interpolate(expected, (48, 80), mode="bilinear", align_corners=False)
+    found = predict_probs(network, rgb, refine_steps=3, alpha=0.5, refine_stride=4)
+    torch.testing.assert_close(torch.from_numpy(found), enlarged[0])
+
+
+def test_an_object_below_the_cutoff_is_not_refined(network, rgb):
+    found = predict_probs(network, rgb, refine_steps=3, class_cutoff=1.0)
+    assert not found[1:].any() and found[0].any()

@@ -240,6 +240,12 @@ def test_schedules_by_hand():
     assert [schedule.region_weight(step) for step in (0, 50, 100)] == pytest.approx([0, 0.5, 1])
 
 
+def test_the_focal_penalty_pushes_during_the_warm_up_alone_if_asked_to():
+    config = replace(tiny(), warmup_epochs=2, epochs=4, focal_warmup_only=True)
+    assert [Schedule(config, 10).has_focal_gradient(step) for step in (0, 19, 20, 39)] == [True, True, False, False]
+    assert Schedule(replace(config, focal_warmup_only=False), 10).has_focal_gradient(39)
+
+
 def test_the_learning_rate_decays_and_biases_learn_twice_as_fast():
     network = build(tiny(), 5, pretrained=False)
     optimiser = build_optimiser(network, lr=1.0, encoder_lr=0.1, momentum=0.9, weight_decay=1e-4)

@@ -113,6 +113,8 @@ class Config:
     background_power: float = _number(
         1.0, "test", "the background's probability is raised to this power; Araslanov and Roth take 3"
     )
+    test_refine_steps: int = _number(0, "test", "steps of Eq. 6 that refine the mask at test; the paper takes none")
+    test_refine_stride: int = _number(2, "test", "at test the refinement works at the image's size over this stride")
     class_cutoff: float = _number(0.0, "test", "objects below this image-level probability are left out of the mask")
 
     # Records
@@ -181,6 +183,8 @@ _RANGES = {
     "ema_decay": (0, 0.99999),
     "seed": (0, 2**31 - 1),
     "test_short_side": (0, 4096),
+    "test_refine_steps": (0, 100),
+    "test_refine_stride": (1, 32),
     "background_power": (0, 10),
     "class_cutoff": (0, 1),
     "log_steps": (1, 1_000_000),
@@ -237,9 +241,11 @@ def animals() -> Config:
         least_scale=0.6,
         test_short_side=256,
         class_cutoff=0.3,
+        test_refine_steps=10,
         cache=True,
         workers=0,
         focal_power=3.0,
+        focal_warmup_only=True,
         alpha_start=1.0,
         alpha=0.85,
         background_cutoff_start=0.75,
@@ -265,6 +271,7 @@ def tiny() -> Config:
         short_side=0,
         test_short_side=0,
         class_cutoff=0.0,
+        test_refine_steps=0,
         aspp_channels=32,
         decoder_channels=32,
         epochs=6,

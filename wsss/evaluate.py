@@ -25,15 +25,13 @@ def evaluate(
     network: ShapeAwareNetwork,
     source: Source,
     *,
-    short_side: int = 0,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
-    class_cutoff: float = 0.0,
-    background_power: float = 1.0,
     with_crf: bool = False,
     with_labels: bool = False,
     progress: bool = False,
     each: Callable[[str, Scores, np.ndarray], object] | None = None,
+    **settings: float,
 ) -> Scores:
     """Compare the network's masks with the true ones, at the size of the photographs.
 
@@ -42,6 +40,7 @@ def evaluate(
         source: photographs with masks.
         with_labels: leave out the classes that an image's labels deny. Test sets have no labels: only for analysis.
         each: called with the name, the scores and the mask (H, W) of every photograph.
+        settings: further ones of `predict_probs`.
 
     Raises:
         UserError: a photograph has no mask or cannot be read.
@@ -52,15 +51,7 @@ def evaluate(
         name, rgb, labels, truth = item(source, index)
         if truth is None:
             raise UserError(f"{name}: has no mask to compare with")
-        probs = predict_probs(
-            network,
-            rgb,
-            short_side=short_side,
-            scales=scales,
-            flip=flip,
-            class_cutoff=class_cutoff,
-            background_power=background_power,
-        )
+        probs = predict_probs(network, rgb, scales=scales, flip=flip, **settings)
         if with_labels:
             probs[1:] *= labels[:, None, None]
         if with_crf:

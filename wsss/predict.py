@@ -17,7 +17,10 @@ from wsss.config import Config
 from wsss.crf import crf
 from wsss.data.item import read_rgb
 from wsss.data.voc import VOC_PALETTE, voc_values
-from wsss.network import ShapeAwareNetwork
+from wsss.network import Output, ShapeAwareNetwork
+from wsss.objective import reduce_image
+from wsss.pseudo import with_background
+from wsss.refinement import refine
 
 MULTI_SCALE = (0.5, 1.0, 1.5, 2.0)
 """Scales of Araslanov and Roth's test; each is also flipped."""
@@ -43,6 +46,7 @@ def predict_probs(
     flip: bool = False,
     class_cutoff: float = 0.0,
     background_power: float = 1.0,
+    **refinement: float,
 ) -> np.ndarray:
     """Class probabilities of every pixel, mean over scales and flips.
 
@@ -51,9 +55,10 @@ def predict_probs(
         rgb: (H, W, 3) uint8.
         short_side: of the photograph at scale 1, in pixels; 0 keeps its own.
         class_cutoff, background_power: as in `weigh`, for the best image-level probability of any scale.
+        refinement: as in `pixel_probs`, of each view on its own.
 
     Returns:
-        (K, H, W) float32; sums to 1 over K unless it was weighed.
+        (K, H, W) float32; sums to 1 over K unless it was weighed or refined.
     """
     device = next(network.parameters()).device
     total, best = None, None
@@ -61,13 +66,48 @@ def predict_probs(
         image = to_image(rgb, short_side, scale).to(device)
         for view in (image, image.flip(3)) if flip else (image,):
             output = network(view)
-            logits = output.logits.flip(3) if view is not image else output.logits
-            probs = F.interpolate(logits, rgb.shape[:2], mode="bilinear", align_corners=False).softmax(1)
+            probs = pixel_probs(output, view, rgb.shape[:2], class_cutoff=class_cutoff, **refinement)
+            probs = probs.flip(3) if view is not image else probs
             scores = output.scores.sigmoid()
             total = probs if total is None else total + probs
             best = scores if best is None else torch.maximum(best, scores)
     mean = total[0] / (len(scales) * (2 if flip else 1))
     return weigh(mean, best[0], class_cutoff=class_cutoff, background_power=background_power).cpu().numpy()
+
+
+def pixel_probs(
+    output: Output,
+    image: Tensor,
+    size: tuple[int, int],
+    *,
+    refine_steps: int = 0,
+    alpha: float = 1.0,
+    refine_stride: int = 2,
+    class_cutoff: float = 0.0,
+) -> Tensor:
+    """What the network says of an image, at another size, along the image's edges if asked to.
+
+    Args:
+        output: of the network on `image`.
+        image: (B, 3, H, W) in [0, 1].
+        size: (height, width) of the answer.
+        refine_steps, alpha: T of Eq. 6 and alpha of Eq. 5; with 0 steps the logits are merely enlarged.
+        refine_stride: the refinement works at the image's size over it.
+        class_cutoff: objects whose image-level probability is below it are not refined; their answer is 0.
+
+    Returns:
+        (B, K, height, width).
+
+    Source: the paper refines in training alone; the refinement is the same (Sec. 3.2.1).
+    """
+    if not refine_steps:
+        return F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
+    grid = tuple(max(1, side // refine_stride) for side in image.shape[-2:])
+    logits, probs = output.resized(grid)
+    present = with_background(output.scores.sigmoid() >= class_cutoff)
+    probs = probs * present[:, :, None, None]
+    refined = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=refine_steps, present=present)
+    return F.interpolate(refined, size, mode="bilinear", align_corners=False)
 
 
 def weigh(probs: Tensor, scores: Tensor, *, class_cutoff: float = 0.0, background_power: float = 1.0) -> Tensor:
@@ -95,6 +135,9 @@ def prediction_settings(config: Config) -> dict[str, float]:
         "short_side": config.test_short_side,
         "class_cutoff": config.class_cutoff,
         "background_power": config.background_power,
+        "refine_steps": config.test_refine_steps,
+        "alpha": config.alpha,
+        "refine_stride": config.test_refine_stride,
     }
 
 

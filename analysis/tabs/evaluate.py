@@ -55,6 +55,7 @@ class State(NamedTuple):
 class Result(NamedTuple):
     """What an evaluation has found; `drawn` is what it was drawn from."""
 
+    place: gr.Column  # all of it; hidden while there is nothing to see
     headline: gr.HTML
     bars: gr.Plot
     confusion: gr.Plot
@@ -72,12 +73,14 @@ def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
                 start, begin = _start()
             with gr.Column(scale=3, min_width=360):
                 state = _state(start)
-        measure = gr.Radio([(words, key) for key, words in MEASURES.items()], value="iou", label="of each class")
-        result = _result()
-        pictures, name, opened = _pictures()
+        with gr.Column(visible=False) as place:
+            measure = gr.Radio([(words, key) for key, words in MEASURES.items()], value="iou", label="of each class")
+            result = _result(place)
+            pictures, name, opened = _pictures()
+            with gr.Row(equal_height=False):
+                _exports(state.left)
+        watched = [state.left, state.right, state.seen]
         with gr.Row(equal_height=False):
-            _exports(state.left)
-            watched = [state.left, state.right, state.seen]
             deletion.build(state.left, _refresh, watched, state, evaluation=True)
     chosen = [state.left, state.right, measure, result.drawn]
     begun = begin.click(in_words(_begin), start, state.left, api_name="evaluate_start", **_QUIET)
@@ -141,7 +144,7 @@ def _state(start: Start) -> State:
     return State(left, right, start.checkpoint, status, stop, log, gr.Timer(_TICK, active=False), gr.State({}))
 
 
-def _result() -> Result:
+def _result(place: gr.Column) -> Result:
     headline = gr.HTML()
     with gr.Row():
         bars, points = gr.Plot(label="Classes (Tables 3 and 4)"), gr.Plot(label="Precision and recall")
@@ -151,7 +154,7 @@ def _result() -> Result:
     table = gr.Dataframe(
         label="Photographs, the worst first: click one to look at it", interactive=False, max_height=360
     )
-    return Result(headline, bars, confusion, other, points, table, gr.State())
+    return Result(place, headline, bars, confusion, other, points, table, gr.State())
 
 
 def _pictures() -> tuple[gr.Gallery, gr.State, gr.Button]:
@@ -229,10 +232,11 @@ def _shown(left, right, measure, drawn) -> tuple:
         return (gr.skip(),) * len(Result._fields)
     if left not in reports:
         hidden = gr.Plot(value=None, visible=False)
-        return Result("", None, hidden, hidden, None, None, drawing)
+        return Result(gr.Column(visible=False), "", None, hidden, hidden, None, None, drawing)
     other = reports.get(right) if right != left else None
     is_other_measure = bool(drawn) and drawn[1:] == drawing[1:]
     return Result(
+        gr.Column(visible=True),
         _headline(reports),
         class_bars(reports, measure),
         *([gr.skip()] * 4 if is_other_measure else _details(left, right, reports[left], other, reports)),

@@ -102,6 +102,7 @@ def _start() -> tuple[Start, gr.Code, gr.Button]:
         language="shell",
         interactive=False,
         wrap_lines=True,
+        lines=2,
     )
     return Start(preset, name, data, form.build("tiny")), command, begin
 

@@ -1,0 +1,74 @@
+"""How good the pseudo masks are that a network would learn from (Table 6)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsss import UNLABELLED
+from wsss.config import Config
+from wsss.data.item import Source, item
+from wsss.metrics import confusion, mean_iou
+from wsss.network import ShapeAwareNetwork
+from wsss.objective import reduce_image
+from wsss.predict import to_image
+from wsss.pseudo import pseudo_mask, with_background
+from wsss.refinement import refine
+
+
+@torch.inference_mode()
+def pseudo_quality(
+    network: ShapeAwareNetwork, source: Source, config: Config, alphas: Sequence[float]
+) -> dict[float, dict[str, float]]:
+    """Pseudo masks of photographs whose image-level labels are known, against the true masks, by alpha.
+
+    The refinement and the cutoffs are those of the end of training, at the size of the test.
+
+    Returns:
+        By alpha, in percent: "mIoU" of the refined maps' largest class; "pseudo mask mIoU" over the pixels that one
+        class claims, and "labelled", their share.
+    """
+    num_classes = len(source.classes) + 1
+    largest, claimed = ({alpha: np.zeros((num_classes,) * 2, np.int64) for alpha in alphas} for _ in range(2))
+    labelled = dict.fromkeys(alphas, 0.0)
+    for index in range(len(source)):
+        _, rgb, labels, truth = item(source, index)
+        image, present = to_image(rgb, config.test_short_side), torch.from_numpy(labels)[None]
+        grid = tuple(max(1, side // config.refine_stride) for side in image.shape[-2:])
+        logits, probs = network(image).resized(grid)
+        for alpha in alphas:
+            refined = refine(
+                reduce_image(image, grid),
+                logits if config.refine_source == "score" else probs,
+                probs,
+                alpha=alpha,
+                steps=config.refine_steps,
+                present=with_background(present),
+            )
+            refined = torch.nn.functional.interpolate(refined, truth.shape, mode="bilinear", align_corners=False)
+            mask = _array(
+                pseudo_mask(
+                    refined,
+                    present,
+                    object_cutoff=config.object_cutoff,
+                    background_cutoff=config.background_cutoff,
+                    least_cutoff=config.least_cutoff,
+                )
+            )
+            largest[alpha] += confusion(truth, _array(refined.argmax(1)), num_classes)
+            known = mask != UNLABELLED
+            claimed[alpha] += confusion(np.where(known, truth, UNLABELLED), np.where(known, mask, 0), num_classes)
+            labelled[alpha] += known.mean()
+    return {
+        alpha: {
+            "mIoU": 100 * mean_iou(largest[alpha]),
+            "pseudo mask mIoU": 100 * mean_iou(claimed[alpha]),
+            "labelled": 100 * labelled[alpha] / len(source),
+        }
+        for alpha in alphas
+    }
+
+
+def _array(mask: Tensor) -> np.ndarray:
+    return mask[0].cpu().numpy().astype(np.uint8)

@@ -1,0 +1,160 @@
+"""The paper's tables on data of one's own: `python -m analysis.reproduce TABLE [--data ROOT] [train's flags]`.
+
+TABLE   5            the four networks with and without SCM and SPR
+        8            the four combinations of losses
+        supervised   image labels against masks
+        two-stage    a plain network trained on the refined, CRF-smoothed masks of the first
+        6            pseudo masks of a checkpoint by alpha
+        crf          what the refinement and the CRF add to a checkpoint's masks
+
+Trains what is missing only, and goes on where it was interrupted. Writes table_TABLE.csv, .md and .json (a Plotly
+figure). Seeds, commands, commits and the paper's numbers stand beside what was measured.
+"""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from analysis import tables
+from analysis.experiments import ALPHAS, PAPER_STAGES, TRAINED, Variant
+from analysis.pseudo_quality import pseudo_quality
+from wsss import UserError, checkpoint, train, two_stage
+from wsss.data.item import Source
+from wsss.data.source import read, require_sound
+from wsss.evaluate import evaluate, require_classes
+from wsss.exits import said
+from wsss.predict import prediction_settings
+
+ROOT = Path(__file__).parent.parent
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: that of the training that failed, 2 for a mistake, 0."""
+    parser = argparse.ArgumentParser(
+        prog="python -m analysis.reproduce",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # --seed would mean --seeds
+    )
+    parser.add_argument("table", choices=list(tables.TITLES))
+    parser.add_argument("--preset", default="animals", help="of the networks that are trained")
+    parser.add_argument("--data", metavar="ROOT", help="drawn shapes need none")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], metavar="N")
+    parser.add_argument("--runs", type=Path, default=Path("runs/tables"), metavar="DIR", help="of the trained networks")
+    parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "animals", metavar="DIR")
+    parser.add_argument("--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="of table 6")
+    parser.add_argument("--out", type=Path, default=ROOT / "analysis" / "results", metavar="DIR")
+    arguments, flags = parser.parse_known_args(argv)
+    try:
+        if arguments.table in TRAINED:
+            return _trained(arguments, flags)
+        if arguments.table == "two-stage":
+            return _two_stage(arguments, flags)
+        if flags:
+            raise UserError(f"{flags[0]} is for tables of trained networks; table {arguments.table} trains none")
+        table = _by_alpha(arguments) if arguments.table == "6" else _by_refinement(arguments)
+        tables.write(arguments.out, arguments.table, table)
+    except Exception as error:
+        return said(error)
+    return 0
+
+
+def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
+    """Train each variant with each seed, and write the table after each of them; returns the exit code."""
+    rows = []
+    for seed in arguments.seeds:
+        for variant in TRAINED[arguments.table].variants:
+            out = arguments.runs / f"{variant.name}-{seed}"
+            argv = ["--preset", arguments.preset, *flags, *variant.flags, "--seed", str(seed), "--out", str(out)]
+            argv += ["--data", arguments.data] if arguments.data else []
+            is_begun = any((out / "states").glob("step-*"))
+            if code := train.main([*argv, *(["--resume"] if is_begun else [])]):
+                return code
+            rows.append(_scores(variant, seed, out / "model", argv))
+            tables.write(arguments.out, arguments.table, pd.DataFrame(rows))
+    return 0
+
+
+def _two_stage(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
+    """Table 1's comparison: both stages with each seed; returns the exit code."""
+    rows = []
+    for seed in arguments.seeds:
+        out = arguments.runs / f"two-stage-{seed}"
+        argv = ["--preset", arguments.preset, *flags, "--seed", str(seed), "--crf", "--out", str(out)]
+        argv += ["--data", arguments.data] if arguments.data else []
+        if code := two_stage.main(argv):
+            return code
+        for name, model in (("single-stage", "labels"), ("two-stage", "segmentation")):
+            row = _scores(Variant(name, (), PAPER_STAGES[name]), seed, out / model / "model", argv)
+            rows.append(row | {"command": row["command"].replace("wsss.train", "wsss.two_stage")})
+        tables.write(arguments.out, arguments.table, pd.DataFrame(rows))
+    return 0
+
+
+def _scores(variant: Variant, seed: int, model: Path, argv: Sequence[str]) -> dict[str, Any]:
+    """One line of a table of trained networks, from what its training has written."""
+    content = checkpoint.read_config(model)
+    return {
+        "variant": variant.name,
+        "seed": seed,
+        "mIoU": 100 * content["val"]["miou"],
+        "boundary IoU": 100 * content["val"]["mean_boundary_iou"],
+        "paper mIoU": variant.paper[0],
+        "paper boundary IoU": variant.paper[1],
+        "commit": content.get("commit", "")[:12],
+        "command": f"python -m wsss.train {shlex.join(_of_any_machine(argv))}",
+    }
+
+
+def _of_any_machine(argv: Sequence[str]) -> list[str]:
+    """The flags without the folders of this machine."""
+    words = list(argv)
+    for flag, name in (("--data", "ROOT"), ("--out", "DIR")):
+        if flag in words:
+            words[words.index(flag) + 1] = name
+    return words
+
+
+def _by_alpha(arguments: argparse.Namespace) -> pd.DataFrame:
+    """Table 6: the quality of a checkpoint's pseudo masks by alpha."""
+    network, config, classes, facts = checkpoint.load(arguments.checkpoint)
+    rows = []
+    for split in arguments.splits:
+        source = _source(config.dataset, arguments.data, split, classes)
+        for alpha, quality in pseudo_quality(network, source, config, ALPHAS).items():
+            rows.append({"split": split, "photographs": len(source), "alpha": alpha, **quality})
+    return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", ""))[:12])
+
+
+def _by_refinement(arguments: argparse.Namespace) -> pd.DataFrame:
+    """What a checkpoint's masks gain from the refinement at test and from the CRF."""
+    network, config, classes, facts = checkpoint.load(arguments.checkpoint)
+    source = _source(config.dataset, arguments.data, config.val_split, classes)
+    steps = config.test_refine_steps or config.refine_steps
+    rows = []
+    for name, refine_steps, with_crf in (
+        ("network", 0, False),
+        ("refined (SPR)", steps, False),
+        ("CRF", 0, True),
+        ("refined (SPR), then CRF", steps, True),
+    ):
+        settings = prediction_settings(config) | {"refine_steps": refine_steps}
+        scores = evaluate(network, source, **settings, with_crf=with_crf, progress=True).as_dict(classes)
+        rows.append({"masks": name, "mIoU": 100 * scores["miou"], "boundary IoU": 100 * scores["mean_boundary_iou"]})
+    return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", ""))[:12])
+
+
+def _source(dataset: str, data: str | None, split: str, classes: tuple[str, ...]) -> Source:
+    source = read(dataset, Path(data) if data else None, split)
+    require_classes(source, classes)
+    require_sound(source, masks=True)
+    return source
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""Tables of results: CSV for machines, Markdown for readers, a Plotly figure beside them."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from analysis.experiments import PAPER_ALPHA, TRAINED
+from analysis.figures import plain
+from wsss import UserError
+from wsss.exits import writing
+
+MEASURES = ("mIoU", "boundary IoU")
+
+TITLES = {
+    **{name: table.title for name, table in TRAINED.items()},
+    "two-stage": "Table 1: a plain network trained on the masks of the first",
+    "6": "Table 6: pseudo masks by alpha",
+    "crf": "What the refinement at test and a dense CRF add",
+}
+"""By the table's name."""
+
+
+def write(folder: Path, name: str, table: pd.DataFrame) -> None:
+    """Write folder/table_NAME.csv, .md and .json, each as a whole. Raises Unwritable."""
+    texts = {
+        "csv": table.to_csv(index=False, float_format="%.4f"),
+        "md": markdown(name, table),
+        "json": figure(name, table).to_json(),
+    }
+    for ending, text in texts.items():
+        path = folder / f"table_{name}.{ending}"
+        with writing(path):
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f".tmp-{path.name}")
+            temporary.write_text(text)
+            temporary.replace(path)
+
+
+def read(folder: Path, name: str) -> pd.DataFrame:
+    """A table that was written. Raises UserError when it is not there or broken."""
+    path = folder / f"table_{name}.csv"
+    try:
+        return pd.read_csv(path, keep_default_na=True, dtype={"commit": str, "command": str})
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read ({type(error).__name__}); run analysis.reproduce {name}") from None
+
+
+def written(folder: Path) -> list[str]:
+    """Names of the tables that are there, in the order of `TITLES`."""
+    return [name for name in TITLES if (folder / f"table_{name}.csv").is_file()]
+
+
+def summary(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """What a reader sees: of trained networks the mean over the seeds, the paper's numbers apart at the end."""
+    if "variant" not in table:
+        return table.drop(columns=["commit", "checkpoint"], errors="ignore")
+    groups = table.groupby("variant", sort=False)
+    out = groups[list(MEASURES)].mean().add_prefix("measured here: ")
+    for measure in MEASURES:
+        out[f"range of {measure}"] = groups[measure].max() - groups[measure].min()
+    out["seeds"] = groups.size()
+    for measure in MEASURES:
+        out[f"paper, on VOC: {measure}"] = groups[f"paper {measure}"].first()
+    return out.reset_index()
+
+
+def markdown(name: str, table: pd.DataFrame) -> str:
+    """The summary and, of trained networks, each run with its command."""
+    parts = [f"# {TITLES[name]}", f"`python -m analysis.reproduce {name}`; percent.", lines(summary(name, table))]
+    if "variant" in table:
+        parts += ["Each run:", lines(table[["variant", "seed", *MEASURES, "commit", "command"]])]
+    return "\n\n".join(parts) + "\n"
+
+
+def lines(table: pd.DataFrame) -> str:
+    """A table in Markdown."""
+    cells = [list(table.columns), ["---"] * len(table.columns)]
+    cells += [[_cell(value) for value in row] for row in table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(str, row)) + " |" for row in cells)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return "-" if np.isnan(value) else re.sub(r"\.?0+$", "", f"{value:.2f}")
+    return str(value).replace("|", r"\|")
+
+
+def figure(name: str, table: pd.DataFrame) -> go.Figure:
+    """Bars of each variant with its seeds as dots; of Table 6, curves over alpha."""
+    drawn = go.Figure()
+    if name == "6":
+        for split, part in table.groupby("split", sort=False):
+            for measure in ("pseudo mask mIoU", "mIoU"):
+                drawn.add_scatter(x=part["alpha"], y=part[measure], mode="lines+markers", name=f"{split}: {measure}")
+        alphas = list(PAPER_ALPHA)
+        drawn.add_scatter(x=alphas, y=list(PAPER_ALPHA.values()), line_dash="dot", name="paper, networks on VOC's val")
+        drawn.update_xaxes(title="alpha (Eq. 5)")
+    else:
+        label = "variant" if "variant" in table else "masks"
+        groups = table.groupby(label, sort=False)
+        for measure in MEASURES:
+            means = groups[measure].mean()
+            drawn.add_bar(x=list(means.index), y=means, name=measure, text=[f"{value:.1f}" for value in means])
+            drawn.add_scatter(
+                x=table[label], y=table[measure], mode="markers", marker_color="black", showlegend=False, opacity=0.5
+            )
+    drawn.update_yaxes(title="percent", rangemode="tozero" if name != "6" else "normal")
+    return plain(drawn, 380)

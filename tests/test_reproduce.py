@@ -1,0 +1,78 @@
+"""The paper's tables: trained by one command, taken up where it was interrupted, written beside the paper's numbers."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from analysis import reproduce, tables
+from analysis.experiments import ALPHAS, TRAINED
+from analysis.pseudo_quality import pseudo_quality
+from wsss import UserError, checkpoint
+from wsss.config import tiny
+from wsss.data.shapes import Shapes
+from wsss.network import build
+
+SMALL = ["--preset", "tiny", "--seeds", "0", "--epochs", "1", "--warmup-epochs", "0", "--crop", "32", "--batch", "64"]
+SMALL += ["--encoder", "test_efficientnet", "--encoder-weights", "none", "--aspp-channels", "8", "--previews", "0"]
+
+
+@pytest.fixture
+def folders(tmp_path) -> list[str]:
+    return ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+
+
+def when(folder) -> dict[str, int]:
+    return {path.parent.name: path.stat().st_mtime_ns for path in folder.glob("runs/*/metrics.csv")}
+
+
+@pytest.mark.slow
+def test_a_table_is_trained_once_and_written_with_its_commands(folders, tmp_path):
+    assert reproduce.main(["8", *SMALL, *folders]) == 0
+    table = tables.read(tmp_path / "out", "8")
+    assert list(table["variant"]) == [variant.name for variant in TRAINED["8"].variants]
+    assert table["mIoU"].between(0, 100).all()
+    assert str(tmp_path) not in (tmp_path / "out" / "table_8.md").read_text()
+    for row in table.itertuples():
+        known = checkpoint.read_config(tmp_path / "runs" / f"{row.variant}-0" / "model")
+        assert row.mIoU == pytest.approx(100 * known["val"]["miou"], abs=1e-3)
+        assert known["config"]["region_loss"] == ("--region-loss false" not in row.command)
+    assert json.loads((tmp_path / "out" / "table_8.json").read_text())["data"]
+    trained = when(tmp_path)
+    assert reproduce.main(["8", *SMALL, *folders]) == 0
+    assert when(tmp_path) == trained  # nothing was trained again
+
+
+def test_what_is_measured_is_never_mixed_with_the_papers_numbers():
+    rows = [("a", 0, 50.0, 30.0, 60.0, 40.0), ("a", 1, 54.0, 32.0, 60.0, 40.0)]
+    columns = ["variant", "seed", "mIoU", "boundary IoU", "paper mIoU", "paper boundary IoU"]
+    table = pd.DataFrame(rows, columns=columns)
+    (line,) = tables.summary("5", table).to_dict("records")
+    assert line["measured here: mIoU"] == 52 and line["range of mIoU"] == 4 and line["seeds"] == 2
+    assert line["paper, on VOC: mIoU"] == 60
+    drawn = [np.asarray(trace.y, float) for trace in tables.figure("5", table).data]
+    assert 60 not in np.concatenate(drawn)
+
+
+def test_a_flag_for_training_is_refused_where_nothing_is_trained(folders, capsys):
+    assert reproduce.main(["6", "--epochs", "1", *folders]) == 2
+    assert "trains none" in capsys.readouterr().err
+
+
+def test_a_table_that_is_not_there_is_asked_for_in_words(tmp_path):
+    with pytest.raises(UserError, match=r"run analysis.reproduce 5"):
+        tables.read(tmp_path, "5")
+    assert tables.written(tmp_path) == []
+
+
+def test_pseudo_masks_are_judged_at_each_alpha():
+    torch.manual_seed(0)
+    network = build(tiny(), len(Shapes.classes) + 1, pretrained=False).eval()
+    with torch.no_grad():
+        network.decoder.layers[-1].weight.mul_(30)
+    found = pseudo_quality(network, Shapes(3, 0, (64, 64)), tiny(), ALPHAS)
+    assert list(found) == list(ALPHAS)
+    assert all(0 <= value <= 100 for quality in found.values() for value in quality.values())
+    assert len({quality["labelled"] for quality in found.values()}) > 1  # alpha changes the masks
