@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsss import UserError, checkpoint, records, two_stage
+from wsss import UserError, checkpoint, records, step, two_stage
 from wsss.config import tiny, voc
 from wsss.data.augment import View
 from wsss.data.shapes import Shapes
@@ -184,6 +185,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(monkeypatch):
     with pytest.raises(NotFinite, match="the classification loss is nan at step 1; the photographs were first, second"):
         take_step(learner.network, learner, view, config, schedule, 0, ("first", "second"), ALONE)
     assert all(torch.equal(value, before[name]) for name, value in learner.network.pyramid.named_parameters())
+
+
+def test_a_step_waits_for_no_value_of_the_device(monkeypatch):
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none of this device
+    nowhere = Group(0, 1, torch.device("meta"))  # a device without values: to ask for one is an error
+    config = replace(SHORT, warmup_epochs=0)
+    learner = start(config, 5, nowhere.device, pretrained=False)
+    view = views(config, 5, 32, 2)
+    terms = step._terms(learner.network, view, config, Schedule(config, 10), 1, nowhere)
+    terms["total"].backward()
+    learner.optimiser.step()
+    assert {"classification", "pixel", "region", "labelled", "total"} == terms.keys()
+    assert all(value.device.type == "meta" for value in (*terms.values(), step._gradient_norm(learner)))
 
 
 @pytest.mark.slow

@@ -54,10 +54,11 @@ def loss_terms(
     Args:
         output: of the network on `image`.
         image: (B, 3, H, W) in [0, 1].
-        labels: (B, K-1) in {0, 1}.
+        labels: (B, K-1) in {0, 1}; in the host's memory, so that no GPU is waited for to know which classes to refine.
         mask: (B, H, W) int64, looked at only where the config says that masks supervise.
     """
-    terms = {"classification": classification_loss(output.scores, labels)}
+    given = labels.to(image.device, non_blocking=True)
+    terms = {"classification": classification_loss(output.scores, given)}
     if not schedule.has_mask_loss(step):
         return terms
     size = tuple(side // config.refine_stride for side in image.shape[-2:])
@@ -68,7 +69,7 @@ def loss_terms(
         target = pseudo_target(output, image, labels, size, config, *moving)
     logits, _ = output.resized(size)
     if config.pixel_loss:
-        terms["pixel"] = pixel_loss(logits, target, labels if config.supervision == "labels" else None)
+        terms["pixel"] = pixel_loss(logits, target, given if config.supervision == "labels" else None)
     if config.region_loss:
         terms["region"] = region_loss(logits, target, radius=config.region_radius, margin=config.region_margin)
     terms["labelled"] = (target != UNLABELLED).float().mean()
@@ -105,7 +106,7 @@ def pseudo_target(
     )
     return pseudo_mask(
         refined,
-        labels,
+        labels.to(refined.device, non_blocking=True),
         object_cutoff=config.object_cutoff,
         background_cutoff=background_cutoff,
         least_cutoff=config.least_cutoff,

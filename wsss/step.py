@@ -60,20 +60,20 @@ def _terms(
     torch.manual_seed(config.seed * 1_000_003 + step * group.world + group.rank)
     device = group.device
     image = view.image.to(device, non_blocking=True, memory_format=torch.channels_last).float() / 255
-    labels, mask = view.labels.to(device), view.mask.to(device)
+    mask = view.mask.to(device, non_blocking=True)
     with autocast(config.precision, device):
         output = network(image)
     if _can_be_refined(output):
-        terms = loss_terms(output, image, labels, mask, config, schedule, step)
+        terms = loss_terms(output, image, view.labels, mask, config, schedule, step)
     else:
-        terms = {"classification": classification_loss(output.scores, labels)}
+        terms = {"classification": classification_loss(output.scores, view.labels.to(device))}
     terms["total"] = total_loss(terms, schedule.region_weight(step), config.pixel_weight)
     return terms
 
 
 def _can_be_refined(output: Output) -> bool:
     """Refinement refuses scores that are not finite on a CPU; the classification loss tells of them as well."""
-    return output.logits.is_cuda or bool(output.logits.isfinite().all())
+    return output.logits.device.type != "cpu" or bool(output.logits.isfinite().all())
 
 
 def _gradient_norm(learner: Learner) -> Tensor:
