@@ -199,3 +199,9 @@ def test_a_busy_port_is_one_sentence(shipped_or_fresh):
         result = start("--checkpoint", str(shipped_or_fresh), "--port", str(taken.getsockname()[1]))
     assert result.returncode == 2
     assert "choose another" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("row", [1.5, "3", True, None, 10_000])
+def test_a_pixel_that_is_none_is_refused_in_one_sentence(visitor, row):
+    with pytest.raises(AppError, match=r"row|photograph"):
+        visitor.predict(handle_file(str(CAT)), "cat", row, 200, 0.8, api_name="/affinity")

@@ -80,7 +80,7 @@ class Endpoints:
             row, column: of the pixel, where that is the target.
         """
         encoding = self._encoded(picture)
-        at = (int(row), int(column)) if target == "pixel" else None
+        at = _pixel(row, column) if target == "pixel" else None
         _, *cams = explain(self.predictor, encoding, name, methods=(method,), target=target, pixel=at)
         region = self.predictor.mask(encoding) == self.predictor.indices([name])[-1]
         size = encoding.rgb.shape[:2]
@@ -124,7 +124,7 @@ class Endpoints:
             alpha: as in /refine.
         """
         encoding = self._encoded(picture)
-        seen = probe(self.predictor, encoding, (int(row), int(column)), name, alpha=alpha)
+        seen = probe(self.predictor, encoding, _pixel(row, column), name, alpha=alpha)
         arrays = {kind: getattr(seen, kind).tolist() for kind in ("rows", "columns", "color", "label", "joint")}
         return encoding.rgb, arrays
 
@@ -135,6 +135,14 @@ class Endpoints:
 
     def _present(self, encoding: Encoding, present: Sequence[str]) -> Sequence[str]:
         return present or self.predictor.present(encoding)
+
+
+def _pixel(row: object, column: object) -> tuple[int, int]:
+    """Raises UserError unless both are whole numbers; whether the photograph has such a pixel is asked later."""
+    for name, value in (("row", row), ("column", column)):
+        if isinstance(value, bool) or not isinstance(value, int | float) or value != value // 1:
+            raise UserError(f"the {name} must be a whole number, got {str(value)[:40]!r}")
+    return int(row), int(column)
 
 
 def build(library: Library) -> None:
