@@ -23,6 +23,7 @@ from PIL import Image
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from analysis.tables import lines
 from wsss.config import Config, animals
 from wsss.crf import crf
 from wsss.data.augment import Reduced, TrainingViews, View
@@ -367,16 +368,7 @@ def markdown(table: pd.DataFrame, grown: pd.DataFrame, seconds: float) -> str:
     head = (
         f"# Benchmark\n\n`python -m analysis.benchmark`, {seconds:.0f} s on {machine}; medians of alternating pairs.\n"
     )
-    return "\n".join([head, _lines(table), "\nHow the refinement's cost grows:\n", _lines(grown), ""])
-
-
-def _lines(table: pd.DataFrame) -> str:
-    def cell(value: object) -> str:
-        return f"{value:.3g}" if isinstance(value, float) else str(value)
-
-    cells = [list(table.columns), ["---"] * len(table.columns)]
-    cells += [[cell(value) for value in row] for row in table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+    return "\n".join([head, lines(table), "\nHow the refinement's cost grows:\n", lines(grown), ""])
 
 
 def figure(grown: pd.DataFrame) -> object:

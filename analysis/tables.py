@@ -1,6 +1,5 @@
 """Tables of results: CSV for machines, Markdown for readers, a Plotly figure beside them."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -84,7 +83,7 @@ def lines(table: pd.DataFrame) -> str:
 
 def _cell(value: object) -> str:
     if isinstance(value, float):
-        return "-" if np.isnan(value) else re.sub(r"\.?0+$", "", f"{value:.2f}")
+        return "-" if np.isnan(value) else f"{value:.4g}"
     return str(value).replace("|", r"\|")
 
 

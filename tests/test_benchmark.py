@@ -46,7 +46,7 @@ def test_classes_that_are_absent_cost_next_to_nothing():
 
 
 def test_the_tables_are_written_in_markdown():
-    table = pd.DataFrame({"work": ["a"], "ratio": [12.345]})
+    table = pd.DataFrame({"work": ["a"], "ratio": [12.3]})
     grown = pd.DataFrame({"varied": ["T"], "value": [5], "ms": [1.0]})
     text = benchmark.markdown(table, grown, 3)
     assert "| a | 12.3 |" in text

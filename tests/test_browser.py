@@ -235,4 +235,4 @@ def test_a_checkpoint_of_the_visitor_is_offered_and_chosen(page, shipped_or_fres
     inputs.set_input_files([str(shipped_or_fresh / name) for name in ("model.safetensors", "config.json")])
     chosen = "() => document.querySelector('input[aria-label=Checkpoint]').value === 'model'"
     page.wait_for_function(chosen, timeout=60_000)
-    picture(page, "Mask: click a pixel")
+    assert picture(page, "Mask: click a pixel").is_visible()
