@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -11,6 +12,7 @@ from typing import NamedTuple
 
 import psutil
 import torch
+from tqdm import tqdm
 
 
 class Figure(NamedTuple):
@@ -69,6 +71,7 @@ class Child:
             sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
             os.environ.update(environment)
             torch.set_num_threads(1)  # the threads of the parent are not here
+            tqdm.set_lock(threading.RLock())  # that of the parent is shared: a killed child would hold it for ever
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.SIG_DFL)
             code = run()

@@ -238,7 +238,7 @@ def test_j5_of_ten_that_start_together_one_runs(place):
 
     with ThreadPoolExecutor(10) as sessions:
         answers = list(sessions.map(press, range(10)))
-    refused = [answer for answer in answers if "cpu is busy with run-" in answer]
+    refused = [answer for answer in answers if "cpu is busy with " in answer]  # the winner may not have its name yet
     alive = [found for found in [*runs.found_runs(), *runs.found_evaluations()] if found.is_alive]
     cancel(alive[0], 0)
     until(is_free, 10)
