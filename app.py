@@ -36,6 +36,7 @@ from analysis.tabs.cache import write_pictures_whole
 from analysis.tabs.guard import Guard
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import failures_in_words
+from analysis.untrained import untrained_checkpoint
 from wsss import UserError
 
 DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "animals"
@@ -77,6 +78,15 @@ def others(default: Path) -> list[Path]:
     return [folder for folder in shipped if folder.resolve() != default.resolve()]
 
 
+def offered(chosen: Path) -> list[Path]:
+    """The checkpoints of the page, the default one first; where none was chosen or shipped, an untrained network."""
+    folders = [chosen, *others(chosen)]
+    if chosen == DEFAULT_CHECKPOINT and not any((folder / "config.json").exists() for folder in folders):
+        print("There is no checkpoint: masks come from an untrained network, only the Shape cues tab tells the truth.")
+        return [untrained_checkpoint(Path(os.environ["GRADIO_TEMP_DIR"]))]
+    return folders
+
+
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until interrupted; returns the exit code, 2 for a mistake of the user."""
     parser = argparse.ArgumentParser(prog="python app.py", description=__doc__)
@@ -89,7 +99,7 @@ def main(argv: list[str] | None = None) -> int:
     _share_heaps()
     try:
         login = _login(arguments.host, arguments.auth)
-        page = build_page(Library([arguments.checkpoint, *others(arguments.checkpoint)]))
+        page = build_page(Library(offered(arguments.checkpoint)))
         _serve(page, arguments.host, arguments.port, login)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

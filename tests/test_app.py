@@ -205,3 +205,18 @@ def test_a_busy_port_is_one_sentence(shipped_or_fresh):
 def test_a_pixel_that_is_none_is_refused_in_one_sentence(visitor, row):
     with pytest.raises(AppError, match=r"row|photograph"):
         visitor.predict(handle_file(str(CAT)), "cat", row, 200, 0.8, api_name="/affinity")
+
+
+def test_without_any_checkpoint_the_page_has_its_shape_cues():
+    code = (
+        "import app; from pathlib import Path; from wsss.data.item import read_rgb\n"
+        "app.DEFAULT_CHECKPOINT = Path('nowhere/animals')\n"
+        "library = app.Library(app.offered(app.DEFAULT_CHECKPOINT))\n"
+        "app.build_page(library)\n"
+        f"print(library.names, library['untrained'].encode(read_rgb(Path({str(CAT)!r}))).information.max())"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert "There is no checkpoint" in ended.stdout
+    names, _, greatest = ended.stdout.splitlines()[-1].rpartition(" ")
+    assert names == "['untrained']" and float(greatest) > 0
