@@ -1,7 +1,6 @@
 """The page: `python app.py [--checkpoint DIR] [--port N] [--host ADDRESS --auth USER:PASSWORD]`."""
 
 import argparse
-import ctypes
 import ipaddress
 import os
 import signal
@@ -38,9 +37,9 @@ from analysis.tabs.subject import Subject
 from analysis.tabs.words import failures_in_words
 from analysis.untrained import untrained_checkpoint
 from wsss import UserError
+from wsss.allocator import share_heaps
 
 DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "animals"
-_M_ARENA_MAX = -8  # of malloc.h
 CSS = """
 .gradio-container {--block-info-text-color: var(--neutral-600)}
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
@@ -96,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="asked of every visitor")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    _share_heaps()
+    share_heaps()
     try:
         login = _login(arguments.host, arguments.auth)
         page = build_page(Library(offered(arguments.checkpoint)))
@@ -107,13 +106,6 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:  # before there was a server to stop
         return 130
     return 0
-
-
-def _share_heaps() -> None:
-    """Let all threads share one heap: from one for each, which is the way of glibc, a server gives little back."""
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc's; elsewhere there is nothing to do
-    if mallopt is not None:
-        mallopt(_M_ARENA_MAX, 1)
 
 
 def _login(host: str, given: str | None) -> tuple[str, str] | None:

@@ -284,7 +284,8 @@ def throughput_row(folder: Path, pairs: int = 3) -> Row:
         view = View(*torch.utils.data.default_collate([views[i] for i in range(len(views))]))
         network, optimiser = learners[1].network.train(), learners[1].optimiser
         image = view.image.float() / 255
-        terms = loss_terms(network(image), image, view.labels, view.mask, config, schedule, step)
+        output = network(image)
+        terms = loss_terms(output, output, image, view.labels, view.mask, config, schedule, step)
         optimiser.zero_grad()
         total_loss(terms, schedule.region_weight(step)).backward()
         optimiser.step()

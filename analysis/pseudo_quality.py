@@ -11,10 +11,9 @@ from wsss.config import Config
 from wsss.data.item import Source, item
 from wsss.metrics import confusion, mean_iou
 from wsss.network import ShapeAwareNetwork
-from wsss.objective import reduce_image
+from wsss.objective import refined_probs
 from wsss.predict import to_image
-from wsss.pseudo import pseudo_mask, with_background
-from wsss.refinement import refine
+from wsss.pseudo import pseudo_mask
 
 
 @torch.inference_mode()
@@ -36,16 +35,9 @@ def pseudo_quality(
         _, rgb, labels, truth = item(source, index)
         image, present = to_image(rgb, config.test_short_side), torch.from_numpy(labels)[None]
         grid = tuple(max(1, side // config.refine_stride) for side in image.shape[-2:])
-        logits, probs = network(image).resized(grid)
+        output = network(image)
         for alpha in alphas:
-            refined = refine(
-                reduce_image(image, grid),
-                logits if config.refine_source == "score" else probs,
-                probs,
-                alpha=alpha,
-                steps=config.refine_steps,
-                present=with_background(present),
-            )
+            refined = refined_probs(output, image, present, grid, config, alpha)
             refined = torch.nn.functional.interpolate(refined, truth.shape, mode="bilinear", align_corners=False)
             mask = _array(
                 pseudo_mask(

@@ -56,6 +56,7 @@ def test_flags_change_a_preset():
         ({"shape_cue": "off"}, "shape_cue must be one of on, identity, none"),
         ({"output_stride": 32}, "output_stride must be 8 or 16"),
         ({"info_patch": 2}, "info_patch must be odd"),
+        ({"teacher": "average"}, "teacher average needs an average: give ema_decay"),
     ],
 )
 def test_a_wrong_value_is_refused_in_words(values, words):

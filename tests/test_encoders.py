@@ -1,6 +1,7 @@
 """Encoders: the right weights, strides and frozen parts; every stage is seen by a hook."""
 
 import socket
+import time
 
 import pytest
 import timm
@@ -138,6 +139,7 @@ def test_wrn38_without_weights_says_how_to_give_them():
 def test_without_a_hub_one_sentence_says_what_to_do(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr(socket, "getaddrinfo", _no_network)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the hub is asked again and again, ever later
     with pytest.raises(UserError, match="could not be fetched .* --encoder-weights"):
         build_encoder("resnet10t")
 

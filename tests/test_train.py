@@ -193,11 +193,21 @@ def test_a_step_waits_for_no_value_of_the_device(monkeypatch):
     config = replace(SHORT, warmup_epochs=0)
     learner = start(config, 5, nowhere.device, pretrained=False)
     view = views(config, 5, 32, 2)
-    terms = step._terms(learner.network, view, config, Schedule(config, 10), 1, nowhere)
+    terms = step._terms(learner.network, learner, view, config, Schedule(config, 10), 1, nowhere)
     terms["total"].backward()
     learner.optimiser.step()
     assert {"classification", "pixel", "region", "labelled", "total"} == terms.keys()
     assert all(value.device.type == "meta" for value in (*terms.values(), step._gradient_norm(learner)))
+
+
+@pytest.mark.parametrize(("teacher", "labelled"), [("network", True), ("average", False)])
+def test_the_pseudo_masks_are_of_the_teacher_that_the_config_names(teacher, labelled):
+    config = replace(SHORT, warmup_epochs=0, teacher=teacher)
+    learner = start(config, 7, ALONE.device, pretrained=True)
+    last = learner.average.module.decoder.layers[-1]
+    torch.nn.init.zeros_(last.weight), torch.nn.init.ones_(last.bias)  # 1/7 each: no class claims a pixel
+    terms = step._terms(learner.network, learner, views(config, 7, 32, 2), config, Schedule(config, 10), 1, ALONE)
+    assert (terms["labelled"] > 0) == labelled
 
 
 @pytest.mark.slow
@@ -220,7 +230,8 @@ def test_masks_supervise_where_they_are_asked_to():
     view = views(config, 5, 32, 2)
     image, mask = view.image.float() / 255, torch.zeros(2, 32, 32, dtype=torch.long)
     mask[:, 8:24, 8:24] = 1
-    terms = loss_terms(network(image), image, view.labels, mask, config, Schedule(config, 10), 0)
+    output = network(image)
+    terms = loss_terms(output, output, image, view.labels, mask, config, Schedule(config, 10), 0)
     assert terms["labelled"] == 1 and terms["pixel"] > 0
 
 
@@ -238,7 +249,9 @@ def test_each_row_of_table_8_has_its_losses(pixel, region, terms):
     network = build(config, 5, pretrained=False).train()
     view = views(config, 5, 32, 2)
     image = view.image.float() / 255
-    assert loss_terms(network(image), image, view.labels, view.mask, config, Schedule(config, 10), 0).keys() == terms
+    output = network(image)
+    found = loss_terms(output, output, image, view.labels, view.mask, config, Schedule(config, 10), 0)
+    assert found.keys() == terms
 
 
 def test_the_total_is_eq_9_and_10():

@@ -75,6 +75,9 @@ class Config:
     refine_steps: int = _number(10, "pseudo masks", "T, refinement steps (Sec. 3.2.1)")
     refine_stride: int = _number(4, "pseudo masks", "the refinement and the mask losses see one pixel in this many")
     refine_source: str = _number("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
+    teacher: str = _number(
+        "network", "pseudo masks", "whose probabilities become pseudo masks", ("network", "average")
+    )
     object_cutoff: float = _number(0.6, "pseudo masks", "share of its maximum that an object claims (Sec. 4.1.3)")
     background_cutoff: float = _number(0.6, "pseudo masks", "the same for the background")
     background_cutoff_start: float = _number(
@@ -136,6 +139,8 @@ class Config:
             raise UserError(f"output_stride must be 8 or 16, got {self.output_stride}")
         if self.info_patch % 2 == 0:
             raise UserError(f"info_patch must be odd, got {self.info_patch}")
+        if self.teacher == "average" and not self.ema_decay:
+            raise UserError("teacher average needs an average: give ema_decay, 0.996 for one")
 
 
 _LONGEST = 1000  # characters of a text

@@ -47,12 +47,20 @@ class Schedule:
 
 
 def loss_terms(
-    output: Output, image: Tensor, labels: Tensor, mask: Tensor, config: Config, schedule: Schedule, step: int
+    output: Output,
+    teacher: Output,
+    image: Tensor,
+    labels: Tensor,
+    mask: Tensor,
+    config: Config,
+    schedule: Schedule,
+    step: int,
 ) -> dict[str, Tensor]:
     """The terms of Eq. 10 before their weights, and the share of pixels that have a target ("labelled").
 
     Args:
         output: of the network on `image`.
+        teacher: what the pseudo masks are made of: the same, or the output of the weights' average.
         image: (B, 3, H, W) in [0, 1].
         labels: (B, K-1) in {0, 1}; in the host's memory, so that no GPU is waited for to know which classes to refine.
         mask: (B, H, W) int64, looked at only where the config says that masks supervise.
@@ -66,7 +74,7 @@ def loss_terms(
         target = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
     else:
         moving = schedule.alpha(step), schedule.background_cutoff(step)
-        target = pseudo_target(output, image, labels, size, config, *moving)
+        target = pseudo_target(teacher, image, labels, size, config, *moving)
     logits, _ = output.resized(size)
     if config.pixel_loss:
         terms["pixel"] = pixel_loss(logits, target, given if config.supervision == "labels" else None)
@@ -94,22 +102,28 @@ def pseudo_target(
     alpha: float,
     background_cutoff: float,
 ) -> Tensor:
-    """The pseudo mask of a batch, (B, h, w) at `size`: the network's own probabilities, refined (Sec. 3.2.1)."""
+    """The pseudo mask of a batch, (B, h, w) at `size`: probabilities, refined, each pixel claimed (Sec. 3.2.1)."""
+    return pseudo_mask(
+        refined_probs(output, image, labels, size, config, alpha),
+        labels.to(image.device, non_blocking=True),
+        object_cutoff=config.object_cutoff,
+        background_cutoff=background_cutoff,
+        least_cutoff=config.least_cutoff,
+    )
+
+
+def refined_probs(
+    output: Output, image: Tensor, labels: Tensor, size: tuple[int, int], config: Config, alpha: float
+) -> Tensor:
+    """What SPR makes of a network's output, (B, K, h, w) at `size`; classes that `labels` deny are 0."""
     logits, probs = output.resized(size)
-    refined = refine(
+    return refine(
         reduce_image(image, size),
         logits if config.refine_source == "score" else probs,
         probs,
         alpha=alpha,
         steps=config.refine_steps,
         present=with_background(labels),
-    )
-    return pseudo_mask(
-        refined,
-        labels.to(refined.device, non_blocking=True),
-        object_cutoff=config.object_cutoff,
-        background_cutoff=background_cutoff,
-        least_cutoff=config.least_cutoff,
     )
 
 

@@ -36,7 +36,7 @@ def take_step(
         NotFinite: naming the term, the step and the photographs, in all processes and before the weights are touched.
     """
     learner.network.focal_gradient = schedule.has_focal_gradient(step)
-    terms = _terms(network, view, config, schedule, step, group)
+    terms = _terms(network, learner, view, config, schedule, step, group)
     learner.optimiser.zero_grad()
     learner.scaler.scale(terms["total"]).backward()
     # To look at a number is to wait for the GPU: all are looked at once.
@@ -54,7 +54,7 @@ def take_step(
 
 
 def _terms(
-    network: nn.Module, view: View, config: Config, schedule: Schedule, step: int, group: Group
+    network: nn.Module, learner: Learner, view: View, config: Config, schedule: Schedule, step: int, group: Group
 ) -> dict[str, Tensor]:
     """The loss terms of Eq. 10 and their total."""
     torch.manual_seed(config.seed * 1_000_003 + step * group.world + group.rank)
@@ -63,12 +63,24 @@ def _terms(
     mask = view.mask.to(device, non_blocking=True)
     with autocast(config.precision, device):
         output = network(image)
-    if _can_be_refined(output):
-        terms = loss_terms(output, image, view.labels, mask, config, schedule, step)
+        teacher = _look(learner.average, image) if _teaches(learner, config, schedule, step) else output
+    if _can_be_refined(teacher):
+        terms = loss_terms(output, teacher, image, view.labels, mask, config, schedule, step)
     else:
         terms = {"classification": classification_loss(output.scores, view.labels.to(device))}
     terms["total"] = total_loss(terms, schedule.region_weight(step), config.pixel_weight)
     return terms
+
+
+def _teaches(learner: Learner, config: Config, schedule: Schedule, step: int) -> bool:
+    """Whether the average's own look at the batch is needed."""
+    return config.teacher == "average" and config.supervision == "labels" and schedule.has_mask_loss(step)
+
+
+@torch.no_grad()
+def _look(average: nn.Module, image: Tensor) -> Output:
+    """The average's output, without the shape cue's random drop."""
+    return average.eval()(image)
 
 
 def _can_be_refined(output: Output) -> bool:
@@ -98,7 +110,7 @@ def _term_at_fault(
         if not math.isfinite(value):
             return f"the {term} loss is {value}"
     # The weights are still those of the step: it is computed again, this time each term on its own.
-    terms = _terms(learner.network, view, config, schedule, step, group)
+    terms = _terms(learner.network, learner, view, config, schedule, step, group)
     weights = [weight for weight in learner.network.parameters() if weight.requires_grad]
     for term, loss in terms.items():
         if loss.requires_grad and term != "total":

@@ -19,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 from wsss import UserError, checkpoint
+from wsss.allocator import keep_freed_memory
 from wsss.config import Config, add_flags, from_dict, from_flags
 from wsss.data.augment import Reduced
 from wsss.data.item import Source
@@ -186,6 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
     add_flags(parser)
     arguments = parser.parse_args(argv)
+    keep_freed_memory()
     try:
         with StopRequest() as stop:
             return _train(arguments, command_line("wsss.train", argv), stop)
