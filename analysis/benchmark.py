@@ -1,17 +1,15 @@
 """How fast the method is beside its peers: `python -m analysis.benchmark [--out DIR]`.
 
-Ours and the peer run in turn, so that a busy machine slows both; the ratio of the medians is what counts. The peers are
-written from their descriptions. Writes benchmark.csv, benchmark.md and benchmark.html.
+Writes benchmark.csv, benchmark.md and benchmark.html.
 """
 
 import argparse
-import ctypes
 import platform
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
@@ -23,16 +21,19 @@ from PIL import Image
 from plotly.subplots import make_subplots
 from torch import Tensor
 
+from analysis.measuring import Row, alternating, at_least, at_most, bandwidth, peak_bytes
+from analysis.peers import pamr, region_loss_by_unfold, straightforward_step
 from analysis.tables import lines
+from wsss.allocator import keep_freed_memory
 from wsss.config import Config, animals
 from wsss.crf import crf
-from wsss.data.augment import Reduced, TrainingViews, View
+from wsss.data.augment import Reduced
 from wsss.data.item import Photographs, read_rgb
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
 from wsss.loading import loader
 from wsss.losses import region_loss
-from wsss.objective import Schedule, loss_terms, total_loss
+from wsss.objective import Schedule
 from wsss.precision import fastest_precision
 from wsss.refinement import DILATIONS, affinity, kernel, refine, spread
 from wsss.shape_cue import sample_offsets, self_information
@@ -43,114 +44,6 @@ ROOT = Path(__file__).parent.parent
 PHOTOGRAPH = ROOT / "analysis" / "examples" / "chelsea.jpg"
 SIZE = (375, 500)
 ALONE = Group(0, 1, torch.device("cpu"))
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table; `ours` and `theirs` in `unit`, the ratio is what the target speaks of."""
-
-    work: str
-    ours: float
-    peer: str
-    theirs: float
-    unit: str
-    ratio: float
-    target: str
-    met: bool
-
-
-# --- Measuring
-
-
-def alternating(ours: Callable[[], object], theirs: Callable[[], object], pairs: int = 5) -> tuple[float, float]:
-    """Median seconds of each, called in turn after one call of each that does not count."""
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for turn in range(pairs + 1):
-        for work, kept in zip((ours, theirs), seconds, strict=True):
-            begun = time.perf_counter()
-            work()
-            if turn:
-                kept.append(time.perf_counter() - begun)
-    return float(np.median(seconds[0])), float(np.median(seconds[1]))
-
-
-def peak_bytes(work: Callable[[], object]) -> int:
-    """What `work` adds to the resident memory at its highest; 0 where the system does not tell (Linux does)."""
-    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
-    if not reset.exists():
-        return 0
-
-    def kilobytes(name: str) -> int:
-        return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith(name)))
-
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed before would be taken again, unseen
-    reset.write_text("5")
-    before = kilobytes("VmRSS")
-    work()
-    return max(0, kilobytes("VmHWM") - before) * 1024
-
-
-def bandwidth(megabytes: int = 400) -> Callable[[], object]:
-    """A copy that moves twice as many bytes."""
-    source = torch.ones(megabytes * 250_000)
-    target = torch.empty_like(source)
-    return lambda: target.copy_(source)
-
-
-def at_least(work: str, ours: float, peer: str, theirs: float, target: float) -> Row:
-    """How many times faster we are, in milliseconds."""
-    ratio = theirs / ours
-    return Row(work, 1e3 * ours, peer, 1e3 * theirs, "ms", ratio, f"at least {target:g} times faster", ratio >= target)
-
-
-def at_most(work: str, ours: float, peer: str, theirs: float, target: float, unit: str = "ms") -> Row:
-    """Our share of the peer's."""
-    scale = 1e3 if unit == "ms" else 1e-6
-    ratio = ours / theirs
-    return Row(work, scale * ours, peer, scale * theirs, unit, ratio, f"at most {target:g} of it", ratio <= target)
-
-
-# --- Peers
-
-
-def pamr(image: Tensor, maps: Tensor, steps: int) -> Tensor:
-    """PAMR as its authors built it: one-hot 3x3 convolutions, one for each dilation, of every class in every step."""
-    one_hot = torch.eye(9).view(9, 1, 3, 3)
-    neighbors = torch.cat([one_hot[:4], one_hot[5:]])
-
-    def seen(x: Tensor, filters: Tensor) -> Tensor:
-        flat = x.flatten(0, 1).unsqueeze(1)
-        rings = [F.conv2d(F.pad(flat, [d] * 4, mode="replicate"), filters, dilation=d) for d in DILATIONS]
-        return torch.cat(rings, 1).unflatten(0, x.shape[:2])
-
-    sigma = seen(image, one_hot).std(2, keepdim=True)
-    alike = -seen(image, neighbors - one_hot[4:5]).abs() / (1e-8 + 0.1 * sigma)
-    weights = alike.mean(1, keepdim=True).softmax(2)
-    for _ in range(steps):
-        maps = (weights * seen(maps, neighbors)).sum(2)
-    return maps
-
-
-def region_loss_by_unfold(logits: Tensor, pseudo: Tensor, radius: int = 3, margin: float = 3.0) -> Tensor:
-    """Eq. 8 with all windows spread out in memory."""
-    window, batch = 2 * radius + 1, len(logits)
-
-    def windows(x: Tensor) -> Tensor:
-        return F.unfold(x, window, padding=radius).view(batch, x.shape[1], window**2, -1)
-
-    log_probs = F.log_softmax(logits, 1).clamp(min=-9.21)
-    valid = (pseudo != 255).float()[:, None]
-    near, log_near = windows(log_probs.exp()), windows(log_probs)
-    divergence = (near * (log_near - log_probs.flatten(2).unsqueeze(2))).sum(1)
-    same = windows(pseudo[:, None].float())[:, 0] == pseudo.float().view(batch, 1, -1)
-    both = windows(valid)[:, 0] * valid.view(batch, 1, -1)
-    both[:, window**2 // 2] = 0
-    pair = torch.where(same, divergence, (margin - divergence).clamp(min=0)) * both
-    pixel = pair.sum(1) / both.sum(1).clamp(min=1)
-    return (pixel.sum(1) / valid.sum((1, 2, 3)).clamp(min=1)).mean()
-
-
-# --- Rows
 
 
 def scene(batch: int, classes: int, size: tuple[int, int], present: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -273,22 +166,7 @@ def throughput_row(folder: Path, pairs: int = 3) -> Row:
         take_step(learners[0].network.train(), learners[0], view, config, schedule, step, photographs.names, ALONE)
 
     def straightforward() -> None:
-        views = TrainingViews(
-            Reduced(photographs, config.short_side, cache=False),
-            crop=config.crop,
-            least_scale=config.least_scale,
-            color_jitter=config.color_jitter,
-            seed=0,
-            epoch=0,
-        )
-        view = View(*torch.utils.data.default_collate([views[i] for i in range(len(views))]))
-        network, optimiser = learners[1].network.train(), learners[1].optimiser
-        image = view.image.float() / 255
-        output = network(image)
-        terms = loss_terms(output, output, image, view.labels, view.mask, config, schedule, step)
-        optimiser.zero_grad()
-        total_loss(terms, schedule.region_weight(step)).backward()
-        optimiser.step()
+        straightforward_step(learners[1], photographs, config, schedule, step)
 
     mine, theirs = alternating(ours, straightforward, pairs)
     speeds = config.batch / mine, config.batch / theirs
@@ -345,9 +223,6 @@ def _photographs(folder: Path, number: int) -> Photographs:
     return Photographs(classes, names, labels, images=files, masks=masks, mask_values=values)
 
 
-# --- The table
-
-
 def rows() -> Iterator[Row]:
     """All lines of the table, each as soon as it is measured."""
     yield from refinement_rows()
@@ -356,6 +231,7 @@ def rows() -> Iterator[Row]:
     yield information_row(9, 0.015)
     yield information_row(0, 0.150)
     yield region_row()
+    keep_freed_memory()  # as the training command does; the peer gains by it too
     yield from training_rows()
     with tempfile.TemporaryDirectory() as folder:
         yield throughput_row(Path(folder))

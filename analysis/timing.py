@@ -21,6 +21,7 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from wsss.allocator import keep_freed_memory
 from wsss.config import animals
 from wsss.data.item import read_rgb
 from wsss.data.shapes import Shapes
@@ -146,6 +147,7 @@ def training_row(steps: int) -> tuple[str, str, str]:
     alone = Group(0, 1, torch.device("cpu"))
     config = replace(animals(), precision=fastest_precision(alone.device))
     torch.set_flush_denormal(True)
+    keep_freed_memory()
     source = Shapes(config.batch, 0, (256, 341))
     learner = start(config, len(source.classes) + 1, alone.device, pretrained=True)
     learner.network.train()

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from analysis import benchmark
+from analysis.measuring import alternating
+from analysis.peers import pamr, region_loss_by_unfold
 from wsss.losses import region_loss
 from wsss.refinement import refine
 
@@ -13,7 +15,7 @@ pytest.importorskip("numba")
 
 def test_the_peer_computes_the_same_as_we_do():
     image, scores, probs, _ = benchmark.scene(1, 3, (40, 50), 3)
-    expected = benchmark.pamr(image, probs, 10)
+    expected = pamr(image, probs, 10)
     torch.testing.assert_close(refine(image, scores, probs, alpha=1.0), expected, atol=1e-5, rtol=0)
 
 
@@ -21,7 +23,7 @@ def test_the_unfolded_region_loss_computes_the_same_as_ours():
     logits = torch.randn(2, 4, 12, 13, generator=torch.Generator().manual_seed(0))
     pseudo = torch.randint(0, 4, (2, 12, 13), generator=torch.Generator().manual_seed(0))
     pseudo[:, 3:5] = 255
-    torch.testing.assert_close(benchmark.region_loss_by_unfold(logits, pseudo), region_loss(logits, pseudo))
+    torch.testing.assert_close(region_loss_by_unfold(logits, pseudo), region_loss(logits, pseudo))
 
 
 @pytest.mark.slow
@@ -39,7 +41,7 @@ def test_the_region_loss_is_faster_than_its_unfolded_form():
 
 def test_classes_that_are_absent_cost_next_to_nothing():
     few, many = (benchmark.scene(1, classes, (112, 112), 3) for classes in (3, 21))
-    ours, theirs = benchmark.alternating(
+    ours, theirs = alternating(
         lambda: refine(*few[:3], present=few[3]), lambda: refine(*many[:3], present=many[3]), pairs=7
     )
     assert theirs < 2.5 * ours  # not 7 times; the larger maps are still checked and returned

@@ -111,6 +111,7 @@ def refine(
     most, (height, width) = int(present.sum(1).max(initial=0)), image.shape[-2:]
 
     def photographs(first: int, last: int, share: Callable = lambda work, rows: work(0, rows)) -> None:
+        """Eq. 5 and 6 of photographs [first, last) of the batch: their (K, H, W) of `out` are written."""
         space = np.empty((most, height, len(offsets), width), np.float32)
         for i in range(first, last):
             classes = np.flatnonzero(present[i])

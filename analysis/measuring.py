@@ -1,0 +1,72 @@
+"""Seconds and bytes of our work and of a peer's: in turn, so that a busy machine slows both. The ratio counts."""
+
+import ctypes
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; `ours` and `theirs` in `unit`, the ratio is what the target speaks of."""
+
+    work: str
+    ours: float
+    peer: str
+    theirs: float
+    unit: str
+    ratio: float
+    target: str
+    met: bool
+
+
+def alternating(ours: Callable[[], object], theirs: Callable[[], object], pairs: int = 5) -> tuple[float, float]:
+    """Median seconds of each, called in turn after one call of each that does not count."""
+    seconds: tuple[list[float], list[float]] = ([], [])
+    for turn in range(pairs + 1):
+        for work, kept in zip((ours, theirs), seconds, strict=True):
+            begun = time.perf_counter()
+            work()
+            if turn:
+                kept.append(time.perf_counter() - begun)
+    return float(np.median(seconds[0])), float(np.median(seconds[1]))
+
+
+def peak_bytes(work: Callable[[], object]) -> int:
+    """What `work` adds to the resident memory at its highest; 0 where the system does not tell (Linux does)."""
+    status, reset = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+    if not reset.exists():
+        return 0
+
+    def kilobytes(name: str) -> int:
+        return int(next(line.split()[1] for line in status.read_text().splitlines() if line.startswith(name)))
+
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before would be taken again, unseen
+    reset.write_text("5")
+    before = kilobytes("VmRSS")
+    work()
+    return max(0, kilobytes("VmHWM") - before) * 1024
+
+
+def bandwidth(megabytes: int = 400) -> Callable[[], object]:
+    """A copy that moves twice as many bytes."""
+    source = torch.ones(megabytes * 250_000)
+    target = torch.empty_like(source)
+    return lambda: target.copy_(source)
+
+
+def at_least(work: str, ours: float, peer: str, theirs: float, target: float) -> Row:
+    """How many times faster we are, in milliseconds."""
+    ratio = theirs / ours
+    return Row(work, 1e3 * ours, peer, 1e3 * theirs, "ms", ratio, f"at least {target:g} times faster", ratio >= target)
+
+
+def at_most(work: str, ours: float, peer: str, theirs: float, target: float, unit: str = "ms") -> Row:
+    """Our share of the peer's."""
+    scale = 1e3 if unit == "ms" else 1e-6
+    ratio = ours / theirs
+    return Row(work, scale * ours, peer, scale * theirs, unit, ratio, f"at most {target:g} of it", ratio <= target)

@@ -1,0 +1,71 @@
+"""What the benchmark runs beside ours, each written from its description."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import default_collate
+
+from wsss.config import Config
+from wsss.data.augment import Reduced, TrainingViews, View
+from wsss.data.item import Photographs
+from wsss.objective import Schedule, loss_terms, total_loss
+from wsss.refinement import DILATIONS
+from wsss.state import Learner
+
+
+def pamr(image: Tensor, maps: Tensor, steps: int) -> Tensor:
+    """PAMR as its authors built it: one-hot 3x3 convolutions, one for each dilation, of every class in every step."""
+    one_hot = torch.eye(9).view(9, 1, 3, 3)
+    neighbors = torch.cat([one_hot[:4], one_hot[5:]])
+
+    def seen(x: Tensor, filters: Tensor) -> Tensor:
+        flat = x.flatten(0, 1).unsqueeze(1)
+        rings = [F.conv2d(F.pad(flat, [d] * 4, mode="replicate"), filters, dilation=d) for d in DILATIONS]
+        return torch.cat(rings, 1).unflatten(0, x.shape[:2])
+
+    sigma = seen(image, one_hot).std(2, keepdim=True)
+    alike = -seen(image, neighbors - one_hot[4:5]).abs() / (1e-8 + 0.1 * sigma)
+    weights = alike.mean(1, keepdim=True).softmax(2)
+    for _ in range(steps):
+        maps = (weights * seen(maps, neighbors)).sum(2)
+    return maps
+
+
+def region_loss_by_unfold(logits: Tensor, pseudo: Tensor, radius: int = 3, margin: float = 3.0) -> Tensor:
+    """Eq. 8 with all windows spread out in memory."""
+    window, batch = 2 * radius + 1, len(logits)
+
+    def windows(x: Tensor) -> Tensor:
+        return F.unfold(x, window, padding=radius).view(batch, x.shape[1], window**2, -1)
+
+    log_probs = F.log_softmax(logits, 1).clamp(min=-9.21)
+    valid = (pseudo != 255).float()[:, None]
+    near, log_near = windows(log_probs.exp()), windows(log_probs)
+    divergence = (near * (log_near - log_probs.flatten(2).unsqueeze(2))).sum(1)
+    same = windows(pseudo[:, None].float())[:, 0] == pseudo.float().view(batch, 1, -1)
+    both = windows(valid)[:, 0] * valid.view(batch, 1, -1)
+    both[:, window**2 // 2] = 0
+    pair = torch.where(same, divergence, (margin - divergence).clamp(min=0)) * both
+    pixel = pair.sum(1) / both.sum(1).clamp(min=1)
+    return (pixel.sum(1) / valid.sum((1, 2, 3)).clamp(min=1)).mean()
+
+
+def straightforward_step(
+    learner: Learner, photographs: Photographs, config: Config, schedule: Schedule, step: int
+) -> None:
+    """One training step on all `photographs` as one writes it at first: decoded here and now, float32, contiguous."""
+    views = TrainingViews(
+        Reduced(photographs, config.short_side, cache=False),
+        crop=config.crop,
+        least_scale=config.least_scale,
+        color_jitter=config.color_jitter,
+        seed=0,
+        epoch=0,
+    )
+    view = View(*default_collate([views[i] for i in range(len(views))]))
+    image = view.image.float() / 255
+    output = learner.network.train()(image)
+    terms = loss_terms(output, output, image, view.labels, view.mask, config, schedule, step)
+    learner.optimiser.zero_grad()
+    total_loss(terms, schedule.region_weight(step)).backward()
+    learner.optimiser.step()
