@@ -25,7 +25,7 @@ from analysis.measuring import Row, alternating, at_least, at_most, bandwidth, p
 from analysis.peers import pamr, region_loss_by_unfold, straightforward_step
 from analysis.tables import lines
 from wsss.allocator import keep_freed_memory
-from wsss.config import Config, animals
+from wsss.config import Config
 from wsss.crf import crf
 from wsss.data.augment import Reduced
 from wsss.data.item import Photographs, read_rgb
@@ -35,6 +35,7 @@ from wsss.loading import loader
 from wsss.losses import region_loss
 from wsss.objective import Schedule
 from wsss.precision import fastest_precision
+from wsss.presets import animals
 from wsss.refinement import DILATIONS, affinity, kernel, refine, spread
 from wsss.shape_cue import sample_offsets, self_information
 from wsss.step import take_step

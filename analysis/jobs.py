@@ -24,7 +24,8 @@ import psutil
 
 from analysis import runs, warden
 from wsss import UserError
-from wsss.config import PRESETS, Config
+from wsss.config import Config
+from wsss.presets import PRESETS
 
 _PATIENCE = 20.0  # seconds until a started process has said that it lives
 _OF_NO_RUN = {runs.LOG, warden.FILE, "stop", "lock"}  # what a job leaves that has refused its data or settings

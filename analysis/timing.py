@@ -22,12 +22,12 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from wsss.allocator import keep_freed_memory
-from wsss.config import animals
 from wsss.data.item import read_rgb
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
 from wsss.objective import Schedule
 from wsss.precision import fastest_precision
+from wsss.presets import animals
 from wsss.train import loader, start, take_step
 
 ROOT = Path(__file__).parent.parent

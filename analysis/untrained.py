@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from wsss import checkpoint
-from wsss.config import animals
 from wsss.network import build
+from wsss.presets import animals
 
 CLASSES = ("cat", "cow", "dog", "horse", "person", "sheep")
 

@@ -17,8 +17,9 @@ import torch
 
 from analysis.predictor import Predictor
 from wsss import UserError, checkpoint
-from wsss.config import Config, from_dict, read_json
+from wsss.config import Config, from_dict
 from wsss.data.labels import check_classes
+from wsss.json_file import read_json
 from wsss.network import build
 from wsss.weights import is_pt, own_names, read_pt, read_weights, require_finite, require_fit, weights_of
 

@@ -10,9 +10,9 @@ import reliability
 from visitor import running
 
 from wsss import checkpoint
-from wsss.config import animals
 from wsss.data.item import read_rgb
 from wsss.network import build
+from wsss.presets import animals
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "analysis" / "examples"

@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import save_file
 
 from wsss import UserError, checkpoint
-from wsss.config import tiny
 from wsss.exits import Unwritable
 from wsss.network import build
+from wsss.presets import tiny
 
 CLASSES = ("disc", "star")
 

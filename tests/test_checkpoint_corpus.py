@@ -26,8 +26,8 @@ from analysis.library import Library
 from analysis.predictor import Predictor
 from analysis.upload import admit, convert
 from wsss import UserError, checkpoint
-from wsss.config import tiny
 from wsss.network import build
+from wsss.presets import tiny
 from wsss.weights import CODE, read_weights, require_fit
 
 pytestmark = pytest.mark.reliability

@@ -9,9 +9,10 @@ import torch
 from PIL import Image
 
 from wsss import checkpoint, evaluate, predict, train
-from wsss.config import Config, tiny
+from wsss.config import Config
 from wsss.data.source import read
 from wsss.network import build
+from wsss.presets import tiny
 
 ANIMALS = ("cat", "cow", "dog", "horse", "person", "sheep")
 

@@ -7,7 +7,9 @@ from dataclasses import asdict, fields
 import pytest
 
 from wsss import UserError
-from wsss.config import PRESETS, Config, add_flags, from_dict, from_flags
+from wsss.config import Config, from_dict
+from wsss.flags import add_flags, from_flags
+from wsss.presets import PRESETS
 
 
 def parse(*flags: str) -> Config:

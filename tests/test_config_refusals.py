@@ -7,7 +7,8 @@ import pytest
 from reliability import measured
 
 from wsss import UserError, train
-from wsss.config import from_dict, read_json
+from wsss.config import from_dict
+from wsss.json_file import read_json
 
 pytestmark = pytest.mark.reliability
 

@@ -25,9 +25,9 @@ from analysis.gradcam import (
 )
 from analysis.predictor import Predictor
 from wsss import UserError
-from wsss.config import animals
 from wsss.network import build
 from wsss.predict import to_image
+from wsss.presets import animals
 
 CLASSES = ("cat", "dog", "cow")
 STAGES = ["encoder", "shape cue", "decoder"]

@@ -23,8 +23,8 @@ from visitor import Refusal, Visitor, running, server
 from analysis.gradcam import explain
 from analysis.predictor import Predictor
 from wsss import checkpoint
-from wsss.config import tiny
 from wsss.network import build
+from wsss.presets import tiny
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 SMALL = replace(

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from wsss.config import tiny
 from wsss.network import ShapeAwareNetwork, add_background, build, focal_penalty, pooled_scores
+from wsss.presets import tiny
 
 
 @pytest.fixture(scope="module")

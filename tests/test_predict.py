@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from wsss.config import tiny
 from wsss.network import build
 from wsss.objective import reduce_image
 from wsss.predict import MULTI_SCALE, predict_probs, to_image, weigh
+from wsss.presets import tiny
 from wsss.refinement import refine
 
 

@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from analysis import predictor as border
 from analysis.predictor import MOST_STEPS, Predictor
 from wsss import UNLABELLED, UserError, predict
-from wsss.config import animals
 from wsss.network import build
 from wsss.objective import reduce_image
 from wsss.predict import predict_probs, to_image
+from wsss.presets import animals
 from wsss.pseudo import pseudo_mask
 from wsss.refinement import refine
 

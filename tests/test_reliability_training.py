@@ -31,9 +31,9 @@ import wsss.loading
 import wsss.step
 import wsss.train
 from wsss import UserError, checkpoint, records, run
-from wsss.config import tiny
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
+from wsss.presets import tiny
 from wsss.state import fingerprint, save_state
 from wsss.train import main, start, take_step
 

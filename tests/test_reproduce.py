@@ -11,9 +11,9 @@ from analysis import reproduce, tables
 from analysis.experiments import ALPHAS, TRAINED
 from analysis.pseudo_quality import pseudo_quality
 from wsss import UserError, checkpoint
-from wsss.config import tiny
 from wsss.data.shapes import Shapes
 from wsss.network import build
+from wsss.presets import tiny
 
 SMALL = ["--preset", "tiny", "--seeds", "0", "--epochs", "1", "--warmup-epochs", "0", "--crop", "32", "--batch", "64"]
 SMALL += ["--encoder", "test_efficientnet", "--encoder-weights", "none", "--aspp-channels", "8", "--previews", "0"]

@@ -15,7 +15,6 @@ import pytest
 import torch
 
 from wsss import UserError, checkpoint, records, step, two_stage
-from wsss.config import tiny, voc
 from wsss.data.augment import View
 from wsss.data.shapes import Shapes
 from wsss.data.source import check, read, with_masks
@@ -24,6 +23,7 @@ from wsss.evaluate import evaluate
 from wsss.network import build
 from wsss.objective import Schedule, loss_terms, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
+from wsss.presets import tiny, voc
 from wsss.previews import overlaid
 from wsss.train import NotFinite, batches, loader, start, take_step, train
 

@@ -19,9 +19,11 @@ from analysis import curves, evaluations, jobs, report, runs
 from analysis.tabs import evaluate as evaluate_tab
 from analysis.tabs import form, train
 from wsss import UserError, checkpoint, evaluate
-from wsss.config import PRESETS, Config, add_flags, from_flags, tiny
+from wsss.config import Config
 from wsss.data.source import read
+from wsss.flags import add_flags, from_flags
 from wsss.network import build
+from wsss.presets import PRESETS, tiny
 
 SMALL = replace(
     tiny(), encoder="test_efficientnet", encoder_weights="none", aspp_channels=8, decoder_channels=8, shape_channels=8

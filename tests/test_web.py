@@ -23,8 +23,9 @@ from visitor import Refusal, Visitor, file, raw, running, server
 from analysis.render import legend
 from analysis.tabs.words import failures_in_words, sentence, told
 from wsss import UserError, checkpoint
-from wsss.config import from_dict, tiny
+from wsss.config import from_dict
 from wsss.network import build
+from wsss.presets import tiny
 
 pytestmark = pytest.mark.reliability
 

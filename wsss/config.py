@@ -1,25 +1,16 @@
 """Every number of the method and its training, once, with its source.
 
-A preset is a function; command-line flags are made from the fields. Mathematics never sees a `Config`: it takes the
-plain numbers.
+Command-line flags and the page's form are made from the fields. Mathematics never sees a `Config`: it takes the plain
+numbers.
 """
 
-import argparse
 import dataclasses
-import difflib
-import functools
-import json
 import math
-import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 from wsss import UserError
-from wsss.data.picture import require_file
-
-_MOST_JSON = 2**20  # bytes of a file of settings
+from wsss.words import nearest, shown
 
 
 def _number(default, group: str, text: str, choices: Sequence[str] = ()):
@@ -132,7 +123,7 @@ class Config:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise UserError(f"{name} must lie between {low:g} and {high:g}, got {_shown(value)}")
+                raise UserError(f"{name} must lie between {low:g} and {high:g}, got {shown(value)}")
         if self.output_stride not in (8, 16):
             raise UserError(f"output_stride must be 8 or 16, got {self.output_stride}")
         if self.info_patch % 2 == 0:
@@ -201,90 +192,17 @@ _RANGES = {
 def _check_type(f: dataclasses.Field, value: object) -> None:
     fits = type(value) is f.type or (f.type is float and type(value) is int)
     if not fits or (isinstance(value, float) and not math.isfinite(value)):
-        raise UserError(_misfit(f, value))
+        raise UserError(misfit(f, value))
     if isinstance(value, str) and not (value.isprintable() and len(value) <= _LONGEST):
-        raise UserError(f"{f.name} must be at most {_LONGEST} printable characters, got {_shown(value)}")
+        raise UserError(f"{f.name} must be at most {_LONGEST} printable characters, got {shown(value)}")
     choices = f.metadata["choices"]
     if choices and value not in choices:
-        raise UserError(f"{f.name} must be one of {', '.join(choices)}, got {_shown(value)}")
+        raise UserError(f"{f.name} must be one of {', '.join(choices)}, got {shown(value)}")
 
 
-def _misfit(f: dataclasses.Field, value: object) -> str:
-    return f"{f.name} must be a finite {f.type.__name__}, got {_shown(value)}"
-
-
-def _shown(value: object) -> str:
-    """A value that was given, short enough for a sentence."""
-    if isinstance(value, int) and abs(value) >= 10**40:  # Python refuses to write out the longest ones
-        return "a number of more than 40 digits"
-    text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
-    return text if len(text) <= 80 else f"{text[:80]}..."
-
-
-def voc() -> Config:
-    """The paper's setting on PASCAL VOC 2012 with SBD: WideResNet-38, 448 crops, 20 epochs.
-
-    The paper took 372 minutes on two GTX 1080Ti and reports 65.2 % mIoU on val without CRF (Tables 1 and 7); nobody has
-    run this preset here to its end.
-    """
-    return Config()
-
-
-def animals() -> Config:
-    """Six animal classes of VOC with EfficientNet-Lite0, made for two CPU cores. README and results tell its score."""
-    return replace(
-        voc(),
-        encoder="tf_efficientnet_lite0",
-        frozen_stages=2,
-        shape_stage=2,
-        aspp_channels=96,
-        decoder_channels=96,
-        short_side=256,
-        crop=192,
-        least_scale=0.6,
-        test_short_side=256,
-        class_cutoff=0.3,
-        test_refine_steps=10,
-        cache=True,
-        workers=0,
-        focal_power=3.0,
-        focal_warmup_only=True,
-        alpha_start=1.0,
-        alpha=0.85,
-        background_cutoff_start=0.75,
-        background_cutoff=0.9,
-        pixel_weight=3.0,
-        epochs=12,
-        lr=2e-2,
-        encoder_lr=3e-3,
-        warmup_epochs=3,
-        ema_decay=0.998,
-        region_weight=0.1,
-        eval_epochs=2,
-    )
-
-
-def tiny() -> Config:
-    """Drawn shapes, no download, under a minute on a CPU; the tests and the first steps of a newcomer use it."""
-    return replace(
-        animals(),
-        dataset="shapes",
-        train_split="train",
-        crop=64,
-        short_side=0,
-        test_short_side=0,
-        class_cutoff=0.0,
-        test_refine_steps=0,
-        aspp_channels=32,
-        decoder_channels=32,
-        epochs=6,
-        warmup_epochs=3,
-        log_steps=5,
-        eval_epochs=0,
-    )
-
-
-PRESETS = {"voc": voc, "animals": animals, "tiny": tiny}
+def misfit(f: dataclasses.Field, value: object) -> str:
+    """Why a field cannot take a value."""
+    return f"{f.name} must be a finite {f.type.__name__}, got {shown(value)}"
 
 
 def from_dict(values: dict[str, object]) -> Config:
@@ -294,105 +212,9 @@ def from_dict(values: dict[str, object]) -> Config:
         UserError: a key is unknown (the nearest known one is named) or a value is refused by `Config`.
     """
     if not isinstance(values, dict):
-        raise UserError(f"settings must be an object of names and values, got {_shown(values)}")
+        raise UserError(f"settings must be an object of names and values, got {shown(values)}")
     known = {f.name for f in fields(Config)}
     for key in values:
         if key not in known:
-            raise UserError(f"there is no setting {_shown(key)}{_nearest(str(key), known)}")
+            raise UserError(f"there is no setting {shown(key)}{nearest(str(key), known)}")
     return Config(**values)
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name[:80], known, n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file of settings.
-
-    Raises:
-        UserError: naming the file: it cannot be read, is no regular file or over 1 MiB, no JSON in UTF-8, no object, or
-            holds a key twice or a number that is not finite.
-    """
-    require_file(path, _MOST_JSON)
-    try:
-        content = json.loads(
-            path.read_text("utf-8-sig"), object_pairs_hook=_once, parse_constant=_finite, parse_float=_finite
-        )
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from None
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
-    except (ValueError, RecursionError) as error:  # json's parser calls itself for each bracket
-        reason = "its brackets are nested too deeply" if isinstance(error, RecursionError) else str(error)[:120]
-        raise UserError(f"{path}: cannot be read as JSON ({reason})") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: must hold an object {{...}}, got {_shown(content)}")
-    return content
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:  # json would silently take the last
-            raise UserError(f"{_shown(key)} stands there twice")
-        found[key] = value
-    return found
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise UserError(f"holds {text[:40]}, which is not a finite number")
-    return value
-
-
-class _Once(argparse.Action):
-    """A flag that is given twice is refused; argparse would silently take the last."""
-
-    def __call__(self, parser, namespace, value, option_string=None) -> None:
-        if hasattr(namespace, self.dest):
-            raise argparse.ArgumentError(self, f"{self.dest} is given twice")
-        setattr(namespace, self.dest, value)
-
-
-def _reader(f: dataclasses.Field) -> Callable[[str], object]:
-    """Turns the text behind a flag into the field's value, in the words of `Config` where it cannot."""
-
-    def read(text: str) -> object:
-        try:
-            return {"true": True, "false": False}[text.lower()] if f.type is bool else f.type(text)
-        except (ValueError, KeyError):
-            raise argparse.ArgumentTypeError(_misfit(f, text)) from None
-
-    return read
-
-
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """`--preset NAME`, then one flag for each field: `--lr 0.01`, `--region-loss false`."""
-    parser.allow_abbrev = False  # a later field could make a shortened flag mean another one
-    parser.error = functools.partial(_say_nearest, parser, parser.error)
-    parser.add_argument("--preset", choices=PRESETS, default="voc")
-    for f in fields(Config):
-        parser.add_argument(
-            "--" + f.name.replace("_", "-"),
-            dest=f.name,
-            action=_Once,
-            type=_reader(f),
-            default=argparse.SUPPRESS,
-            metavar="|".join(f.metadata["choices"]) or f.type.__name__.upper(),
-            help=f.metadata["help"].replace("%", "%%"),
-        )
-
-
-def _say_nearest(parser: argparse.ArgumentParser, say: Callable[[str], None], message: str) -> None:
-    """argparse's refusal of a flag that there is not, with the nearest one that there is."""
-    unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
-    say(message + (_nearest(unknown[1], parser._option_string_actions) if unknown else ""))
-
-
-def from_flags(arguments: argparse.Namespace) -> Config:
-    """The `Config` that the flags of `add_flags` ask for."""
-    given = vars(arguments)
-    chosen = {f.name: given[f.name] for f in fields(Config) if f.name in given}
-    return replace(PRESETS[arguments.preset](), **chosen)

@@ -20,12 +20,13 @@ from torch.optim.swa_utils import AveragedModel
 
 from wsss import UserError, checkpoint
 from wsss.allocator import keep_freed_memory
-from wsss.config import Config, add_flags, from_dict, from_flags
+from wsss.config import Config, from_dict
 from wsss.data.augment import Reduced
 from wsss.data.item import Source
 from wsss.distributed import Group, joined, leads, restarts
 from wsss.evaluate import evaluate
 from wsss.exits import NotFinite, Stopped, said
+from wsss.flags import add_flags, from_flags
 from wsss.loading import batches, loader
 from wsss.network import build
 from wsss.objective import Schedule

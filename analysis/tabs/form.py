@@ -7,7 +7,8 @@ from typing import Any
 import gradio as gr
 
 from wsss import UserError
-from wsss.config import PRESETS, Config
+from wsss.config import Config
+from wsss.presets import PRESETS
 
 _OF_THE_MACHINE = {"cache", "workers", "device", "precision", "seed", "encoder_weights", "masks"}
 """What the paper does not set; the groups "records" and "test" are not its either."""

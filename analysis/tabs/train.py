@@ -15,9 +15,9 @@ from analysis.tabs import deletion, form
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
-from wsss.config import PRESETS
 from wsss.data.item import read_rgb
 from wsss.distributed import pick_device
+from wsss.presets import PRESETS
 from wsss.progress import clock
 
 _TICK = 2.0  # seconds

@@ -1,0 +1,63 @@
+"""Command-line flags, one for each field of `Config`."""
+
+import argparse
+import dataclasses
+import functools
+import re
+from collections.abc import Callable
+from dataclasses import fields, replace
+
+from wsss.config import Config, misfit
+from wsss.presets import PRESETS
+from wsss.words import nearest
+
+
+class _Once(argparse.Action):
+    """A flag that is given twice is refused; argparse would silently take the last."""
+
+    def __call__(self, parser, namespace, value, option_string=None) -> None:
+        if hasattr(namespace, self.dest):
+            raise argparse.ArgumentError(self, f"{self.dest} is given twice")
+        setattr(namespace, self.dest, value)
+
+
+def _reader(f: dataclasses.Field) -> Callable[[str], object]:
+    """Turns the text behind a flag into the field's value, in the words of `Config` where it cannot."""
+
+    def read(text: str) -> object:
+        try:
+            return {"true": True, "false": False}[text.lower()] if f.type is bool else f.type(text)
+        except (ValueError, KeyError):
+            raise argparse.ArgumentTypeError(misfit(f, text)) from None
+
+    return read
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """`--preset NAME`, then one flag for each field: `--lr 0.01`, `--region-loss false`."""
+    parser.allow_abbrev = False  # a later field could make a shortened flag mean another one
+    parser.error = functools.partial(_say_nearest, parser, parser.error)
+    parser.add_argument("--preset", choices=PRESETS, default="voc")
+    for f in fields(Config):
+        parser.add_argument(
+            "--" + f.name.replace("_", "-"),
+            dest=f.name,
+            action=_Once,
+            type=_reader(f),
+            default=argparse.SUPPRESS,
+            metavar="|".join(f.metadata["choices"]) or f.type.__name__.upper(),
+            help=f.metadata["help"].replace("%", "%%"),
+        )
+
+
+def _say_nearest(parser: argparse.ArgumentParser, say: Callable[[str], None], message: str) -> None:
+    """argparse's refusal of a flag that there is not, with the nearest one that there is."""
+    unknown = re.search(r"unrecognized arguments: (--[\w-]+)", message)
+    say(message + (nearest(unknown[1], parser._option_string_actions) if unknown else ""))
+
+
+def from_flags(arguments: argparse.Namespace) -> Config:
+    """The `Config` that the flags of `add_flags` ask for."""
+    given = vars(arguments)
+    chosen = {f.name: given[f.name] for f in fields(Config) if f.name in given}
+    return replace(PRESETS[arguments.preset](), **chosen)
