@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import curves, evaluations, jobs, report, runs
+from analysis import curves, evaluations, jobs, report, run_line, runs
 from analysis.tabs import evaluate as evaluate_tab
 from analysis.tabs import form, train
 from wsss import UserError, checkpoint, evaluate
@@ -145,7 +145,7 @@ def test_a_run_of_a_terminal_is_in_the_table_with_its_settings_and_scores():
         '{"step": 5, "epoch": 1, "total": 0.5, "seconds": 65}\n{"step": 5, "epoch": 1, "seconds": 70, "miou": 0.31}\n'
     )
     found = run_of("one", rows, argv=["python", "-m", "wsss.train", "--preset", "tiny", "--lr", "0.1"], epochs=2)
-    shown = dict(zip(train.COLUMNS, train._row_of(found), strict=True))
+    shown = dict(zip(run_line.COLUMNS, run_line.row_of(found), strict=True))
     assert (shown["run"], shown["state"], shown["preset"]) == ("one", "finished (terminal)", "tiny")
     assert (shown["epoch"], shown["mIoU"], shown["loss"], shown["settings"]) == ("1 / 2", "31.0", "0.500", "lr=0.1")
     assert shown["took"] == "1:10"
@@ -166,7 +166,7 @@ def test_what_did_not_change_is_not_drawn_again():
 
 def test_names_and_errors_are_escaped():
     found = run_of("one", status="failed", exit_code=2, error="<img src=x onerror=alert(1)>")
-    shown = train.status_html(found)
+    shown = run_line.status_html(found)
     assert "<img" not in shown and "&lt;img" in shown
 
 

@@ -1,7 +1,5 @@
 """Training runs: start, watch, stop, resume, compare, open. All that is shown is read from the runs' folders."""
 
-import html
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,6 +9,7 @@ import pandas as pd
 
 from analysis import jobs, runs
 from analysis.curves import training_curves
+from analysis.run_line import COLUMNS, row_of, status_html
 from analysis.tabs import deletion, form
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
@@ -18,15 +17,11 @@ from wsss import UserError
 from wsss.data.item import read_rgb
 from wsss.distributed import pick_device
 from wsss.presets import PRESETS
-from wsss.progress import clock
 
 _TICK = 2.0  # seconds
 _QUIET = {"api_visibility": "undocumented", "show_progress": "hidden"}
 _WATCH = {"api_visibility": "private", "show_progress": "hidden", "concurrency_id": "watch", "concurrency_limit": 4}
 _MOST_COMPARED = 6
-_COLORS = {"running": "#2ca58d", "finished": "#4c8bf5", "failed": "#e15759", "killed": "#e15759"}
-_SETTINGS_APART = ("--preset", "--out", "--data", "--resume")
-COLUMNS = ("run", "state", "preset", "epoch", "mIoU", "best mIoU", "loss", "device", "started", "took", "settings")
 
 
 class Start(NamedTuple):
@@ -275,7 +270,7 @@ def _parts(run: runs.Found | None, others: Sequence[runs.Found], found: Sequence
         "curves": [(folder.name, runs.version(folder / "metrics.jsonl")) for folder in logs],
         "previews": (run and run.name, len(runs.previews(run.folder)) if run else 0),
         "log": (run.name, runs.version(run.folder / runs.LOG)) if run else None,
-        "table": _rows(found),
+        "table": [row_of(one) for one in found],
         "alive": any(one.is_alive for one in found),
     }
 
@@ -308,74 +303,3 @@ def _picture(path) -> np.ndarray:
         return read_rgb(path)
     except UserError:
         return np.zeros((8, 8, 3), np.uint8)  # the run was deleted meanwhile
-
-
-def status_html(run: runs.Found) -> str:
-    """The state of a run in one line with a bar; names and sentences are escaped."""
-    done, steps = runs.progress(run)
-    color = _COLORS.get(run.status, "#8a8d91")
-    parts = [f'<b style="color:{color}">{html.escape(run.status)}</b>', html.escape(run.name)]
-    if run.run.get("epochs"):
-        parts.append(f"epoch {html.escape(str(run.run.get('epoch')))} of {html.escape(str(run.run['epochs']))}")
-    if steps:
-        parts.append(f"step {done} of {steps}")
-    if (left := runs.eta(run)) is not None:
-        parts.append(f"about {clock(left)} to go")
-    rows = runs.metrics(run.folder)
-    parts += [f"{_last(rows, 'images_per_second'):.1f} photographs/s"] if _last(rows, "images_per_second") else []
-    parts += [f"mIoU {100 * score:.1f} %"] if (score := _last(rows, "miou")) is not None else []
-    parts += [f"exit code {run.code}"] if run.code else []
-    if said := jobs.reason(run):
-        parts.append(f'<span style="color:{_COLORS["failed"]}">{html.escape(said[:600])}</span>')
-    share = 100 * done / steps if steps else 0
-    bar = f'<div style="background:#8884;height:6px;border-radius:3px"><div style="background:{color};height:6px;'
-    bar += f'border-radius:3px;width:{min(100, share):.1f}%"></div></div>'
-    return f'<div class="legend" data-state="{html.escape(run.status)}">{" &middot; ".join(parts)}</div>{bar}'
-
-
-def _rows(found: Sequence[runs.Found]) -> list[list[Any]]:
-    return [_row_of(run) for run in found]
-
-
-def _row_of(run: runs.Found) -> list[Any]:
-    """A line of the table, in the order of `COLUMNS`."""
-    rows = runs.metrics(run.folder)
-    scores = [row["miou"] for row in rows if "miou" in row]
-    epoch, loss = _last(rows, "epoch"), _last(rows, "total")
-    return [
-        run.name,
-        run.status if run.job or not run.run else f"{run.status} (terminal)",
-        _flag(run.argv, "--preset"),
-        f"{epoch or 0:.0f} / {run.run['epochs']}" if run.run.get("epochs") else f"{epoch or 0:.0f}",
-        f"{100 * scores[-1]:.1f}" if scores else "",
-        f"{100 * max(scores):.1f}" if scores else "",
-        f"{loss:.3f}" if loss is not None else "",
-        run.device or "",
-        time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start)) if run.start else "",
-        clock(_last(rows, "seconds") or 0),
-        " ".join(_settings(run.argv)),
-    ]
-
-
-def _last(rows: Sequence[dict[str, float]], key: str) -> float | None:
-    return next((row[key] for row in reversed(rows) if key in row), None)
-
-
-def _flags(argv: Sequence[str]) -> list[tuple[str, str]]:
-    """The flags of a command with their values, whether written `--a b` or `--a=b`."""
-    flags: list[tuple[str, str]] = []
-    for word in argv[3:]:
-        if word.startswith("--"):
-            name, _, value = word.partition("=")
-            flags.append((name, value))
-        elif flags and not flags[-1][1]:
-            flags[-1] = (flags[-1][0], word)
-    return flags
-
-
-def _flag(argv: Sequence[str], name: str) -> str:
-    return next((value for flag, value in _flags(argv) if flag == name), "")
-
-
-def _settings(argv: Sequence[str]) -> list[str]:
-    return [f"{name[2:]}={value}" for name, value in _flags(argv) if name not in _SETTINGS_APART]
