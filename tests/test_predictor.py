@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from analysis import predictor as border
-from analysis.predictor import MOST_STEPS, Predictor
+from analysis.predictor import MOST_STEPS, Encoding, Predictor
 from wsss import UNLABELLED, UserError, predict
 from wsss.network import build
 from wsss.objective import reduce_image
@@ -141,3 +141,29 @@ def test_a_network_without_a_shape_cue_shows_information_all_the_same(cat):
     config = replace(animals(), shape_cue="none", test_short_side=64)
     encoding = Predictor(build(config, 3, pretrained=False), config, ("a", "b"), {}).encode(cat)
     assert encoding.information.max() > 0.1
+
+
+def remembered(predictor: Predictor) -> int:
+    """Bytes of all arrays and tensors that the caches hold."""
+    caches = (predictor._encodings, predictor._iterates, predictor._kernels, predictor._masks, predictor.kept)
+    found, todo = {}, [value for cache in caches for value in cache._values.values()]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, np.ndarray | torch.Tensor):
+            found[id(value)] = value.nbytes
+        elif isinstance(value, Encoding):
+            todo += vars(value).values()
+        elif isinstance(value, tuple | list):
+            todo += value
+    return sum(found.values())
+
+
+def test_what_is_remembered_of_many_photographs_is_bounded(predictor):
+    random, sizes = np.random.default_rng(0), []
+    for _ in range(40):
+        encoding = predictor.encode(random.integers(0, 255, (96, 128, 3), dtype=np.uint8))
+        predictor.mask(encoding)
+        for alpha in (0.5, 0.8):
+            predictor.pseudo(encoding, ["cat"], **(SETTINGS | {"alpha": alpha}), dilations=(1, 2))
+        sizes.append(remembered(predictor))
+    assert sizes[-1] == sizes[20] < 2 * sizes[10] and sizes[-1] < 100 * 2**20
