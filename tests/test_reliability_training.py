@@ -27,7 +27,7 @@ from reliability import Child, measured, until
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import wsss.data.source
-import wsss.loading
+import wsss.workers
 import wsss.step
 import wsss.train
 from wsss import UserError, checkpoint, records, run
@@ -528,7 +528,7 @@ def test_t8_every_fault_of_a_data_set_is_listed_before_anything_is_made(tmp_path
 
 def misbehaving(how: str) -> None:
     """Have the process that loads photograph 7 die, hang or fail, and be waited for 2 seconds only."""
-    wsss.loading._TIMEOUT = 2
+    wsss.workers._TIMEOUT = 2
     real = Shapes.rgb
 
     def rgb(self, index):

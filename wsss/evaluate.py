@@ -5,7 +5,10 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -15,10 +18,11 @@ from wsss.crf import crf
 from wsss.data.item import Source, item
 from wsss.data.source import read, require_sound
 from wsss.distributed import pick_device
-from wsss.exits import said, writing
+from wsss.exits import WorkerFailed, said, writing
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
 from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings, save_mask
+from wsss.workers import each_of
 
 
 def evaluate(
@@ -44,24 +48,35 @@ def evaluate(
 
     Raises:
         UserError: a photograph has no mask or cannot be read.
+        WorkerFailed: a process that judges photographs died or hangs.
     """
-    num_classes = len(source.classes) + 1
-    total = Scores.none(num_classes)
-    for index in tqdm(range(len(source)), desc="evaluate", disable=not progress):
-        name, rgb, labels, truth = item(source, index)
-        if truth is None:
-            raise UserError(f"{name}: has no mask to compare with")
-        probs = predict_probs(network, rgb, scales=scales, flip=flip, **settings)
-        if with_labels:
-            probs[1:] *= labels[:, None, None]
-        if with_crf:
-            probs = crf(rgb, probs)
-        mask = probs.argmax(0).astype(np.uint8)
-        scores = Scores.of(truth, mask, num_classes)
-        if each is not None:
-            each(name, scores, mask)
-        total += scores
+    device = next(network.parameters()).device
+    work = partial(
+        judged, network, source, scales=scales, flip=flip, with_crf=with_crf, with_labels=with_labels, **settings
+    )
+    total = Scores.none(len(source.classes) + 1)
+    with closing(each_of(work, range(len(source)), device)) as found:
+        for name, scores, mask in tqdm(found, desc="evaluate", total=len(source), disable=not progress):
+            if each is not None:
+                each(name, scores, mask)
+            total += scores
     return total
+
+
+def judged(
+    network: ShapeAwareNetwork, source: Source, index: int, *, with_crf: bool, with_labels: bool, **settings: Any
+) -> tuple[str, Scores, np.ndarray]:
+    """Name, scores and mask (H, W) of one photograph; arguments and errors as in `evaluate`."""
+    name, rgb, labels, truth = item(source, index)
+    if truth is None:
+        raise UserError(f"{name}: has no mask to compare with")
+    probs = predict_probs(network, rgb, **settings)
+    if with_labels:
+        probs[1:] *= labels[:, None, None]
+    if with_crf:
+        probs = crf(rgb, probs)
+    mask = probs.argmax(0).astype(np.uint8)
+    return name, Scores.of(truth, mask, len(source.classes) + 1), mask
 
 
 def require_classes(source: Source, classes: tuple[str, ...]) -> None:
@@ -91,7 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         report = _evaluate(arguments)
         if arguments.json:
             _write(arguments.json, json.dumps(report, indent=1) + "\n")
-    except (UserError, OSError) as error:
+    except (UserError, OSError, WorkerFailed) as error:
         return said(error)
     _print(report)
     return 0

@@ -7,7 +7,10 @@ trains a plain segmentation network on them. Masks that are there already are ke
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +29,7 @@ from wsss.preflight import require_sound, survey
 from wsss.pseudo import with_background
 from wsss.refinement import refine
 from wsss.stopping import StopRequest
+from wsss.workers import each_of
 
 
 def training_mask(
@@ -96,16 +100,23 @@ def write_masks(
     Raises:
         Unwritable: the disk is full or cannot be written.
         UserError: a photograph cannot be read.
+        WorkerFailed: a process that makes masks died or hangs.
     """
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     missing = [index for index in range(len(source)) if not (out / f"{source.names[index]}.png").exists()]
-    for index in tqdm(missing, desc="masks"):
-        path = out / f"{source.names[index]}.png"
-        mask = training_mask(network, source.rgb(index), source.labels[index], config, scales=scales, with_crf=with_crf)
-        with writing(path):
-            save_mask(path, mask, source.classes)
+    work = partial(_mask_of, network, source, config, scales=scales, with_crf=with_crf)
+    masks = each_of(work, missing, next(network.parameters()).device)
+    with closing(masks):
+        for index, mask in zip(tqdm(missing, desc="masks"), masks, strict=True):
+            path = out / f"{source.names[index]}.png"
+            with writing(path):
+                save_mask(path, mask, source.classes)
     return len(missing)
+
+
+def _mask_of(network: ShapeAwareNetwork, source: Source, config: Config, index: int, **settings: Any) -> np.ndarray:
+    return training_mask(network, source.rgb(index), source.labels[index], config, **settings)
 
 
 def main(argv: list[str] | None = None) -> int:

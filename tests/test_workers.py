@@ -1,0 +1,71 @@
+"""Work shared by processes: the same results in the same order, and no process that dies is waited for."""
+
+import os
+import signal
+
+import psutil
+import pytest
+import torch
+
+from wsss import UserError
+from wsss.data.shapes import Shapes
+from wsss.evaluate import evaluate
+from wsss.exits import WorkerFailed
+from wsss.network import build
+from wsss.presets import tiny
+from wsss.workers import each_of
+
+CPU = torch.device("cpu")
+MANY = range(40)
+
+
+@pytest.fixture(autouse=True)
+def two_threads():
+    """Also on a machine with one core."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_results_come_in_order_from_other_processes():
+    found = list(each_of(lambda index: (index, os.getpid()), MANY, CPU))
+    assert [index for index, _ in found] == list(MANY)
+    assert len({pid for _, pid in found}) == 2 and os.getpid() not in {pid for _, pid in found}
+
+
+def test_little_work_stays_here():
+    assert set(each_of(lambda index: os.getpid(), range(3), CPU)) == {os.getpid()}
+
+
+def test_a_mistake_is_told_in_its_own_words_and_nobody_is_left():
+    def work(index: int) -> int:
+        if index == 30:
+            raise UserError("thirty: cannot be used")
+        return index
+
+    with pytest.raises(UserError, match="^thirty: cannot be used$"):
+        list(each_of(work, MANY, CPU))
+    assert not psutil.Process().children()
+
+
+def test_a_killed_process_ends_the_work():
+    def work(index: int) -> int:
+        if index == 30:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+    with pytest.raises(WorkerFailed, match="died"):
+        list(each_of(work, MANY, CPU))
+    assert not psutil.Process().children()
+
+
+def test_scores_do_not_depend_on_who_judges():
+    torch.manual_seed(0)
+    source, network = Shapes(20, 0), build(tiny(), 5, pretrained=False).eval()
+    with torch.no_grad():  # classes win by turns
+        network.decoder.layers[-1].weight.mul_(50)
+    shared = evaluate(network, source)
+    torch.set_num_threads(1)
+    alone = evaluate(network, source)
+    assert shared.as_dict(source.classes)["miou"] == pytest.approx(alone.as_dict(source.classes)["miou"], abs=1e-4)

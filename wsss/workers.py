@@ -1,0 +1,99 @@
+"""Work that other processes do, which may die or hang."""
+
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from wsss import UserError
+from wsss.exits import WorkerFailed, worker_sentence
+
+_TIMEOUT = 120  # seconds; without one, a worker that hangs would hang the run
+_FEW = 16  # items that are done before the processes would have begun
+
+
+def each_of(work: Callable[[int], Any], indices: Sequence[int], device: torch.device) -> Iterator[Any]:
+    """work(index) of each index, in order: on a CPU in one process a core, beside a GPU here.
+
+    Raises:
+        UserError: that of `work`.
+        WorkerFailed: a process died or hangs. None is left behind.
+    """
+    workers = torch.get_num_threads() if device.type == "cpu" and len(indices) >= _FEW else 0
+    if workers < 2:
+        yield from map(work, indices)
+    else:
+        yield from delivered(_Work(work, indices), workers, batch_size=None, collate_fn=_as_it_is)
+
+
+def delivered(dataset: Dataset, workers: int, **settings: Any) -> Iterator[Any]:
+    """What a DataLoader with these settings gives, prepared by `workers` processes; 0: by this one.
+
+    Raises:
+        UserError: that of the dataset, in its own words.
+        WorkerFailed: a process died or hangs. None is left behind.
+    """
+    before = set(multiprocessing.active_children())
+    loaded = iter(
+        DataLoader(
+            dataset,
+            num_workers=workers,
+            worker_init_fn=_ignore_signals,
+            timeout=_TIMEOUT if workers else 0,
+            **settings,
+        )
+    )
+    children = set(multiprocessing.active_children()) - before
+    try:
+        yield from loaded
+    except RuntimeError as error:
+        if "DataLoader" not in str(error):
+            raise
+        raise WorkerFailed(worker_sentence(str(error))) from None
+    except UserError as error:
+        raise UserError(_own_words(str(error))) from None
+    finally:
+        _end(children)
+
+
+class _Work(Dataset):
+    """Items that are computed when they are asked for."""
+
+    def __init__(self, work: Callable[[int], Any], indices: Sequence[int]) -> None:
+        self.work, self.indices = work, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, number: int) -> Any:
+        return self.work(self.indices[number])
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
+
+
+def _end(workers: set[multiprocessing.Process]) -> None:
+    """Workers ignore the signals that would end them, and torch takes a killed one for a failure: it is not told."""
+    if not workers:
+        return
+    torch_watches = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for worker in workers:
+        worker.kill()
+    for worker in workers:
+        worker.join()
+    signal.signal(signal.SIGCHLD, torch_watches)
+
+
+def _ignore_signals(worker: int) -> None:
+    """A signal to the whole group is for the main process, which finishes its step with this one's help."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _own_words(text: str) -> str:
+    """The sentence of a UserError that torch has wrapped into the traceback of the process it came from."""
+    return text.strip().rpartition("wsss.UserError: ")[2]
