@@ -27,9 +27,9 @@ from reliability import Child, measured, until
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import wsss.data.source
-import wsss.workers
 import wsss.step
 import wsss.train
+import wsss.workers
 from wsss import UserError, checkpoint, records, run
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
