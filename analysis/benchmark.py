@@ -22,7 +22,7 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from analysis.measuring import Row, alternating, at_least, at_most, bandwidth, peak_bytes
-from analysis.peers import pamr, region_loss_by_unfold, straightforward_step
+from analysis.peers import pamr, region_loss_by_unfold, straightforward_evaluation, straightforward_step
 from analysis.tables import lines
 from wsss.allocator import keep_freed_memory
 from wsss.config import Config
@@ -31,8 +31,10 @@ from wsss.data.augment import Reduced
 from wsss.data.item import Photographs, read_rgb
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
+from wsss.evaluate import evaluate
 from wsss.loading import loader
 from wsss.losses import region_loss
+from wsss.network import build
 from wsss.objective import Schedule
 from wsss.precision import fastest_precision
 from wsss.presets import animals
@@ -184,6 +186,18 @@ def throughput_row(folder: Path, pairs: int = 3) -> Row:
     )
 
 
+def evaluation_row(photographs: int = 32, pairs: int = 3) -> Row:
+    """Scores of drawn pictures of a photograph's size, beside the straightforward loop."""
+    config, source = animals(), Shapes(photographs, 0, SIZE)
+    network = build(config, len(source.classes) + 1, pretrained=False).eval()
+    mine, theirs = alternating(
+        lambda: evaluate(network, source, short_side=config.test_short_side),
+        lambda: straightforward_evaluation(network, source, config.test_short_side),
+        pairs,
+    )
+    return at_least(f"evaluation of {photographs} photographs", mine, "straightforward loop", theirs, 1.5)
+
+
 def growth(pairs: int = 3) -> pd.DataFrame:
     """Seconds of SPR over image size, present classes, T, batch, and absent classes; `units` is what should be paid."""
     rows = []
@@ -236,6 +250,7 @@ def rows() -> Iterator[Row]:
     yield from training_rows()
     with tempfile.TemporaryDirectory() as folder:
         yield throughput_row(Path(folder))
+    yield evaluation_row()
 
 
 def markdown(table: pd.DataFrame, grown: pd.DataFrame, seconds: float) -> str:

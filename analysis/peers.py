@@ -1,14 +1,17 @@
 """What the benchmark runs beside ours, each written from its description."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from wsss.config import Config
 from wsss.data.augment import Reduced, TrainingViews, View
-from wsss.data.item import Photographs
+from wsss.data.item import Photographs, Source, item
+from wsss.metrics import Scores
 from wsss.objective import Schedule, loss_terms, total_loss
+from wsss.predict import to_image
 from wsss.refinement import DILATIONS
 from wsss.state import Learner
 
@@ -69,3 +72,15 @@ def straightforward_step(
     learner.optimiser.zero_grad()
     total_loss(terms, schedule.region_weight(step)).backward()
     learner.optimiser.step()
+
+
+@torch.no_grad()
+def straightforward_evaluation(network: nn.Module, source: Source, short_side: int) -> Scores:
+    """The scores of a network as one writes it at first: one photograph after the other in this process."""
+    total = Scores.none(len(source.classes) + 1)
+    for index in range(len(source)):
+        _, rgb, _, truth = item(source, index)
+        output = network(to_image(rgb, short_side))
+        logits = F.interpolate(output.logits, truth.shape, mode="bilinear", align_corners=False)
+        total += Scores.of(truth, logits.softmax(1)[0].argmax(0).numpy().astype(np.uint8), len(source.classes) + 1)
+    return total

@@ -6,8 +6,12 @@ import torch
 
 from analysis import benchmark
 from analysis.measuring import alternating
-from analysis.peers import pamr, region_loss_by_unfold
+from analysis.peers import pamr, region_loss_by_unfold, straightforward_evaluation
+from wsss.data.shapes import Shapes
+from wsss.evaluate import evaluate
 from wsss.losses import region_loss
+from wsss.network import build
+from wsss.presets import tiny
 from wsss.refinement import refine
 
 pytest.importorskip("numba")
@@ -54,3 +58,15 @@ def test_the_tables_are_written_in_markdown():
     assert "| a | 12.3 |" in text
     assert "| T | 5 | 1 |" in text
     assert len(benchmark.figure(grown).data) == 1
+
+
+def test_the_straightforward_evaluation_gives_the_same_scores():
+    torch.manual_seed(0)
+    source, network = Shapes(4, 0), build(tiny(), 5, pretrained=False).eval()
+    with torch.no_grad():  # classes win by turns
+        network.decoder.layers[-1].weight.mul_(50)
+    ours, theirs = (
+        scores.as_dict(source.classes)["miou"]
+        for scores in (evaluate(network, source, short_side=64), straightforward_evaluation(network, source, 64))
+    )
+    assert ours == pytest.approx(theirs)
