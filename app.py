@@ -1,6 +1,7 @@
 """The page: `python app.py [--checkpoint DIR] [--port N] [--host ADDRESS --auth USER:PASSWORD]`."""
 
 import argparse
+import gc
 import ipaddress
 import os
 import signal
@@ -12,6 +13,7 @@ from analysis.private import private_folder
 # Before Gradio is imported: nothing is reported to anyone, and uploads lie in a folder that only this user can read.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ["GRADIO_TEMP_DIR"] = str(private_folder())
+os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # of 10,000 questions it would remember when each was asked
 
 import gradio as gr
 from starlette.middleware import Middleware
@@ -99,6 +101,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         login = _login(arguments.host, arguments.auth)
         page = build_page(Library(offered(arguments.checkpoint)))
+        gc.collect()
+        gc.freeze()  # what the page is made of stays: later collections look at the visitors' objects alone
         _serve(page, arguments.host, arguments.port, login)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
