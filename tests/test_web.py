@@ -305,7 +305,7 @@ def test_no_line_can_run_what_a_stranger_wrote():
 
 def test_only_this_machine_reaches_the_page_unless_a_password_is_asked(address, monkeypatch, capsys):
     monkeypatch.setattr(signal, "signal", lambda *_: None)
-    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_TEMP_DIR"):
+    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_TEMP_DIR"):
         monkeypatch.setenv(name, os.environ.get(name, ""))  # the import changes them
     app = importlib.import_module("app")
     listening = {c.laddr.ip for c in server(address).net_connections("inet") if c.status == "LISTEN"}
