@@ -1,7 +1,6 @@
 """The page: `python app.py [--checkpoint DIR] [--port N] [--host ADDRESS --auth USER:PASSWORD]`."""
 
 import argparse
-import gc
 import ipaddress
 import os
 import signal
@@ -101,8 +100,6 @@ def main(argv: list[str] | None = None) -> int:
     try:
         login = _login(arguments.host, arguments.auth)
         page = build_page(Library(offered(arguments.checkpoint)))
-        gc.collect()
-        gc.freeze()  # what the page is made of stays: later collections look at the visitors' objects alone
         _serve(page, arguments.host, arguments.port, login)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
