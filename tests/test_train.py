@@ -205,7 +205,8 @@ def test_the_pseudo_masks_are_of_the_teacher_that_the_config_names(teacher, labe
     config = replace(SHORT, warmup_epochs=0, teacher=teacher)
     learner = start(config, 7, ALONE.device, pretrained=True)
     last = learner.average.module.decoder.layers[-1]
-    torch.nn.init.zeros_(last.weight), torch.nn.init.ones_(last.bias)  # 1/7 each: no class claims a pixel
+    torch.nn.init.zeros_(last.weight)
+    torch.nn.init.ones_(last.bias)  # 1/7 each: no class claims a pixel
     terms = step._terms(learner.network, learner, views(config, 7, 32, 2), config, Schedule(config, 10), 1, ALONE)
     assert (terms["labelled"] > 0) == labelled
 

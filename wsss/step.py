@@ -83,9 +83,9 @@ def _look(average: nn.Module, image: Tensor) -> Output:
     return average.eval()(image)
 
 
-def _can_be_refined(output: Output) -> bool:
+def _can_be_refined(teacher: Output) -> bool:
     """Refinement refuses scores that are not finite on a CPU; the classification loss tells of them as well."""
-    return output.logits.device.type != "cpu" or bool(output.logits.isfinite().all())
+    return teacher.logits.device.type != "cpu" or bool(teacher.logits.isfinite().all())
 
 
 def _gradient_norm(learner: Learner) -> Tensor:
