@@ -57,14 +57,15 @@ def build_page(library: Library) -> gr.Blocks:
     """Assemble the tabs."""
     with gr.Blocks(title="Shape cues", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
         gr.Markdown("## Shape cues for weakly supervised segmentation")
-        subject = Subject(library, page)
+        subject = Subject(library)
         with gr.Tabs(overflow_behavior="wrap") as tabs:
             settings = inspect.build(subject) | shape_cues.build(subject) | cams.build(subject)
             refined = refinement.build(subject)
             settings |= refined | sweep.build(subject, tabs, refined) | compare.build(subject)
             train.build(subject, page, tabs)
-            evaluate.build(subject, page, tabs)
+            evaluate.build(subject, tabs)
             results.build()
+        subject.watch(page)
         with subject.tools:
             link.build(page, settings)
             checkpoint_upload.build(subject)

@@ -208,8 +208,7 @@ class Predictor:
         color, label = self.kernels(encoding, dilations)
         weights = affinity(color, label[classes], alpha)
         out = encoding.maps.new_zeros(MOST_STEPS + 1, *encoding.maps.shape)
-        for step, maps in enumerate(spread(encoding.maps[classes], weights, MOST_STEPS, dilations)):
-            out[step, classes] = maps
+        out[:, classes] = torch.stack(list(spread(encoding.maps[classes], weights, MOST_STEPS, dilations)))
         return out
 
     @torch.inference_mode()

@@ -26,16 +26,23 @@ def overlay(rgb: np.ndarray, mask: np.ndarray, colors: np.ndarray, opacity: floa
     Returns:
         (H, W, 3) uint8.
     """
-    painted = colors[np.where(mask == UNLABELLED, 0, mask)].astype(np.float32)
-    share = np.where((mask > 0) & (mask != UNLABELLED), opacity, 0.0)
-    rows, columns = np.indices(mask.shape, sparse=True)
-    stripes = (rows + columns) // 5 % 2
+    mask = mask.astype(np.uint8, copy=False)
+    paints = np.zeros((256, 1, 3), np.uint8)
+    paints[: len(colors), 0] = colors
+    out = cv2.addWeighted(rgb, 1 - opacity, cv2.applyColorMap(mask, paints), opacity, 0)
+    cv2.copyTo(rgb, _where(mask == 0), out)
     unlabelled = mask == UNLABELLED
-    painted[unlabelled] = np.where(stripes, 215, 150)[unlabelled][:, None]
-    share[unlabelled] = 0.75
-    share = share[..., None]
-    out = np.rint(rgb * (1 - share) + painted * share).astype(np.uint8)
+    if unlabelled.any():
+        rows, columns = np.indices(mask.shape, sparse=True)
+        stripes = np.where((rows + columns) // 5 % 2, np.uint8(215), np.uint8(150))
+        hatched = cv2.addWeighted(rgb, 0.25, cv2.merge([stripes] * 3), 0.75, 0)
+        cv2.copyTo(hatched, _where(unlabelled), out)
     return _outlined(out, mask, colors)
+
+
+def _where(pixels: np.ndarray) -> np.ndarray:
+    """A bool array as OpenCV takes it: the same memory."""
+    return pixels.view(np.uint8)
 
 
 def marked(rgb: np.ndarray, at: tuple[int, int] | None) -> np.ndarray:
@@ -50,11 +57,16 @@ def marked(rgb: np.ndarray, at: tuple[int, int] | None) -> np.ndarray:
 
 def _outlined(rgb: np.ndarray, mask: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Draw a thin line in its class's color around each region."""
-    for k in np.unique(mask):
-        if 0 < k < len(colors):
-            outlines, _ = cv2.findContours((mask == k).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    for k in np.flatnonzero(_counts(mask)[: len(colors)]):
+        if k > 0:
+            outlines, _ = cv2.findContours(_where(mask == k), cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
             cv2.drawContours(rgb, outlines, -1, _bright(colors[k]), 1)
     return rgb
+
+
+def _counts(mask: np.ndarray) -> np.ndarray:
+    """Pixels of each class, (256,)."""
+    return np.bincount(mask.ravel(), minlength=256)
 
 
 def _bright(color: np.ndarray) -> tuple[int, ...]:
@@ -77,12 +89,12 @@ def causes(rgb: np.ndarray, claims: np.ndarray) -> np.ndarray:
 
     Args:
         rgb: (H, W, 3) uint8.
-        claims: how many classes claim a pixel, (H, W).
+        claims: how many classes claim a pixel, (H, W) uint8.
     """
-    out = rgb // 3 * 2
-    out[claims == 0] = _NO_CLAIM
-    out[claims > 1] = _CONFLICT
-    return out
+    paints = np.full((256, 1, 3), _CONFLICT, np.uint8)
+    paints[0] = _NO_CLAIM
+    out = cv2.convertScaleAbs(rgb, alpha=2 / 3)
+    return cv2.copyTo(cv2.applyColorMap(claims, paints), _where(claims != 1), out)
 
 
 def film_strip(
@@ -119,8 +131,10 @@ def grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 6) -> np.ndarray:
 
 def shares(mask: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
     """The share of the area that each class in the mask has, in [0, 1], by name; "unlabelled" comes last."""
-    names = ("background", *classes)
-    return {"unlabelled" if k == UNLABELLED else names[k]: float((mask == k).mean()) for k in np.unique(mask)}
+    names, counts = ("background", *classes), _counts(mask)
+    return {
+        "unlabelled" if k == UNLABELLED else names[k]: counts[k] / mask.size for k in np.flatnonzero(counts).tolist()
+    }
 
 
 def legend(mask: np.ndarray, classes: Sequence[str], colors: np.ndarray) -> str:

@@ -1,5 +1,7 @@
 """The running app, asked over HTTP."""
 
+import base64
+import io
 import os
 import socket
 import subprocess
@@ -31,9 +33,9 @@ def visitor(address) -> Client:
     return Client(address, verbose=False)
 
 
-def size_of(path: str) -> tuple[int, int]:
-    with Image.open(path) as picture:
-        return picture.size
+def within(shown: dict) -> Image.Image:
+    """A picture that travels within an answer."""
+    return Image.open(io.BytesIO(base64.b64decode(shown["url"].removeprefix("data:image/jpeg;base64,"))))
 
 
 def give(visitor: Client, path: Path) -> tuple:
@@ -58,15 +60,15 @@ def test_each_tab_answers_for_the_visitors_own_photograph(visitor, address, tmp_
     for client, size in ((visitor, (451, 300)), (other, (200, 64))):
         pair, legend, pointed = client.predict("animals", PRESENT, 0.5, 0.2, False, api_name="/mask")
         after, pseudo, names, unlabelled = refined(client, *REFINEMENT)
-        assert {size_of(path) for path in (*pair, pointed, after, pseudo, unlabelled)} == {size}
+        assert {within(shown).size for shown in (*pair, pointed, after, pseudo, unlabelled)} == {size}
         assert "background" in legend and "%" in names
         cues = client.predict("animals", PRESENT, 7, 1, 0.5, 9, 3, 0.5, False, 0, api_name="/shape_cues")
-        assert size_of(cues[0]) == size and "nats" in cues[1]
+        assert within(cues[0]).size == size and "nats" in cues[1]
 
 
 def test_moving_t_changes_the_pseudo_mask(visitor):
     give(visitor, CAT)
-    first, second = (np.asarray(Image.open(refined(visitor, 0.8, steps, *REFINEMENT[2:])[1])) for steps in (0, 20))
+    first, second = (np.asarray(within(refined(visitor, 0.8, steps, *REFINEMENT[2:])[1])) for steps in (0, 20))
     assert not np.array_equal(first, second)
 
 
@@ -97,7 +99,7 @@ def test_the_maps_of_the_stages_are_those_of_the_analysis(visitor, shipped_or_fr
     picture, facts = visitor.predict(handle_file(str(CAT)), "cat", "LayerCAM", "pixel", 40, 50, api_name="/cam")
     encoding = predictor.encode(read_rgb(CAT))
     _, *cams = explain(predictor, encoding, "cat", methods=("LayerCAM",), target="pixel", pixel=(40, 50))
-    assert size_of(picture) == (451, 300 * len(cams))
+    assert Image.open(picture).size == (451, 300 * len(cams))
     for cam in cams:
         assert facts[cam.stage]["greatest"] == pytest.approx(cam.high, rel=1e-3, abs=1e-9)
 
@@ -105,7 +107,7 @@ def test_the_maps_of_the_stages_are_those_of_the_analysis(visitor, shipped_or_fr
 def test_a_sweep_answers_with_a_measure_for_each_value(visitor):
     sheet, measures = visitor.predict(handle_file(str(CAT)), ["cat"], "alpha", "0, 0.5, 1", api_name="/sweep")
     assert list(measures) == ["0.0", "0.5", "1.0"] and all(0 < cell["valid"] <= 1 for cell in measures.values())
-    assert size_of(sheet)[0] > 600
+    assert Image.open(sheet).width > 600
 
 
 def test_the_weights_of_a_pixels_neighbours_sum_to_one(visitor):

@@ -12,6 +12,7 @@ neither.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -43,9 +44,15 @@ def _compiled(function: Callable) -> Callable:
         return numba.njit(**settings)(function)
 
 
-def _shared(work: Callable[[int, int], object], rows: int) -> list:
-    """work(first, last) on equal parts of range(rows), one part a thread; what each part returned."""
-    threads = max(1, min(torch.get_num_threads(), rows))
+_LEAST_CELLS = 2**20  # a thread must start and end: fewer numbers than these are done sooner without one
+
+
+def _shared(work: Callable[[int, int], object], rows: int, cells: int) -> list:
+    """work(first, last) on equal parts of range(rows), one part a thread; what each part returned.
+
+    `cells` is how many numbers the work reads.
+    """
+    threads = max(1, min(torch.get_num_threads(), rows, cells // _LEAST_CELLS))
     if threads == 1:
         return [work(0, rows)]
     bounds = [rows * i // threads for i in range(threads + 1)]
@@ -65,7 +72,7 @@ def kernel(x: Tensor, offsets: Sequence[tuple[int, int]], bandwidth: float, epsi
     padded = near.padded(_array(x))
     out = np.empty((batch, height, len(offsets), width), np.float32)
     scale = np.float32(bandwidth), np.float32(epsilon)
-    _shared(lambda *rows: _kernel_rows(padded, *near, *scale, *rows, out), batch * height)
+    _shared(partial(_kernel_rows, padded, *near, *scale, out), batch * height, out.size)
     return torch.from_numpy(out).transpose(1, 2)
 
 
@@ -74,7 +81,7 @@ def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
     color, label = (_array(x.transpose(1, 2)) for x in (color, label))
     out = np.empty_like(label)
     flat = [x.reshape(-1, *x.shape[2:]) for x in (color, label, out)]
-    _shared(lambda *rows: _affinity_rows(*flat[:2], np.float32(alpha), *rows, flat[2]), len(flat[2]))
+    _shared(partial(_affinity_rows, *flat[:2], np.float32(alpha), flat[2]), len(flat[2]), out.size)
     return torch.from_numpy(out).transpose(1, 2)
 
 
@@ -83,7 +90,7 @@ def propagate(maps: Tensor, weights: Tensor, offsets: Sequence[tuple[int, int]])
     near = _Neighborhood(offsets)
     before, weights = near.padded(_array(maps)), _array(weights.transpose(1, 2))
     after = np.empty_like(before)
-    _shared(lambda *rows: _step_rows(before, weights, *near, *rows, after), maps.shape[0] * maps.shape[1])
+    _shared(partial(_step_rows, before, weights, *near, after), maps.shape[0] * maps.shape[1], weights.size)
     return torch.from_numpy(near.inner(after).copy())
 
 
@@ -110,23 +117,22 @@ def refine(
     settings = np.float32(alpha), np.float32(bandwidth), np.float32(epsilon)
     most, (height, width) = int(present.sum(1).max(initial=0)), image.shape[-2:]
 
-    def photographs(first: int, last: int, share: Callable = lambda work, rows: work(0, rows)) -> None:
+    def photographs(first: int, last: int, share: Callable = lambda work, rows, cells: work(0, rows)) -> None:
         """Eq. 5 and 6 of photographs [first, last) of the batch: their (K, H, W) of `out` are written."""
         space = np.empty((most, height, len(offsets), width), np.float32)
         for i in range(first, last):
             classes = np.flatnonzero(present[i])
             colors, labels, maps = (near.padded(x) for x in (image[i], scores[i, classes, None], probs[i, classes]))
             weights, other = space[: len(classes)], np.empty_like(maps)
-            share(lambda *rows, a=colors, b=labels, w=weights: _weight_rows(a, b, *near, *settings, *rows, w), height)
+            cells, rows = weights.size, len(classes) * height
+            share(partial(_weight_rows, colors, labels, *near, *settings, weights), height, cells)
             for _ in range(steps):
-                share(
-                    lambda *rows, a=maps, w=weights, b=other: _step_rows(a, w, *near, *rows, b), len(classes) * height
-                )
+                share(partial(_step_rows, maps, weights, *near, other), rows, cells)
                 maps, other = other, maps
             out[i, classes] = near.inner(maps)
 
     if len(image) >= torch.get_num_threads():
-        _shared(photographs, len(image))
+        _shared(photographs, len(image), len(offsets) * probs.size)
     else:
         photographs(0, len(image), _shared)
     return torch.from_numpy(out)
@@ -233,7 +239,7 @@ def _affinity_row(color, label, alpha, out):
 
 
 @_compiled
-def _kernel_rows(padded, offsets, reach, bandwidth, epsilon, first, last, out):
+def _kernel_rows(padded, offsets, reach, bandwidth, epsilon, out, first, last):
     height = out.shape[1]
     for i in range(first, last):
         row = out[i // height, i % height]
@@ -241,13 +247,13 @@ def _kernel_rows(padded, offsets, reach, bandwidth, epsilon, first, last, out):
 
 
 @_compiled
-def _affinity_rows(color, label, alpha, first, last, out):
+def _affinity_rows(color, label, alpha, out, first, last):
     for i in range(first, last):
         _affinity_row(color[i % len(color)], label[i], alpha, out[i])  # one color for all classes, or one each
 
 
 @_compiled
-def _weight_rows(image, scores, offsets, reach, alpha, bandwidth, epsilon, first, last, out):
+def _weight_rows(image, scores, offsets, reach, alpha, bandwidth, epsilon, out, first, last):
     """Rows of the weights of a photograph: image (C, ...), scores (P, 1, ...) padded -> out (P, H, N, W)."""
     color, label = np.empty(out.shape[2:], np.float32), np.empty(out.shape[2:], np.float32)
     for y in range(first, last):
@@ -258,7 +264,7 @@ def _weight_rows(image, scores, offsets, reach, alpha, bandwidth, epsilon, first
 
 
 @_compiled
-def _step_rows(before, weights, offsets, reach, first, last, after):
+def _step_rows(before, weights, offsets, reach, after, first, last):
     """Rows of one step of Eq. 6: before, after (P, ...) padded, weights (P, H, N, W). Keeps the border of `after`."""
     _, height, count, width = weights.shape
     for i in range(first, last):
@@ -294,12 +300,12 @@ def self_information(image: Tensor, offsets: Sequence[tuple[int, int]], *, patch
     padded = near.padded(_array(image), patch // 2)
     out = np.empty((batch, 1, height, width), np.float32)
     scale = np.float32(0.5 / bandwidth**2)
-    _shared(lambda *rows: _information_rows(padded, *near, patch, scale, *rows, out), batch * height)
+    _shared(partial(_information_rows, padded, *near, patch, scale, out), batch * height, out.size * len(offsets))
     return torch.from_numpy(out)
 
 
 @_compiled
-def _information_rows(padded, offsets, reach, patch, scale, first, last, out):
+def _information_rows(padded, offsets, reach, patch, scale, out, first, last):
     """Rows of padded (B, C, H + 2 margin, W + 2 margin), margin = reach + patch // 2, -> out (B, 1, H, W)."""
     _, _, height, width = out.shape
     count, wide = len(offsets), width + patch - 1
@@ -354,7 +360,8 @@ class RegionPairs(torch.autograd.Function):
         log, mask, weight = rows_apart(log_probs), rows_apart(pseudo), rows_apart(share)
         probs, gradient = rows_apart(log_probs.exp()), np.zeros_like(log)
         images = log, probs, mask, weight, width + radius, radius, np.float32(margin)
-        costs = _shared(lambda first, last: _region_images(*images, first, last, gradient), batch)
+        pairs = log.size * (2 * radius + 1) ** 2
+        costs = _shared(partial(_region_images, *images, gradient), batch, pairs)
         gradient = torch.from_numpy(gradient).unflatten(-1, (height, width + radius))[..., :width]
         ctx.save_for_backward(gradient)
         return log_probs.new_tensor(sum(costs))
@@ -371,7 +378,7 @@ _BLOCK = 2048  # pixels at a time: their maps stay in the cache closest to the c
 
 
 @_compiled
-def _region_images(log, probs, mask, share, stride, radius, margin, first, last, gradient):
+def _region_images(log, probs, mask, share, stride, radius, margin, gradient, first, last):
     """Costs of images first..last; log, probs, gradient (B, K, pixels), mask, share (B, pixels), 0 where unlabelled."""
     pixels = log.shape[2]
     costs = np.zeros(_BLOCK, np.float32)

@@ -53,6 +53,7 @@ def pseudo_mask(refined: Tensor, labels: Tensor, **cutoffs: float) -> Tensor:
 
 def to_mask(claimed: Tensor) -> Tensor:
     """Claims (B, K, H, W) -> mask (B, H, W) int64; 255 where not exactly one class claims a pixel."""
-    classes = torch.arange(claimed.shape[1], device=claimed.device).view(1, -1, 1, 1)
-    count = claimed.sum(1)
-    return (claimed * classes).sum(1).masked_fill(count != 1, UNLABELLED)
+    claimed = claimed.byte()  # bytes overflow only in sums that are not looked at: K is below 255
+    classes = torch.arange(claimed.shape[1], dtype=torch.uint8, device=claimed.device).view(1, -1, 1, 1)
+    count = claimed.sum(1, dtype=torch.uint8)
+    return (claimed * classes).sum(1, dtype=torch.uint8).masked_fill(count != 1, UNLABELLED).long()

@@ -11,7 +11,7 @@ from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, esti
 from analysis.gradcam import overlay as cam_overlay
 from analysis.render import captioned, grid, marked, overlay
 from analysis.tabs import download
-from analysis.tabs.pictures import PICTURE, pixel, slider
+from analysis.tabs.pictures import picture, pixel, slider
 from analysis.tabs.subject import QUIET, Scene, Subject
 
 _SCALES = ("each map's own maximum", "the maximum of all maps of the method")
@@ -45,9 +45,9 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             download.build(subject, "cams", _files, settings, settings._fields)
         with gr.Column(scale=5, min_width=340):
             with gr.Row():
-                region = gr.Image(label="Predicted region: click a pixel", elem_classes="picture", **PICTURE)
-                vanilla = gr.Image(label="Vanilla CAM: the class's score map", elem_classes="picture", **PICTURE)
-            maps = gr.Image(label="One row a method, one column a stage", elem_classes="film", **PICTURE)
+                region = picture("Predicted region: click a pixel")
+                vanilla = picture("Vanilla CAM: the class's score map")
+            maps = picture("One row a method, one column a stage", "film")
     pictures = Pictures(region, vanilla, maps)
     subject.follow(tab, _show, settings, [settings.name, *pictures])
     chosen = [settings.name, settings.target, settings.methods, settings.scale, settings.opacity]

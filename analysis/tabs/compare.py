@@ -15,7 +15,7 @@ from analysis.library import Library
 from analysis.predictor import Predictor
 from analysis.render import overlay
 from analysis.tabs import download
-from analysis.tabs.pictures import PICTURE, slider
+from analysis.tabs.pictures import picture, slider, wipe
 from analysis.tabs.subject import QUIET, Scene, Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
@@ -53,9 +53,9 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 _side(subject.library, name, kind) for name, kind in (("Left", KINDS[0]), ("Right", KINDS[2]))
             )
         with gr.Row():
-            pair = gr.ImageSlider(label="Left | right", max_height=480, **PICTURE)
+            pair = wipe("Left | right")
             with gr.Column(min_width=300):
-                difference = gr.Image(label="Difference", elem_classes="picture", **PICTURE)
+                difference = picture("Difference")
                 shares = gr.HTML()
                 sides = [f"{side} {name}" for side in ("left", "right") for name in Side._fields]
                 download.build(subject, "comparison", _files_by(subject.library), [*left, *right], sides)

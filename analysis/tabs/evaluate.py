@@ -65,7 +65,7 @@ class Result(NamedTuple):
     drawn: gr.State
 
 
-def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
+def build(subject: Subject, tabs: gr.Tabs) -> None:
     """Lay out the tab and wire it, inside open gr.Tabs."""
     with gr.Tab("Evaluate", id="Evaluate") as tab:
         with gr.Row(equal_height=False):
@@ -85,7 +85,7 @@ def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
     chosen = [state.left, state.right, measure, result.drawn]
     begun = begin.click(in_words(_begin), start, state.left, api_name="evaluate_start", **_QUIET)
     begun.success(_refresh, watched, state, **_WATCH)
-    gr.on([page.load, tab.select, state.timer.tick], in_words(_refresh), watched, state, trigger_mode="once", **_WATCH)
+    gr.on([tab.select, state.timer.tick], in_words(_refresh), watched, state, trigger_mode="once", **_WATCH)
     state.stop.click(in_words(_stop), state.left, None, api_name="evaluate_stop", **_QUIET).then(
         _refresh, watched, state, **_WATCH
     )

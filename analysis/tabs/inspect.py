@@ -9,7 +9,7 @@ from analysis.exports import arrays_npz, mask_png
 from analysis.figures import pixel_bars, score_bars, score_path
 from analysis.render import legend, marked, overlay
 from analysis.tabs import download
-from analysis.tabs.pictures import PICTURE, pixel, slider
+from analysis.tabs.pictures import picture, pixel, slider, wipe
 from analysis.tabs.subject import QUIET, Scene, Subject
 from wsss.crf import available
 
@@ -27,10 +27,10 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     with gr.Tab("Inspect", id="Inspect") as tab:
         with gr.Row():
             with gr.Column(min_width=300):
-                pair = gr.ImageSlider(label="Photograph | mask", max_height=480, **PICTURE)
+                pair = wipe("Photograph | mask")
                 names = gr.HTML()
             with gr.Column(min_width=300):
-                pointed = gr.Image(label="Mask: click a pixel", elem_classes="picture", **PICTURE)
+                pointed = picture("Mask: click a pixel")
                 with gr.Row():
                     controls = _controls()
                 download.build(subject, "mask", _files, controls, controls._fields)

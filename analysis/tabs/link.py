@@ -1,5 +1,6 @@
 """A link that brings the settings back, and the switch to a dark page."""
 
+import json
 from typing import Any
 
 import gradio as gr
@@ -10,6 +11,17 @@ _COPY = """(...values) => {
   names.forEach((name, i) => url.searchParams.set(name, values[i]));
   navigator.clipboard?.writeText(url.href);
   window.history.replaceState(null, "", url);
+}"""
+
+# In the browser, as the server would have to send back every setting of the page.
+_RESTORE = """(...values) => {
+  const given = new URL(window.location.href).searchParams;
+  return %s.map(({name, least, most, choices}, i) => {
+    const text = given.get(name);
+    if (text === null || (choices && !choices.includes(text))) return values[i];
+    if (choices) return typeof values[i] === "boolean" ? text === "true" : text;
+    return text !== "" && Number(text) >= least && Number(text) <= most ? Number(text) : values[i];
+  });
 }"""
 
 _DARK = "() => { document.body.classList.toggle('dark'); }"
@@ -28,23 +40,13 @@ def build(page: gr.Blocks, settings: dict[str, gr.components.Component]) -> None
     )
     dark.click(None, js=_DARK, api_visibility="private")
 
-    def restore(request: gr.Request) -> list[Any]:
-        given = dict(request.query_params)
-        return [_restored(control, given.get(name)) for name, control in settings.items()]
-
-    page.load(restore, None, controls, api_visibility="private", show_progress="hidden")
+    taken = json.dumps([{"name": name, **_taken(control)} for name, control in settings.items()])
+    page.load(None, controls, controls, js=_RESTORE % taken, api_visibility="private")
 
 
-def _restored(control: gr.components.Component, text: str | None) -> Any:
-    """The value that a link gives a control; what the control would not take leaves it as it is."""
-    if text is None:
-        return gr.skip()
+def _taken(control: gr.components.Component) -> dict[str, Any]:
+    """What a control takes from a link, a number between two or one of some texts; anything else changes nothing."""
     if isinstance(control, gr.Slider):
-        try:
-            value = float(text)
-        except ValueError:
-            return gr.skip()
-        return value if control.minimum <= value <= control.maximum else gr.skip()
-    if isinstance(control, gr.Checkbox):
-        return text == "true" if text in ("true", "false") else gr.skip()
-    return text if text in [value for _, value in control.choices] else gr.skip()
+        return {"least": control.minimum, "most": control.maximum}
+    is_flag = isinstance(control, gr.Checkbox)
+    return {"choices": ["true", "false"] if is_flag else [value for _, value in control.choices]}

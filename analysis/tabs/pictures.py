@@ -1,11 +1,59 @@
 """How pictures and sliders look on every tab."""
 
+import base64
+
+import cv2
 import gradio as gr
+import numpy as np
+from gradio.components.imageslider import SliderData
+from gradio.data_classes import ImageData
 
 PICTURE = {"interactive": False, "format": "jpeg", "buttons": ["download", "fullscreen"]}
 
+_QUALITY = 85  # of JPEG, in percent
 
-def slider(label: str, value: float, info: str | None = None, most: float = 1, step: float = 0.05) -> gr.Slider:
+
+class Picture(gr.Image):
+    """A picture (H, W, 3) uint8 that is only looked at: it travels within the answer.
+
+    Gradio would write it into a folder for the browser to fetch by another question, which a slider would wait for.
+    """
+
+    is_template = True  # to the browser it is an ordinary picture
+
+    def postprocess(self, value: np.ndarray | None) -> ImageData | None:
+        """The picture as an address that contains it."""
+        return None if value is None else _inline(value)
+
+
+class Wipe(gr.ImageSlider):
+    """Two pictures (H, W, 3) uint8 with a line to wipe between them, only looked at."""
+
+    is_template = True
+
+    def postprocess(self, value: tuple[np.ndarray, np.ndarray] | None) -> SliderData | None:
+        """The pictures as addresses that contain them."""
+        return None if value is None else SliderData(root=tuple(_inline(rgb) for rgb in value))
+
+
+def picture(label: str, elem_classes: str = "picture") -> Picture:
+    """An empty `Picture`."""
+    return Picture(label=label, elem_classes=elem_classes, **PICTURE)
+
+
+def wipe(label: str) -> Wipe:
+    """An empty `Wipe`."""
+    return Wipe(label=label, max_height=480, **PICTURE)
+
+
+def _inline(rgb: np.ndarray) -> ImageData:
+    """The picture as an address that contains it (RFC 2397)."""
+    quality = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
+    _, encoded = cv2.imencode(".jpeg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
+    return ImageData(url=f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}", orig_name="picture.jpeg")
+
+
+def slider(label: str, value: float, info: str | None = None, most: float = 1, step: float = 0.01) -> gr.Slider:
     """A slider from 0."""
     return gr.Slider(0, most, value, step=step, label=label, info=info, min_width=120)
 

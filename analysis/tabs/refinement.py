@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import numpy as np
 import plotly.graph_objects as go
+import torch
 
 from analysis.affinity import draw, probe
 from analysis.charts import affinity_bars, trajectory_figure
@@ -12,7 +13,7 @@ from analysis.exports import arrays_npz, mask_png
 from analysis.predictor import MOST_STEPS
 from analysis.render import causes, film_strip, heat, legend, overlay
 from analysis.tabs import download
-from analysis.tabs.pictures import PICTURE, pixel, slider
+from analysis.tabs.pictures import PICTURE, picture, pixel, slider
 from analysis.tabs.subject import QUIET, Scene, Subject
 from analysis.trajectory import trajectory
 from wsss.config import Config
@@ -107,14 +108,14 @@ def _values(config: Config) -> list[Any]:
 
 def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
     with gr.Row():
-        before = gr.Image(label="m_0: the class before the refinement", elem_classes="picture", **PICTURE)
-        after = gr.Image(label="m_T: after T steps", elem_classes="picture", **PICTURE)
+        before = picture("m_0: the class before the refinement")
+        after = picture("m_T: after T steps")
     with gr.Row():
         with gr.Column(min_width=200):
-            pseudo = gr.Image(label="Pseudo mask: click a pixel", elem_classes="picture", **PICTURE)
+            pseudo = picture("Pseudo mask: click a pixel")
             names = gr.HTML()
         with gr.Column(min_width=200):
-            unlabelled = gr.Image(label="Unlabelled pixels", elem_classes="picture", **PICTURE)
+            unlabelled = picture("Unlabelled pixels")
             gr.HTML(_CAUSES)
     film = gr.Image(label="Pseudo masks step by step: click one to go there", elem_classes="film", **PICTURE)
     return before, Pictures(after, pseudo, names, unlabelled), film
@@ -123,7 +124,7 @@ def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
 def _details() -> tuple[gr.Plot, list[gr.components.Component], gr.State]:
     """The curves, the affinity probe's two pictures, and the pixel that it looks at."""
     with gr.Row():
-        drawn = gr.Image(label="Affinity of the clicked pixel to its neighbours", elem_classes="picture", **PICTURE)
+        drawn = picture("Affinity of the clicked pixel to its neighbours")
         bars = gr.Plot(label="Its weights (Eq. 5)")
     return gr.Plot(label="Step by step"), [drawn, bars], gr.State()
 
@@ -156,7 +157,7 @@ def _pictured(scene: Scene, *settings) -> tuple:
     mask = to_mask(claimed[None])[0].byte().cpu().numpy()
     shown = overlay(encoding.rgb, mask, predictor.colors, _OPACITY)
     names = legend(mask, predictor.classes, predictor.colors)
-    unlabelled = causes(encoding.rgb, claimed.sum(0).cpu().numpy())
+    unlabelled = causes(encoding.rgb, claimed.sum(0, dtype=torch.uint8).cpu().numpy())
     return _heats(scene, *settings)[1], shown, names, unlabelled
 
 

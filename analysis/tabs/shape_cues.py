@@ -11,7 +11,7 @@ from analysis.exports import arrays_npz, picture_png
 from analysis.render import heat
 from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
 from analysis.tabs import download
-from analysis.tabs.pictures import PICTURE
+from analysis.tabs.pictures import picture
 from analysis.tabs.subject import Scene, Subject
 from wsss.config import Config
 
@@ -99,16 +99,16 @@ def _settings() -> Settings:
 def _pictures() -> tuple[Pictures, gr.Plot]:
     with gr.Row():
         with gr.Column(min_width=220):
-            information = gr.Image(label="Self-information (Eq. 3)", elem_classes="picture", **PICTURE)
+            information = picture("Self-information (Eq. 3)")
             limits = gr.HTML()
-        drop = gr.Image(label="Drop probability (Eq. 4)", elem_classes="picture", **PICTURE)
+        drop = picture("Drop probability (Eq. 4)")
         with gr.Column(min_width=220):
-            dropped = gr.Image(label="One draw: black is dropped", elem_classes="picture", **PICTURE)
+            dropped = picture("One draw: black is dropped")
             share = gr.HTML()
     with gr.Row():
-        before = gr.Image(label="Energy of the shallow features", elem_classes="picture", **PICTURE)
+        before = picture("Energy of the shallow features")
         with gr.Column(min_width=220):
-            after = gr.Image(label="… after the drop (expected)", elem_classes="picture", **PICTURE)
+            after = picture("… after the drop (expected)")
             energy = gr.HTML()
         histogram = gr.Plot(label="Self-information of the pixels")
     return Pictures(information, limits, drop, dropped, share, before, after, energy), histogram

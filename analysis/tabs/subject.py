@@ -2,6 +2,7 @@
 
 import html
 import inspect
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,28 +50,13 @@ class Subject:
     cache, by the photograph's digest.
     """
 
-    def __init__(self, library: Library, page: gr.Blocks) -> None:
+    def __init__(self, library: Library) -> None:
         self.library = library
         self.opened = gr.State("Inspect")  # label of the tab that is looked at; the others stay as they were
+        self._turns: dict[str, gr.State] = {}  # by a tab's label; a new number tells it to look at the subject again
         self.rgb = gr.State()  # the photograph as it is shown
         self.truth = gr.State()
         self._lay_out()
-        self._accepted = gr.on(
-            [page.load, self.photograph.change, self.checkpoint.change],
-            in_words(self._accept),
-            [self.checkpoint, self.photograph],
-            [self.rgb, self.present, self.about],
-            api_name="photograph",
-            api_visibility="undocumented",
-            trigger_mode="always_last",  # a photograph that comes while the example is looked at must not be lost
-            **MODEL,
-        )
-        self._truth_read = self.truth_file.change(
-            in_words(self._read_truth),
-            [self.checkpoint, self.rgb, self.truth_file],
-            self.truth,
-            api_visibility="private",
-        )
 
     @property
     def default(self) -> Predictor:
@@ -107,38 +93,59 @@ class Subject:
         controls: Sequence[gr.components.Component],
         outputs: Sequence[Any],
         **settings,
-    ) -> list[Any]:
+    ) -> Any:
         """Call show(scene, *controls) when the tab is opened, and while it is open when the subject changes.
 
         Args:
             show: returns, or generates, a value for each of the outputs.
-            settings: of the events, instead of `QUIET`.
+            settings: of the event, instead of `QUIET`.
 
         Returns:
-            The events, so that another can cancel them.
+            The event, so that another can cancel it.
         """
-        answer = self.answer(show, len(outputs))
+        turn, quiet = self._turn(tab), QUIET | {"show_progress": "full"} | settings
+        return turn.change(self.answer(show, len(outputs)), self.inputs(controls), outputs, **quiet)
 
-        def if_opened(opened, *given):
-            if opened != tab.label:
-                return gr.skip()
-            return answer(*given)
+    def _turn(self, tab: gr.Tab) -> gr.State:
+        if tab.label not in self._turns:
+            with self.tools:  # not among the tabs, which are counted
+                turn = self._turns[tab.label] = gr.State()
+            tab.select(
+                lambda: (tab.label, _unlike_before()),
+                None,
+                [self.opened, turn],
+                api_visibility="private",
+                show_progress="hidden",
+            )
+        return self._turns[tab.label]
 
-        def stream_if_opened(opened, *given):
-            if opened == tab.label:
-                yield from answer(*given)
+    def watch(self, page: gr.Blocks) -> None:
+        """Tell the opened tab when there is another photograph, checkpoint, mask or choice of classes.
 
-        if_opened = stream_if_opened if inspect.isgeneratorfunction(show) else if_opened
-        inputs, quiet = self.inputs(controls), QUIET | {"show_progress": "full"} | settings
-        opening = tab.select(lambda: tab.label, None, self.opened, api_visibility="private", show_progress="hidden")
-        return [
-            *(
-                changed(if_opened, [self.opened, *inputs], outputs, **quiet)
-                for changed in (self._accepted.success, self._truth_read.success)
-            ),
-            self.present.input(if_opened, [self.opened, *inputs], outputs, **(quiet | LIVE | settings)),
-            opening.then(answer, inputs, outputs, **quiet),
-        ]
+        To be called when all tabs follow. Each would have to be asked otherwise, whether it is the opened one.
+        """
+        turns = list(self._turns.values())
+        gr.on(
+            [page.load, self.photograph.change, self.checkpoint.change],
+            in_words(self._accept),
+            [self.checkpoint, self.photograph, self.opened],
+            [self.rgb, self.present, self.about, *turns],
+            api_name="photograph",
+            api_visibility="undocumented",
+            trigger_mode="always_last",  # a photograph that comes while the example is looked at must not be lost
+            **MODEL,
+        )
+        self.truth_file.change(
+            in_words(self._read_truth),
+            [self.checkpoint, self.rgb, self.truth_file, self.opened],
+            [self.truth, *turns],
+            api_visibility="private",
+        )
+        self.present.input(self._turned, self.opened, turns, **(LIVE | {"queue": True}))
+
+    def _turned(self, opened: str) -> list:
+        """A value for each of the turns."""
+        return [_unlike_before() if label == opened else gr.skip() for label in self._turns]
 
     def live(
         self,
@@ -187,23 +194,28 @@ class Subject:
         predictor = self.library[checkpoint]
         return Scene(predictor, predictor.encode(rgb), [name for name in present if name in predictor.classes], truth)
 
-    def _accept(self, checkpoint, picture) -> tuple:
+    def _accept(self, checkpoint, picture, opened) -> tuple:
         """A new photograph or checkpoint: the photograph as it is shown, and the classes that are seen in it."""
-        predictor = self.library[checkpoint]
+        predictor, turns = self.library[checkpoint], self._turned(opened)
         if picture is None:
-            return None, gr.CheckboxGroup(list(predictor.classes), value=[]), about(predictor)
+            return None, gr.CheckboxGroup(list(predictor.classes), value=[]), about(predictor), *turns
         encoding = predictor.encode(picture)
         chips = [
             (f"{name} {100 * score:.0f} %", name)
             for name, score in zip(predictor.classes, encoding.scores, strict=True)
         ]
-        return encoding.rgb, gr.CheckboxGroup(chips, value=predictor.present(encoding)), about(predictor)
+        return encoding.rgb, gr.CheckboxGroup(chips, value=predictor.present(encoding)), about(predictor), *turns
 
-    def _read_truth(self, checkpoint, rgb, path) -> np.ndarray | None:
+    def _read_truth(self, checkpoint, rgb, path, opened) -> tuple:
         """The visitor's mask in the checkpoint's classes, at the size of the photograph as it is shown."""
-        if path is None or rgb is None:
-            return None
-        return read_truth(Path(path), self.library[checkpoint].classes, rgb.shape[:2])
+        truth = None
+        if path is not None and rgb is not None:
+            truth = read_truth(Path(path), self.library[checkpoint].classes, rgb.shape[:2])
+        return truth, *self._turned(opened)
+
+
+def _unlike_before() -> int:
+    return time.monotonic_ns()
 
 
 def about(predictor: Predictor) -> str:

@@ -90,8 +90,8 @@ def build(
         results = Results(sheet, gr.Plot(label="Measure"), gr.State())
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
     controls = [*axes, *sliders]
-    runs = subject.follow(tab, _sweep, controls, results, **_CONCURRENCY)
-    runs += [
+    runs = [
+        subject.follow(tab, _sweep, controls, results, **_CONCURRENCY),
         subject.live([axis.change for axis in axes], _sweep, controls, results, **_CONCURRENCY),
     ]
     stop.click(None, cancels=runs, api_visibility="private")

@@ -78,7 +78,7 @@ def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
                 deletion.build(view.watched, _refresh, chosen, view)
         table.render()
     _wire_start(start, command, begin, chosen, view)
-    _wire_view(tab, page, chosen, view)
+    _wire_view(tab, chosen, view)
     _wire_run(subject, tabs, chosen, view)
     page.load(lambda: gr.Dropdown(choices=subject.library.names), None, subject.checkpoint, **_WATCH)
 
@@ -151,9 +151,9 @@ def _wire_start(start: Start, command: gr.Code, begin: gr.Button, chosen: Chosen
     begun.success(_refresh, chosen, view, **_WATCH).then(_command, start.inputs, command, **quiet)
 
 
-def _wire_view(tab: gr.Tab, page: gr.Blocks, chosen: Chosen, view: View) -> None:
-    """The page shows the runs when it is opened, then again and again while one of them lives."""
-    moments = [page.load, tab.select, view.watched.input, view.compared.input, view.timer.tick]
+def _wire_view(tab: gr.Tab, chosen: Chosen, view: View) -> None:
+    """The tab shows the runs when it is opened, then again and again while one of them lives."""
+    moments = [tab.select, view.watched.input, view.compared.input, view.timer.tick]
     looking = _WATCH | {"api_name": "train_look", "api_visibility": "undocumented"}
     gr.on(moments, in_words(_refresh), chosen, view, trigger_mode="once", **looking)
     view.epoch.input(
