@@ -62,6 +62,17 @@ def test_refinement_equals_the_plain_equations(picture, size):
         torch.testing.assert_close(refine(*given, probs, alpha=alpha, steps=5), expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 7])
+@pytest.mark.parametrize("height", [1, 20, 75])
+def test_rows_that_threads_share_are_as_if_one_thread_had_made_them(steps, height, monkeypatch):
+    given = noise(1, 3, height, 20), noise(1, 3, height, 20, seed=1), noise(1, 3, height, 20, seed=2)
+    alone = refine(*given, steps=steps)
+    monkeypatch.setattr(fused, "_LEAST_CELLS", 1)
+    for threads in (2, 3, 5):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        assert torch.equal(refine(*given, steps=steps), alone)
+
+
 @pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
 @pytest.mark.parametrize("size", SIZES)
 def test_each_kernel_equals_the_plain_equation(picture, size):

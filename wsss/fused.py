@@ -90,7 +90,7 @@ def propagate(maps: Tensor, weights: Tensor, offsets: Sequence[tuple[int, int]])
     near = _Neighborhood(offsets)
     before, weights = near.padded(_array(maps)), _array(weights.transpose(1, 2))
     after = np.empty_like(before)
-    _shared(partial(_step_rows, before, weights, *near, after), maps.shape[0] * maps.shape[1], weights.size)
+    _shared(partial(_step_rows, before, weights, *near, 1, after), maps.shape[0] * maps.shape[1], weights.size)
     return torch.from_numpy(near.inner(after).copy())
 
 
@@ -122,12 +122,13 @@ def refine(
         space = np.empty((most, height, len(offsets), width), np.float32)
         for i in range(first, last):
             classes = np.flatnonzero(present[i])
-            colors, labels, maps = (near.padded(x) for x in (image[i], scores[i, classes, None], probs[i, classes]))
+            colors, labels, maps = (near.padded(x) for x in (image[i], scores[i, classes], probs[i, classes]))
             weights, other = space[: len(classes)], np.empty_like(maps)
             cells, rows = weights.size, len(classes) * height
             share(partial(_weight_rows, colors, labels, *near, *settings, weights), height, cells)
-            for _ in range(steps):
-                share(partial(_step_rows, maps, weights, *near, other), rows, cells)
+            for first_step in range(0, steps, _AT_ONCE):
+                count = min(_AT_ONCE, steps - first_step)
+                share(partial(_step_rows, maps, weights, *near, count, other), rows, cells)
                 maps, other = other, maps
             out[i, classes] = near.inner(maps)
 
@@ -183,25 +184,32 @@ def _exp(x):
 
 
 @_compiled
-def _kernel_row(padded, offsets, reach, bandwidth, epsilon, y, out):
-    """Row y of the kernel of padded (C, H + 2 reach, W + 2 reach): out (N, W)."""
-    channels, (count, width) = padded.shape[0], out.shape
-    samples = np.float32(count + count // 8)
-    total, squares, scale = np.empty((3, width), np.float32)
-    for c in range(channels):
-        center = padded[c, reach + y, reach : reach + width]
-        total[:], squares[:] = _ZERO, _ZERO
-        for n in range(count):
-            left = reach + offsets[n, 1]
-            near = padded[c, reach + y + offsets[n, 0], left : left + width]
-            for x in range(width):
-                difference = near[x] - center[x]
-                total[x] += difference
-                squares[x] += difference * difference
+def _scale_row(padded, offsets, reach, factor, bandwidth, epsilon, y, scale):
+    """-factor / (epsilon + bandwidth * sigma) along row y of one padded channel: what differences are measured in."""
+    width, samples = len(scale), np.float32(len(offsets) + len(offsets) // 8)
+    center = padded[reach + y, reach : reach + width]
+    total, squares = np.zeros(width, np.float32), np.zeros(width, np.float32)
+    for n in range(len(offsets)):
+        left = reach + offsets[n, 1]
+        near = padded[reach + y + offsets[n, 0], left : left + width]
         for x in range(width):
-            variance = (squares[x] - total[x] * total[x] / samples) / (samples - _ONE)
-            deviation = np.sqrt(variance if variance > _ZERO else _ZERO)
-            scale[x] = -_ONE / (np.float32(channels) * (epsilon + bandwidth * deviation))
+            difference = near[x] - center[x]
+            total[x] += difference
+            squares[x] += difference * difference
+    for x in range(width):
+        variance = (squares[x] - total[x] * total[x] / samples) / (samples - _ONE)
+        deviation = np.sqrt(variance if variance > _ZERO else _ZERO)
+        scale[x] = -factor / (epsilon + bandwidth * deviation)
+
+
+@_compiled
+def _kernel_row(padded, offsets, reach, factor, bandwidth, epsilon, y, out):
+    """Row y of the kernel of padded (C, H + 2 reach, W + 2 reach), times a factor: out (N, W)."""
+    channels, (count, width) = padded.shape[0], out.shape
+    scale = np.empty(width, np.float32)
+    for c in range(channels):
+        _scale_row(padded[c], offsets, reach, factor / np.float32(channels), bandwidth, epsilon, y, scale)
+        center = padded[c, reach + y, reach : reach + width]
         for n in range(count):
             left = reach + offsets[n, 1]
             near = padded[c, reach + y + offsets[n, 0], left : left + width]
@@ -213,29 +221,54 @@ def _kernel_row(padded, offsets, reach, bandwidth, epsilon, y, out):
 
 
 @_compiled
+def _softmax_row(row, most):
+    """The softmax over N of (N, W), in its place; `most` (W,) is the greatest of each column."""
+    count, width = row.shape
+    total = np.zeros(width, np.float32)
+    for n in range(count):
+        values = row[n]
+        for x in range(width):
+            value = _exp(values[x] - most[x])
+            values[x] = value
+            total[x] += value
+    for x in range(width):
+        total[x] = _ONE / total[x]
+    for n in range(count):
+        values = row[n]
+        for x in range(width):
+            values[x] *= total[x]
+
+
+@_compiled
 def _affinity_row(color, label, alpha, out):
     """Kernels (N, W) -> weights (N, W), softmax over N."""
     count, width = out.shape
-    beta = _ONE - alpha
-    most, total = np.full(width, np.float32(-np.inf)), np.zeros(width, np.float32)
+    beta, most = _ONE - alpha, np.full(width, np.float32(-np.inf))
     for n in range(count):
         a, b, row = color[n], label[n], out[n]
         for x in range(width):
             value = alpha * a[x] + beta * b[x]
             row[x] = value
             most[x] = value if value > most[x] else most[x]
+    _softmax_row(out, most)
+
+
+@_compiled
+def _weight_row(color, scores, offsets, reach, beta, bandwidth, epsilon, y, out):
+    """Row y of a class's weights (N, W), of alpha times the color kernel (N, W) and padded scores: no class kernel."""
+    count, width = out.shape
+    scale, most = np.empty(width, np.float32), np.full(width, np.float32(-np.inf))
+    _scale_row(scores, offsets, reach, beta, bandwidth, epsilon, y, scale)
+    center = scores[reach + y, reach : reach + width]
     for n in range(count):
-        row = out[n]
+        left = reach + offsets[n, 1]
+        near = scores[reach + y + offsets[n, 0], left : left + width]
+        given, row = color[n], out[n]
         for x in range(width):
-            value = _exp(row[x] - most[x])
+            value = given[x] + abs(near[x] - center[x]) * scale[x]
             row[x] = value
-            total[x] += value
-    for x in range(width):
-        total[x] = _ONE / total[x]
-    for n in range(count):
-        row = out[n]
-        for x in range(width):
-            row[x] *= total[x]
+            most[x] = value if value > most[x] else most[x]
+    _softmax_row(out, most)
 
 
 @_compiled
@@ -243,7 +276,7 @@ def _kernel_rows(padded, offsets, reach, bandwidth, epsilon, out, first, last):
     height = out.shape[1]
     for i in range(first, last):
         row = out[i // height, i % height]
-        _kernel_row(padded[i // height], offsets, reach, bandwidth, epsilon, i % height, row)
+        _kernel_row(padded[i // height], offsets, reach, _ONE, bandwidth, epsilon, i % height, row)
 
 
 @_compiled
@@ -254,40 +287,57 @@ def _affinity_rows(color, label, alpha, out, first, last):
 
 @_compiled
 def _weight_rows(image, scores, offsets, reach, alpha, bandwidth, epsilon, out, first, last):
-    """Rows of the weights of a photograph: image (C, ...), scores (P, 1, ...) padded -> out (P, H, N, W)."""
-    color, label = np.empty(out.shape[2:], np.float32), np.empty(out.shape[2:], np.float32)
+    """Rows of the weights of a photograph: image (C, ...), scores (P, ...) padded -> out (P, H, N, W)."""
+    color, beta = np.empty(out.shape[2:], np.float32), _ONE - alpha
     for y in range(first, last):
-        _kernel_row(image, offsets, reach, bandwidth, epsilon, y, color)
+        _kernel_row(image, offsets, reach, alpha, bandwidth, epsilon, y, color)
         for p in range(len(scores)):
-            _kernel_row(scores[p], offsets, reach, bandwidth, epsilon, y, label)
-            _affinity_row(color, label, alpha, out[p, y])
+            _weight_row(color, scores[p], offsets, reach, beta, bandwidth, epsilon, y, out[p, y])
+
+
+_AT_ONCE = 3  # steps of Eq. 6 in one pass over the weights
 
 
 @_compiled
-def _step_rows(before, weights, offsets, reach, after, first, last):
-    """Rows of one step of Eq. 6: before, after (P, ...) padded, weights (P, H, N, W). Keeps the border of `after`."""
-    _, height, count, width = weights.shape
-    for i in range(first, last):
-        p, y = i // height, i % height
-        rows = weights[p, y]
-        whole = after[p, reach + y]
-        out = whole[reach : reach + width]
-        out[:] = _ZERO
-        for n in range(0, count, 2):
-            left, top = reach + offsets[n, 1], reach + y + offsets[n, 0]
-            left2, top2 = reach + offsets[n + 1, 1], reach + y + offsets[n + 1, 0]
-            a, near = rows[n], before[p, top, left : left + width]
-            b, near2 = rows[n + 1], before[p, top2, left2 : left2 + width]
-            for x in range(width):
-                out[x] += a[x] * near[x] + b[x] * near2[x]
-        whole[:reach] = whole[reach]
-        whole[reach + width :] = whole[reach + width - 1]
-        if y == 0:
-            for k in range(reach):
-                after[p, k] = whole
-        if y == height - 1:
-            for k in range(reach):
-                after[p, reach + height + k] = whole
+def _step_rows(before, weights, offsets, reach, steps, after, first, last):
+    """Rows of `steps` steps of Eq. 6: before, after (P, ...) padded, weights (P, H, N, W). Fills the border of `after`.
+
+    All steps in one pass over the weights: each follows the one before it as closely as its neighbours let it, while
+    the weights of these rows are still in the cache. What a step needs beyond the given rows is computed here as well.
+    """
+    height = weights.shape[1]
+    between = np.empty((steps - 1, *before.shape[1:]), np.float32)
+    for p in range(first // height, (last - 1) // height + 1):
+        top, bottom = max(0, first - p * height), min(height, last - p * height)
+        for now in range(max(0, top - (steps - 1) * reach), bottom + (steps - 1) * (reach + 1)):
+            for step in range(steps):
+                y, margin = now - step * (reach + 1), (steps - 1 - step) * reach
+                if max(0, top - margin) <= y < min(height, bottom + margin):
+                    here = before[p] if step == 0 else between[step - 1]
+                    there = after[p] if step == steps - 1 else between[step]
+                    _step_row(here, weights[p, y], offsets, reach, y, height, there)
+
+
+@_compiled
+def _step_row(before, weights, offsets, reach, y, height, after):
+    """Row y of one step of Eq. 6 of one class: before, after padded, weights (N, W)."""
+    count, width = weights.shape
+    whole = after[reach + y]
+    out = whole[reach : reach + width]
+    out[:] = _ZERO
+    for n in range(count):
+        left, top = reach + offsets[n, 1], reach + y + offsets[n, 0]
+        weight, near = weights[n], before[top, left : left + width]
+        for x in range(width):
+            out[x] += weight[x] * near[x]
+    whole[:reach] = whole[reach]
+    whole[reach + width :] = whole[reach + width - 1]
+    if y == 0:
+        for k in range(reach):
+            after[k] = whole
+    if y == height - 1:
+        for k in range(reach):
+            after[reach + height + k] = whole
 
 
 # --- Self-information (Eq. 3)
