@@ -46,6 +46,7 @@ CSS = """
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
 .hidden-link {display: none}
 .film img {object-fit: contain; width: 100%}
+.film .image-container {padding-top: 2.4rem}
 .picture:not(.fullscreen) img {max-height: 480px}
 .legend {display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 0.85rem; padding: 0 6px}
 .legend .entry {display: inline-flex; align-items: center; gap: 5px; white-space: nowrap}

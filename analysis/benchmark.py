@@ -13,10 +13,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import cv2
+import httpx
 import numpy as np
 import pandas as pd
+import psutil
 import torch
 import torch.nn.functional as F
+from gradio_client import Client, handle_file
 from PIL import Image
 from plotly.subplots import make_subplots
 from torch import Tensor
@@ -24,6 +27,7 @@ from torch import Tensor
 from analysis.measuring import Row, alternating, at_least, at_most, bandwidth, peak_bytes
 from analysis.peers import pamr, region_loss_by_unfold, straightforward_evaluation, straightforward_step
 from analysis.tables import lines
+from analysis.timing import serve
 from wsss.allocator import keep_freed_memory
 from wsss.config import Config
 from wsss.crf import crf
@@ -61,7 +65,7 @@ def scene(batch: int, classes: int, size: tuple[int, int], present: int) -> tupl
 def refinement_rows(size: tuple[int, int] = SIZE, pairs: int = 5, least: float = 35) -> Iterator[Row]:
     """One photograph of 3 present classes: PAMR, roofline, new alpha, memory."""
     image, *maps, present = scene(1, 21, size, 3)
-    every = alternating(lambda: refine(image, *maps, present=present), lambda: pamr(image, maps[1], 10), pairs)
+    every = alternating(lambda: refine(image, *maps, present=present), lambda: pamr(image, maps[1], 10), min(3, pairs))
     work = f"SPR, {size[1]}x{size[0]}, 3 of 21 classes, T = 10"
     yield at_least(work, *_named(*every, "PAMR as built, of all 21"), least)
     image, scores, probs, present = scene(1, 3, size, 3)
@@ -191,7 +195,7 @@ def throughput_row(folder: Path, pairs: int = 3) -> Row:
     )
 
 
-def evaluation_row(photographs: int = 32, pairs: int = 3) -> Row:
+def evaluation_row(photographs: int = 48, pairs: int = 2) -> Row:
     """Scores of drawn pictures of a photograph's size, beside the straightforward loop."""
     config, source = animals(), Shapes(photographs, 0, SIZE)
     network = build(config, len(source.classes) + 1, pretrained=False).eval()
@@ -203,7 +207,25 @@ def evaluation_row(photographs: int = 32, pairs: int = 3) -> Row:
     return at_least(f"evaluation of {photographs} photographs", mine, "straightforward loop", theirs, 1.5)
 
 
-def growth(pairs: int = 3) -> pd.DataFrame:
+def app_rows(folder: Path, pictures: int = 200) -> Iterator[Row]:
+    """The page's start, and its memory after photographs in `folder` were segmented."""
+    begun = time.perf_counter()
+    process, address = serve(ROOT / "checkpoints" / "animals")
+    try:
+        httpx.get(address).raise_for_status()
+        seconds = time.perf_counter() - begun
+        yield at_most("app: import to first page", seconds, "limit", 12, 1)
+        visitor = Client(address, verbose=False)
+        for file in _photographs(folder, pictures).images:
+            visitor.predict(handle_file(str(file)), 0, api_name="/segment")
+        memory = psutil.Process(process.pid).memory_info().rss
+        yield at_most(f"app: memory after {pictures} photographs", memory, "limit", 1.5e9, 1, "MB")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def growth(pairs: int = 2) -> pd.DataFrame:
     """Seconds of SPR over image size, present classes, T, batch, and absent classes; `units` is what should be paid."""
     rows = []
 
@@ -255,7 +277,8 @@ def rows() -> Iterator[Row]:
     yield from training_rows()
     with tempfile.TemporaryDirectory() as folder:
         yield throughput_row(Path(folder))
-    yield evaluation_row()
+        yield evaluation_row()
+        yield from app_rows(Path(folder))
 
 
 def markdown(table: pd.DataFrame, grown: pd.DataFrame, seconds: float) -> str:

@@ -109,7 +109,7 @@ def _axes() -> Axes:
         gr.Textbox(VALUES["alpha"], label="values", max_length=400, min_width=160),
         gr.Dropdown([NOTHING, *AXES], value=NOTHING, label="Columns", min_width=100),
         gr.Textbox("", label="values", max_length=400, min_width=160),
-        gr.Dropdown([(text, name) for name, text in MEASURES.items()], value="edges", label="Measure", min_width=200),
+        gr.Dropdown([(text, name) for name, text in MEASURES.items()], value="edges", label="Measure", min_width=290),
     )
 
 
