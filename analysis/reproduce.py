@@ -23,11 +23,12 @@ import pandas as pd
 from analysis import tables
 from analysis.experiments import ALPHAS, PAPER_STAGES, TRAINED, Variant
 from analysis.pseudo_quality import pseudo_quality
-from wsss import UserError, checkpoint, train, two_stage
+from wsss import UserError, checkpoint, run, train, two_stage
 from wsss.data.item import Source
 from wsss.data.source import read, require_sound
 from wsss.evaluate import evaluate, require_classes
 from wsss.exits import said
+from wsss.flags import add_flags, from_flags
 from wsss.predict import prediction_settings
 
 ROOT = Path(__file__).parent.parent
@@ -70,14 +71,33 @@ def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
     for seed in arguments.seeds:
         for variant in TRAINED[arguments.table].variants:
             out = arguments.runs / f"{variant.name}-{seed}"
-            argv = ["--preset", arguments.preset, *flags, *variant.flags, "--seed", str(seed), "--out", str(out)]
-            argv += ["--data", arguments.data] if arguments.data else []
-            is_begun = any((out / "states").glob("step-*"))
-            if code := train.main([*argv, *(["--resume"] if is_begun else [])]):
+            common = ["--preset", arguments.preset, *flags, *variant.network, "--seed", str(seed)]
+            common += ["--data", arguments.data] if arguments.data else []
+            classified = arguments.runs / "-".join(["classified", *variant.network[1:], str(seed)])
+            argv = [*common, *variant.later, "--out", str(out)]
+            code = _classify(common, classified) or train.main([*argv, *_from_where(out, classified)])
+            if code:
                 return code
             rows.append(_scores(variant, seed, out / "model", argv))
             tables.write(arguments.out, arguments.table, pd.DataFrame(rows))
     return 0
+
+
+def _classify(argv: Sequence[str], out: Path) -> int:
+    """The epochs of classification, which variants of one network share: each would compute the same."""
+    if (run.read(out) or {}).get("status") == "finished":
+        return 0
+    parser = argparse.ArgumentParser()
+    add_flags(parser)
+    epochs = from_flags(parser.parse_known_args(argv)[0]).warmup_epochs
+    return train.main([*argv, "--until", str(epochs), "--out", str(out), *_from_where(out)])
+
+
+def _from_where(out: Path, before: Path | None = None) -> list[str]:
+    """Flags of a run that goes on if it has begun, else starts where another one ended."""
+    if any((out / "states").glob("step-*")):
+        return ["--resume"]
+    return ["--begin-with", str(checkpoint.newest_whole(before / "states"))] if before else []
 
 
 def _two_stage(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -90,7 +110,7 @@ def _two_stage(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
         if code := two_stage.main(argv):
             return code
         for name, model in (("single-stage", "labels"), ("two-stage", "segmentation")):
-            row = _scores(Variant(name, (), PAPER_STAGES[name]), seed, out / model / "model", argv)
+            row = _scores(Variant(name, (), (), PAPER_STAGES[name]), seed, out / model / "model", argv)
             rows.append(row | {"command": row["command"].replace("wsss.train", "wsss.two_stage")})
         tables.write(arguments.out, arguments.table, pd.DataFrame(rows))
     return 0

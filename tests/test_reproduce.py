@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from analysis import reproduce, tables
 from analysis.experiments import ALPHAS, TRAINED
 from analysis.pseudo_quality import pseudo_quality
-from wsss import UserError, checkpoint
+from wsss import UserError, checkpoint, train
 from wsss.data.shapes import Shapes
 from wsss.network import build
 from wsss.presets import tiny
@@ -44,6 +45,21 @@ def test_a_table_is_trained_once_and_written_with_its_commands(folders, tmp_path
     trained = logs(tmp_path)
     assert reproduce.main(["8", *SMALL, *folders]) == 0
     assert logs(tmp_path) == trained  # nothing was trained again
+
+
+@pytest.mark.slow
+def test_variants_classify_together_and_end_as_if_each_was_trained_alone(folders, tmp_path):
+    flags = [*SMALL, *folders]
+    flags[flags.index("--epochs") + 1], flags[flags.index("--warmup-epochs") + 1] = "2", "1"
+    assert reproduce.main(["8", *flags]) == 0
+    assert [path.name for path in (tmp_path / "runs").glob("classified*")] == ["classified-0"]
+    seeds = flags.index("--seeds")
+    given = flags[:seeds] + flags[seeds + 2 : len(SMALL)]  # seed 0 is the default
+    for variant in TRAINED["8"].variants[1:3]:
+        alone, shared = tmp_path / variant.name, tmp_path / "runs" / f"{variant.name}-0"
+        assert train.main([*given, *variant.flags, "--out", str(alone)]) == 0
+        one, other = (load_file(folder / "model" / "model.safetensors") for folder in (alone, shared))
+        assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_what_is_measured_is_never_mixed_with_the_papers_numbers():

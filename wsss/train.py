@@ -53,6 +53,8 @@ def train(
     *,
     group: Group,
     resume: bool = False,
+    begin_with: Path | None = None,
+    until: int | None = None,
     facts: dict[str, Any] | None = None,
     run: Run | None = None,
     stop: StopRequest | None = None,
@@ -63,6 +65,8 @@ def train(
     (the one with the highest mIoU), previews/epoch_NN/.
 
     Args:
+        begin_with: the state of another run, where this one starts with settings of its own.
+        until: the epoch after which it ends, for a later run to go on from; None: the last.
         facts: written into the checkpoint beside its scores: command, commit, ...
         run: whose run.json tells how far the training is.
         stop: the signals that end it; its own unless given.
@@ -81,10 +85,12 @@ def train(
     if config.precision == "auto":  # written into the states, so that a resumed run computes in the same format
         config = replace(config, precision=fastest_precision(group.device))
     states = out / "states"
-    learner = start(config, len(source.classes) + 1, group.device, pretrained=not resume)
-    step = load_state(checkpoint.newest_whole(states), learner, source) if resume else 0
+    before = checkpoint.newest_whole(states) if resume else begin_with
+    learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
+    step = load_state(before, learner, source) if before else 0
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
+    last = config.epochs if until is None else min(until, config.epochs)
     photographs = Reduced(source, config.short_side, config.cache)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopRequest())
@@ -96,7 +102,7 @@ def train(
             records = Records(out, step, tensorboard=config.tensorboard)
             progress = stack.enter_context(closing(Progress(config, schedule, records, run, step)))
 
-        for epoch in range(max(0, step - 1) // schedule.steps_per_epoch, config.epochs):
+        for epoch in range(max(0, step - 1) // schedule.steps_per_epoch, last):
             network.train()
             done = step - epoch * schedule.steps_per_epoch
             if group.leads:
@@ -185,6 +191,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="ROOT", help="data folder; drawn shapes need none")
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder, runs/PRESET unless given")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the run folder")
+    parser.add_argument(
+        "--begin-with", type=Path, metavar="STATE", help="folder of another run's states/ to start from, as it is now"
+    )
+    parser.add_argument("--until", type=int, metavar="EPOCH", help="end after this epoch; --begin-with may go on")
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
     add_flags(parser)
     arguments = parser.parse_args(argv)
@@ -201,6 +211,8 @@ def main(argv: list[str] | None = None) -> int:
 def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) -> int:
     out = arguments.out or Path("runs") / arguments.preset
     resume = arguments.resume or _goes_on_by_itself(out)
+    if arguments.resume and arguments.begin_with:
+        raise UserError("--resume goes on with a run's own state, --begin-with takes another's; give one of them")
     config = _config_of_run(arguments, out, resume)
     surveys = _survey(config, arguments.data)
     require_sound(surveys, skip_bad=arguments.skip_bad)
@@ -226,6 +238,8 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
             out,
             group=group,
             resume=resume,
+            begin_with=arguments.begin_with,
+            until=arguments.until,
             facts=facts,
             run=run,
             stop=stop,
