@@ -34,6 +34,7 @@ from analysis.tabs import (
 )
 from analysis.tabs.cache import write_pictures_whole
 from analysis.tabs.guard import Guard
+from analysis.tabs.sessions import keep_no_description
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import failures_in_words
 from analysis.untrained import untrained_checkpoint
@@ -136,6 +137,7 @@ def _serve(page: gr.Blocks, host: str, port: int | None, login: tuple[str, str] 
     """Serve until interrupted. Raises UserError when the port cannot be had."""
     failures_in_words(page)
     write_pictures_whole()
+    keep_no_description()
     try:
         page.launch(
             server_name=host,

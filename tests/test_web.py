@@ -16,11 +16,13 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
+from gradio.state_holder import SessionState
 from PIL import Image
 from reliability import measured
 from visitor import Refusal, Visitor, file, raw, running, server
 
 from analysis.render import legend
+from analysis.tabs.sessions import keep_no_description
 from analysis.tabs.words import failures_in_words, sentence, told
 from wsss import UserError, checkpoint
 from wsss.config import from_dict
@@ -361,6 +363,25 @@ def test_what_gradio_itself_fails_at_gets_a_number():
     failures_in_words(page)
     with pytest.raises(gr.Error, match="its log tells more"):
         asyncio.run(page.process_api(0, [], None))
+
+
+# What is kept of a visitor
+
+
+def test_a_visitor_s_state_is_kept_without_a_description_of_the_page(monkeypatch):
+    monkeypatch.setattr(SessionState, "__init__", SessionState.__init__)  # restored after the test
+    with gr.Blocks() as page:
+        count, number, text = gr.State(0), gr.Number(), gr.Textbox()
+        page.load(lambda n: (n + 1, n + 1, gr.update(label="seen")), count, [count, number, text])
+    described = page.get_config_file()
+    keep_no_description()
+    one, other = SessionState(page), SessionState(page)
+    for times in (1, 2):
+        _, shown, updated = asyncio.run(page.process_api(0, [None], state=one))["data"]
+        assert (one[count._id], shown, updated["label"]) == (times, times, "seen")
+    assert other[count._id] == 0
+    assert not any(one.config_values.values())
+    assert page.get_config_file() == described
 
 
 # The end
