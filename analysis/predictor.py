@@ -122,7 +122,7 @@ class Predictor:
             refine_steps=self.config.test_refine_steps,
             alpha=self.config.alpha,
             refine_stride=self.config.test_refine_stride,
-            class_cutoff=self.config.class_cutoff,
+            objects=output.scores.sigmoid() >= self.config.class_cutoff,
         )
         probs = probs[0].cpu().numpy()
         return Encoding(

@@ -57,6 +57,15 @@ def test_the_mask_moves_with_the_picture(epoch):
     assert agree.float().mean() > 0.97  # edges are blurred in the picture only
 
 
+def test_an_enlarged_crop_is_smooth():
+    class Ramp(Echo):
+        def rgb(self, index: int) -> np.ndarray:
+            return np.repeat(np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[None], 40, 0)[..., None], 3, 2)
+
+    row = views(source=Ramp(), crop=240, color_jitter=0.0)[0].image[0, 100].int()
+    assert row.diff().abs().max() <= 2  # pixels that are merely repeated would jump by 4
+
+
 def test_masks_that_are_asked_for_must_exist():
     source = Echo()
     rgb = source.rgb(0)

@@ -105,6 +105,11 @@ def test_evaluate_reports_every_score(shapes_model, tmp_path, capsys):
     assert "mIoU" in capsys.readouterr().out
 
 
+def test_evaluate_names_a_missing_folder_of_the_report_before_it_begins(shapes_model, tmp_path, capsys):
+    assert evaluate.main(["--checkpoint", str(shapes_model), "--json", str(tmp_path / "no" / "r.json")]) == 2
+    assert "no such folder for the report" in refusal(capsys)
+
+
 def test_evaluate_says_so_when_image_labels_are_used(shapes_model, capsys):
     assert evaluate.main(["--checkpoint", str(shapes_model), "--with-image-labels"]) == 0
     assert "not a test score" in capsys.readouterr().out
@@ -142,6 +147,19 @@ def test_an_unknown_flag_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         train.main(["--learning-rat", "1"])
     assert "--learning-rat" in capsys.readouterr().err
+
+
+def test_without_a_list_to_validate_on_no_mask_is_needed(tmp_path):
+    data = tmp_path / "data"
+    (data / "images").mkdir(parents=True)
+    for number in range(4):
+        Image.fromarray(np.full((40, 40, 3), 60 * number, np.uint8)).save(data / "images" / f"p{number}.png")
+    rows = [f"p{number}.png,{('cat', 'dog')[number % 2]}" for number in range(4)]
+    (data / "labels.csv").write_text("\n".join(["image,labels", *rows]) + "\n")
+    flags = ["--preset", "tiny", "--dataset", "folder", "--data", str(data), "--val-split", "none", "--crop", "32"]
+    flags += ["--encoder", "test_efficientnet", "--encoder-weights", "none", "--epochs", "2", "--warmup-epochs", "1"]
+    assert train.main([*flags, "--precision", "float32", "--out", str(tmp_path / "run")]) == 0
+    assert checkpoint.load(tmp_path / "run" / "model").classes == ("cat", "dog")
 
 
 def test_a_run_is_not_overwritten(tmp_path, capsys):

@@ -347,8 +347,9 @@ def test_irns_ids_which_are_numbers_are_read_as_names(tmp_path, number):
 
 
 def test_a_voc_folder_takes_its_labels_from_the_published_file(devkit, tmp_path):
-    path = published(tmp_path / "x.npy", {name: np.eye(20)[7] for name in IDS})
-    assert (read_voc(devkit, "train", labels=path).labels.argmax(1) == 7).all()
+    (devkit / "image_labels.csv").unlink(missing_ok=True)
+    published(devkit / "cls_labels.npy", {name: np.eye(20)[7] for name in IDS})
+    assert (read_voc(devkit, "train").labels.argmax(1) == 7).all()
 
 
 class Payload:

@@ -124,6 +124,8 @@ def test_other_timm_models_give_features(name):
     stages = encoder(torch.rand(1, 3, size, size))
     assert stages[-1].shape[1:] == (encoder.channels[-1], size // encoder.strides[-1], size // encoder.strides[-1])
     assert encoder.strides[-1] == 16
+    trained = [weight.requires_grad for weight in encoder.backbone.parameters() if weight.ndim > 1]  # no batch norms
+    assert not trained[0] and trained[-1] and trained == sorted(trained)  # the first stage is frozen, no later one
 
 
 def test_an_unknown_encoder_is_refused():

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from wsss.losses import classification_loss, pixel_loss, region_loss
+from wsss.losses import classification_loss, mask_loss, pixel_loss, region_loss
 
 LN2 = math.log(2)
 
@@ -87,6 +87,12 @@ def pixel_by_definition(logits, pseudo, labels=None):
             loss = 0.0
         losses.append(loss)
     return sum(losses) / len(losses)
+
+
+def test_mask_loss_is_the_mean_surprise_of_labelled_pixels_of_an_image_of_one_class_too():
+    logits = logits_of([0.5, 0.5], [0.25, 0.75], [0.9, 0.1])
+    assert mask_loss(logits, torch.tensor([[[1, 1, 255]]])).item() == pytest.approx((LN2 - math.log(0.75)) / 2)
+    assert mask_loss(logits, torch.full((1, 1, 3), 255)).item() == 0
 
 
 @pytest.mark.parametrize("unlabelled", [0.0, 0.4, 0.95])

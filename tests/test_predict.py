@@ -64,6 +64,16 @@ def test_the_refinement_of_a_mask_is_that_of_training(network, rgb):
     torch.testing.assert_close(torch.from_numpy(found), enlarged[0])
 
 
+def test_an_object_counts_in_every_view_when_one_of_them_is_sure_of_it(network, rgb):
+    with torch.no_grad():
+        scores = torch.cat([network(to_image(rgb, 0, scale)).scores.sigmoid() for scale in (0.5, 1.0)])
+    least, most = scores.min(0).values, scores.max(0).values
+    k = int((most - least).argmax())
+    settings = {"scales": (0.5, 1.0), "refine_steps": 2}
+    gated = predict_probs(network, rgb, class_cutoff=float(least[k] + most[k]) / 2, **settings)
+    np.testing.assert_allclose(gated[k + 1], predict_probs(network, rgb, **settings)[k + 1], atol=1e-6)
+
+
 def test_an_object_below_the_cutoff_is_not_refined(network, rgb):
     found = predict_probs(network, rgb, refine_steps=3, class_cutoff=1.0)
     assert not found[1:].any() and found[0].any()

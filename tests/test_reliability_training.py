@@ -244,9 +244,9 @@ def forget(part: str) -> None:
     """Resume without a part of the state, in this process."""
     load = wsss.train.load_state
 
-    def load_without(folder, learner, source):
+    def load_without(folder, learner, source, own):
         fresh = copy.deepcopy(getattr(learner, part).state_dict())
-        step = load(folder, learner, source)
+        step = load(folder, learner, source, own)
         getattr(learner, part).load_state_dict(fresh)
         return step
 
@@ -520,7 +520,7 @@ def test_t8_every_fault_of_a_data_set_is_listed_before_anything_is_made(tmp_path
     codes = [child.wait() for child in children]
     assert codes == [0, 0], [child.said() for child in children]
     ended = run.read(out)
-    counted = "left out for their faults: 12 to train on, 8 to validate" in children[0].said()
+    counted = "left out for their faults: 12 of train (training), 8 of val (validation)" in children[0].said()
     seen = f"{len(named)}/20 named, exit {code}, {seconds:.1f} s, nothing made: {nothing}; 20 of 36 counted: {counted}"
     met = code == 2 and seconds < 5 and nothing and ended["skipped"] == 20 and counted
     measured("T8", seen, "20/20, exit 2, < 5 s", len(named) == 20 and met)
@@ -528,7 +528,7 @@ def test_t8_every_fault_of_a_data_set_is_listed_before_anything_is_made(tmp_path
 
 def misbehaving(how: str) -> None:
     """Have the process that loads photograph 7 die, hang or fail, and be waited for 2 seconds only."""
-    wsss.workers._TIMEOUT = 2
+    wsss.workers._LOADING = 2
     real = Shapes.rgb
 
     def rgb(self, index):

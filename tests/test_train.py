@@ -21,10 +21,13 @@ from wsss.data.source import check, read, with_masks
 from wsss.distributed import Group
 from wsss.evaluate import evaluate
 from wsss.network import build
-from wsss.objective import Schedule, loss_terms, total_loss
+from wsss.objective import Schedule, loss_terms, refined_probs, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
+from wsss.predict import to_image
 from wsss.presets import tiny, voc
 from wsss.previews import overlaid
+from wsss.pseudo_labels import training_mask
+from wsss.state import load_state
 from wsss.train import NotFinite, batches, loader, start, take_step, train
 
 ROOT = Path(__file__).parent.parent
@@ -101,6 +104,40 @@ def test_an_interrupted_run_ends_like_one_that_was_not(whole_run, tmp_path, monk
     assert_same_weights(whole_run / "model", tmp_path / "model")
     losses = [[row.get("total") for row in records.read(out / "metrics.jsonl")] for out in (whole_run, tmp_path)]
     assert losses[0] == losses[1]
+
+
+def test_a_run_that_begins_with_anothers_state_has_settings_of_its_own(whole_run, tmp_path):
+    state = checkpoint.newest_whole(whole_run / "states")
+    begun = checkpoint.read_config(state)["step"]
+    still = replace(SHORT, epochs=3, lr=1e-9, encoder_lr=1e-9, ema_decay=0.0)
+    assert train(still, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state) == 0
+    assert records.read(tmp_path / "metrics.jsonl")[0]["step"] == begun + 1
+    trained, before = weights(tmp_path / "model"), weights(state)
+    for name in dict(build(SHORT, 5, pretrained=False).named_parameters()):
+        torch.testing.assert_close(trained[name], before[name], atol=1e-6, rtol=0)
+
+
+def test_an_average_that_the_state_lacks_begins_with_the_networks_weights(tmp_path):
+    source, plain = Shapes(12, 0), replace(SHORT, ema_decay=0.0)
+    train(plain, source, Shapes(2, 1), tmp_path, group=ALONE, until=1)
+    learner = start(replace(plain, ema_decay=0.9), 5, ALONE.device, pretrained=False)
+    load_state(checkpoint.newest_whole(tmp_path / "states"), learner, source, own=plain)
+    ours, kept = learner.network.state_dict(), learner.kept.state_dict()
+    assert learner.kept is not learner.network and all(torch.equal(ours[name], kept[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    ("folder", "change", "words"),
+    [
+        ("model", {}, "a checkpoint, not a state"),
+        ("states", {"batch": 2}, "begin with that --batch"),
+        ("states", {"frozen_stages": 0}, "--frozen-stages"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(whole_run, tmp_path, folder, change, words):
+    state = whole_run / "model" if folder == "model" else checkpoint.newest_whole(whole_run / "states")
+    with pytest.raises(UserError, match=words):
+        train(replace(SHORT, **change), Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state)
 
 
 @pytest.mark.slow
@@ -344,6 +381,26 @@ def test_a_preview_leaves_the_background_as_it_is():
     over = overlaid(rgb, np.array([[0, 1], [0, 0]]), ("cat",))
     assert (over[0, 0] == 100).all() and (over[1] == 100).all()
     assert over[0, 1].tolist() == [round(0.4 * 100 + 0.6 * color) for color in (64, 0, 0)]  # VOC's color of a cat
+
+
+@pytest.mark.parametrize("flag", ["--region-loss", "--supervision=labels", "--masks"])
+def test_two_stages_refuse_what_the_second_one_sets_before_the_first_begins(flag, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        two_stage.main(["--preset", "tiny", flag, "--out", str(tmp_path / "x")])
+    assert ended.value.code == 2 and "second stage" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_training_mask_is_made_as_in_training():
+    config, source = replace(tiny(), encoder="test_efficientnet", encoder_weights="none"), Shapes(2, 0)
+    network = build(config, 5, pretrained=False).eval()
+    rgb, given = source.rgb(0), torch.from_numpy(source.labels[0])[None]
+    image = to_image(rgb, config.test_short_side)
+    grid = tuple(side // config.refine_stride for side in image.shape[-2:])
+    with torch.no_grad():
+        expected = refined_probs(network(image), image, given, grid, config, config.alpha)
+    large = torch.nn.functional.interpolate(expected, rgb.shape[:2], mode="bilinear", align_corners=False)
+    assert (training_mask(network, rgb, source.labels[0], config) == large[0].argmax(0).numpy()).all()
 
 
 def test_a_missing_training_mask_is_named(tmp_path):

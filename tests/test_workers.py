@@ -10,7 +10,7 @@ import torch
 from wsss import UserError
 from wsss.data.shapes import Shapes
 from wsss.evaluate import evaluate
-from wsss.exits import WorkerFailed
+from wsss.exits import WorkerFailed, explained
 from wsss.network import build
 from wsss.presets import tiny
 from wsss.workers import each_of
@@ -54,6 +54,15 @@ def test_a_mistake_is_told_in_its_own_words(nobody_is_left):
 
     with pytest.raises(UserError, match="^thirty: cannot be used$"):
         list(each_of(work, MANY, CPU))
+
+
+def test_what_fails_inside_the_work_is_not_taken_for_a_lost_process(nobody_is_left):
+    def fail(index: int) -> None:
+        raise RuntimeError("can't allocate memory")
+
+    with pytest.raises(RuntimeError, match="can't allocate memory") as failed:
+        list(each_of(fail, MANY, CPU))
+    assert explained(failed.value)[0] == 5
 
 
 def test_a_killed_process_ends_the_work(nobody_is_left):

@@ -28,7 +28,7 @@ class Config:
     # Data
     dataset: str = _number("voc", "data", "layout of the data folder", ("voc", "folder", "coco", "shapes"))
     train_split: str = _number("train_aug", "data", "list to train on")
-    val_split: str = _number("val", "data", "list to evaluate on")
+    val_split: str = _number("val", "data", "list to evaluate on; none: nothing is, and no mask is needed")
     short_side: int = _number(0, "data", "photographs with a longer short side are reduced to it; 0 keeps them")
     crop: int = _number(448, "data", "side of the training crop in pixels (Sec. 4.1.3)")
     least_scale: float = _number(0.9, "data", "random scaling takes this share of the area at least (Sec. 4.1.3)")

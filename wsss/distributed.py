@@ -59,7 +59,7 @@ def joined(device: str) -> Iterator[Group]:
         return
     picked = pick_device(device)
     if picked.type == "cuda":
-        picked = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        picked = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(picked)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_leave_with_torchrun, args=(os.getppid(),), daemon=True).start()

@@ -202,16 +202,19 @@ def _load(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
 
 
 def _freeze(encoder: Encoder, stages: int) -> None:
-    """Freeze the parameters of the first `stages` stages; parameters are registered in the order of their use."""
+    """Freeze the parameters of the first `stages` stages; modules are registered in the order of their use."""
     if stages > len(encoder.channels):
         raise UserError(f"frozen_stages is {stages}, but the encoder has {len(encoder.channels)} stages")
-    parameters = list(encoder.backbone.named_parameters())
-    end = len(parameters)
-    if stages < len(encoder.channels):
-        last = (_stage_modules(encoder.backbone)[stages - 1] + ".") if stages else None
-        end = max((i + 1 for i, (name, _) in enumerate(parameters) if last and name.startswith(last)), default=0)
-    for _, parameter in parameters[:end]:
-        parameter.requires_grad_(False)
+    modules = dict(encoder.backbone.named_modules())
+    frozen = list(modules.values()) if stages == len(encoder.channels) else []
+    if 0 < stages < len(encoder.channels):
+        last = _stage_modules(encoder.backbone)[stages - 1]
+        last = last if last in modules else f"model.{last}"  # timm wraps vision transformers
+        end = max(place for place, name in enumerate(modules) if f"{name}.".startswith(f"{last}."))
+        frozen = list(modules.values())[: end + 1]
+    for module in frozen:
+        for parameter in module.parameters(recurse=stages == len(encoder.channels)):
+            parameter.requires_grad_(False)
 
 
 def _stage_modules(backbone: nn.Module) -> Sequence[str]:

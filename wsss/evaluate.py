@@ -18,10 +18,11 @@ from wsss.crf import crf
 from wsss.data.item import Source, item
 from wsss.data.source import read, require_sound
 from wsss.distributed import pick_device
-from wsss.exits import WorkerFailed, said, writing
+from wsss.exits import Stopped, said, writing
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
 from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings, save_mask
+from wsss.stopping import StopRequest
 from wsss.workers import each_of
 
 
@@ -103,12 +104,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--masks", type=Path, metavar="DIR", help="write the predicted masks here, DIR/NAME.png")
     arguments = parser.parse_args(argv)
     try:
-        report = _evaluate(arguments)
-        if arguments.json:
-            _write(arguments.json, json.dumps(report, indent=1) + "\n")
-    except (UserError, OSError, WorkerFailed) as error:
+        with StopRequest():
+            if arguments.json and not arguments.json.parent.is_dir():  # said now, not after the evaluation
+                raise UserError(f"{arguments.json.parent}: no such folder for the report")
+            report = _evaluate(arguments)
+            _print(report)
+            if arguments.json:
+                _write(arguments.json, json.dumps(report, indent=1) + "\n")
+    except Stopped as stopped:
+        return stopped.code
+    except Exception as error:
         return said(error)
-    _print(report)
     return 0
 
 

@@ -60,7 +60,7 @@ def explained(error: BaseException) -> tuple[int, str] | None:
         return 4, f"{error.filename or 'standard output'}: cannot be written ({error.strerror or text})"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
         return 5, "the memory is full: choose a smaller --batch or --crop, or --cache false"
-    if isinstance(error, RuntimeError) and "DataLoader" in text:
+    if isinstance(error, RuntimeError) and is_worker_failure(text):
         return 6, worker_sentence(text)
     if isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "NCCL", "Connection", "ProcessGroup")):
         return LOST_RANK, f"another process of the training was lost ({text.splitlines()[0][:120]})"
@@ -86,6 +86,12 @@ def _let_go_if_full(stream: TextIO) -> None:
         stream.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def is_worker_failure(text: str) -> bool:
+    """Whether torch says that a process which loads data is gone or hangs, not that its work has failed."""
+    signs = ("worker (pid", "timed out", "shared memory", "No space left")
+    return "DataLoader" in text and any(sign in text for sign in signs)
 
 
 def worker_sentence(text: str) -> str:

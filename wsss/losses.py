@@ -17,6 +17,17 @@ def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores, labels)
 
 
+def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
+    """Cross-entropy with a mask that is trusted, mean over its labelled pixels; 0 where there is none.
+
+    Args:
+        logits: (B, K, h, w).
+        mask: (B, h, w) int64, 255 unlabelled.
+    """
+    pixel = F.cross_entropy(logits.float(), mask, ignore_index=UNLABELLED, reduction="sum")
+    return pixel / (mask != UNLABELLED).sum().clamp(min=1)
+
+
 def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None) -> Tensor:
     """Cross-entropy with the pseudo mask, classes balanced within each image (Eq. 7).
 

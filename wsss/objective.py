@@ -6,7 +6,7 @@ from torch import Tensor
 
 from wsss import UNLABELLED
 from wsss.config import Config
-from wsss.losses import classification_loss, pixel_loss, region_loss
+from wsss.losses import classification_loss, mask_loss, pixel_loss, region_loss
 from wsss.network import Output
 from wsss.pseudo import pseudo_mask, with_background
 from wsss.refinement import refine
@@ -77,7 +77,8 @@ def loss_terms(
         target = pseudo_target(teacher, image, labels, size, config, *moving)
     logits, _ = output.resized(size)
     if config.pixel_loss:
-        terms["pixel"] = pixel_loss(logits, target, given if config.supervision == "labels" else None)
+        by_masks = config.supervision == "masks"
+        terms["pixel"] = mask_loss(logits, target) if by_masks else pixel_loss(logits, target, given)
     if config.region_loss:
         terms["region"] = region_loss(logits, target, radius=config.region_radius, margin=config.region_margin)
     terms["labelled"] = (target != UNLABELLED).float().mean()

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,10 +17,13 @@ from wsss.config import Config
 from wsss.crf import crf
 from wsss.data.item import read_rgb
 from wsss.data.voc import VOC_PALETTE, voc_values
+from wsss.distributed import pick_device
+from wsss.exits import Stopped, said, writing
 from wsss.network import Output, ShapeAwareNetwork
 from wsss.objective import reduce_image
 from wsss.pseudo import with_background
 from wsss.refinement import refine
+from wsss.stopping import StopRequest
 
 MULTI_SCALE = (0.5, 1.0, 1.5, 2.0)
 """Scales of Araslanov and Roth's test; each is also flipped."""
@@ -34,6 +37,17 @@ def to_image(rgb: np.ndarray, short_side: int = 0, scale: float = 1.0) -> Tensor
     if size != (width, height):
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None].float() / 255
+
+
+def views(
+    rgb: np.ndarray, short_side: int, scales: Sequence[float], flip: bool, device: torch.device
+) -> Iterator[tuple[Tensor, bool]]:
+    """The images (1, 3, h, w) of a photograph that a test averages over, and whether each is mirrored."""
+    for scale in scales:
+        image = to_image(rgb, short_side, scale).to(device)
+        yield image, False
+        if flip:
+            yield image.flip(3), True
 
 
 @torch.inference_mode()
@@ -54,25 +68,21 @@ def predict_probs(
         network: in evaluation mode.
         rgb: (H, W, 3) uint8.
         short_side: of the photograph at scale 1, in pixels; 0 keeps its own.
-        class_cutoff, background_power: as in `weigh`, for the best image-level probability of any scale.
+        class_cutoff, background_power: as in `weigh`, for the best image-level probability of any view.
         refinement: as in `pixel_probs`, of each view on its own.
 
     Returns:
         (K, H, W) float32; sums to 1 over K unless it was weighed or refined.
     """
     device = next(network.parameters()).device
-    total, best = None, None
-    for scale in scales:
-        image = to_image(rgb, short_side, scale).to(device)
-        for view in (image, image.flip(3)) if flip else (image,):
-            output = network(view)
-            probs = pixel_probs(output, view, rgb.shape[:2], class_cutoff=class_cutoff, **refinement)
-            probs = probs.flip(3) if view is not image else probs
-            scores = output.scores.sigmoid()
-            total = probs if total is None else total + probs
-            best = scores if best is None else torch.maximum(best, scores)
-    mean = total[0] / (len(scales) * (2 if flip else 1))
-    return weigh(mean, best[0], class_cutoff=class_cutoff, background_power=background_power).cpu().numpy()
+    looks = [(view, is_flipped, network(view)) for view, is_flipped in views(rgb, short_side, scales, flip, device)]
+    scores = torch.stack([output.scores.sigmoid() for *_, output in looks]).amax(0)
+    total = torch.zeros((), device=device)
+    for view, is_flipped, output in looks:
+        probs = pixel_probs(output, view, rgb.shape[:2], objects=scores >= class_cutoff, **refinement)
+        total = total + (probs.flip(3) if is_flipped else probs)
+    mean = total[0] / len(looks)
+    return weigh(mean, scores[0], class_cutoff=class_cutoff, background_power=background_power).cpu().numpy()
 
 
 def pixel_probs(
@@ -83,7 +93,7 @@ def pixel_probs(
     refine_steps: int = 0,
     alpha: float = 1.0,
     refine_stride: int = 2,
-    class_cutoff: float = 0.0,
+    objects: Tensor | None = None,
 ) -> Tensor:
     """What the network says of an image, at another size, along the image's edges if asked to.
 
@@ -93,7 +103,7 @@ def pixel_probs(
         size: (height, width) of the answer.
         refine_steps, alpha: T of Eq. 6 and alpha of Eq. 5; with 0 steps the logits are merely enlarged.
         refine_stride: the refinement works at the image's size over it.
-        class_cutoff: objects whose image-level probability is below it are not refined; their answer is 0.
+        objects: which ones are refined, (B, K-1) bool, all unless given; the answer of the others is 0.
 
     Returns:
         (B, K, height, width).
@@ -104,7 +114,7 @@ def pixel_probs(
         return F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
     grid = tuple(max(1, side // refine_stride) for side in image.shape[-2:])
     logits, probs = output.resized(grid)
-    present = with_background(output.scores.sigmoid() >= class_cutoff)
+    present = with_background(torch.ones_like(output.scores) if objects is None else objects)
     probs = probs * present[:, :, None, None]
     refined = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=refine_steps, present=present)
     return F.interpolate(refined, size, mode="bilinear", align_corners=False)
@@ -168,25 +178,31 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.5, 1, 1.5, 2 and flips")
     parser.add_argument("--crf", action="store_true", help="refine by a dense CRF")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args(argv)
     try:
-        _predict(arguments)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        with StopRequest():
+            _predict(arguments)
+    except Stopped as stopped:
+        return stopped.code
+    except Exception as error:
+        return said(error)
     return 0
 
 
 def _predict(arguments: argparse.Namespace) -> None:
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
+    network = network.to(pick_device(arguments.device))
     if len({path.stem for path in arguments.images}) < len(arguments.images):
         raise UserError("two of the images have the same name but for its ending: their masks would be one file")
-    photographs = [(path.stem, read_rgb(path)) for path in arguments.images]  # all are read before any is written
+    for path in arguments.images:  # all are looked at before any mask is written, and not kept: they may be many
+        read_rgb(path)
     try:
         arguments.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{arguments.out}: cannot be made a folder ({error.strerror})") from None
-    for stem, rgb in photographs:
+    for path in arguments.images:
+        rgb = read_rgb(path)
         probs = predict_probs(
             network,
             rgb,
@@ -195,7 +211,8 @@ def _predict(arguments: argparse.Namespace) -> None:
             flip=arguments.multi_scale,
         )
         probs = crf(rgb, probs) if arguments.crf else probs
-        save_mask(arguments.out / f"{stem}.png", probs.argmax(0), classes)
+        with writing(arguments.out):
+            save_mask(arguments.out / f"{path.stem}.png", probs.argmax(0), classes)
 
 
 if __name__ == "__main__":

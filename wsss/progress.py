@@ -31,11 +31,11 @@ class Progress:
         return self._before + time.perf_counter() - self._begun
 
     def speed(self, step: int) -> float:
-        """Photographs a second, since the run was begun or resumed."""
+        """Photographs a second, evaluations included, since the run was begun or resumed."""
         return (step - self._first_step) * self.config.batch / (time.perf_counter() - self._begun)
 
     def eta(self, step: int) -> float | None:
-        """Seconds to the end of the training, without its evaluations; None where no step was measured yet."""
+        """Seconds to the end of the training at the speed so far; None where no step was measured yet."""
         speed = self.speed(step)
         return (self.schedule.steps - step) * self.config.batch / speed if speed else None
 

@@ -20,18 +20,19 @@ from wsss import UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import available, crf
 from wsss.data.item import Source
+from wsss.distributed import pick_device
 from wsss.evaluate import require_classes
 from wsss.exits import Stopped, said, writing
 from wsss.network import ShapeAwareNetwork
-from wsss.objective import reduce_image
-from wsss.predict import MULTI_SCALE, predict_probs, save_mask, to_image
+from wsss.objective import refined_probs
+from wsss.predict import MULTI_SCALE, save_mask, views
 from wsss.preflight import require_sound, survey
 from wsss.pseudo import with_background
-from wsss.refinement import refine
 from wsss.stopping import StopRequest
 from wsss.workers import each_of
 
 
+@torch.inference_mode()
 def training_mask(
     network: ShapeAwareNetwork,
     rgb: np.ndarray,
@@ -43,8 +44,8 @@ def training_mask(
 ) -> np.ndarray:
     """The mask of a photograph whose classes are known.
 
-    The network's probabilities of the classes present are refined along the photograph's colors and their own
-    affinities (Eq. 5, 6, at the end of training's alpha), smoothed by a CRF if asked for, and the largest wins.
+    The network's probabilities are refined as in training (Eq. 5, 6, at the end of its alpha), averaged over scales and
+    flips if there are several, smoothed by a CRF if asked for, and the largest wins.
 
     Args:
         network: in evaluation mode.
@@ -54,36 +55,17 @@ def training_mask(
     Returns:
         (H, W) uint8 of class indices, each of the background or of a class present.
     """
-    probs = predict_probs(
-        network,
-        rgb,
-        short_side=config.test_short_side,
-        scales=scales,
-        flip=len(scales) > 1,
-        background_power=config.background_power,
-    )
-    present = with_background(torch.from_numpy(labels)[None])[0].numpy()
-    refined = _refined(rgb, probs * present[:, None, None], present, config)
+    device, given = next(network.parameters()).device, torch.from_numpy(labels)[None]
+    refined = []
+    for view, is_flipped in views(rgb, config.test_short_side, scales, len(scales) > 1, device):
+        grid = tuple(max(1, side // config.refine_stride) for side in view.shape[-2:])
+        probs = refined_probs(network(view), view, given, grid, config, config.alpha)
+        probs = torch.nn.functional.interpolate(probs, rgb.shape[:2], mode="bilinear", align_corners=False)
+        refined.append(probs.flip(3) if is_flipped else probs)
+    mean = torch.stack(refined).mean(0)[0].cpu().numpy()
     if with_crf:
-        refined = crf(rgb, refined) * present[:, None, None]
-    return refined.argmax(0).astype(np.uint8)
-
-
-@torch.inference_mode()
-def _refined(rgb: np.ndarray, probs: np.ndarray, present: np.ndarray, config: Config) -> np.ndarray:
-    """Probabilities (K, H, W), refined at the photograph's size over the refinement stride, as in training."""
-    size = tuple(max(1, side // config.refine_stride) for side in rgb.shape[:2])
-    small = torch.nn.functional.interpolate(torch.from_numpy(probs)[None], size, mode="bilinear", align_corners=False)
-    refined = refine(
-        reduce_image(to_image(rgb), size),
-        small,
-        small,
-        alpha=config.alpha,
-        steps=config.refine_steps,
-        present=torch.from_numpy(present)[None],
-    )
-    large = torch.nn.functional.interpolate(refined, rgb.shape[:2], mode="bilinear", align_corners=False)
-    return large[0].numpy()
+        mean = crf(rgb, mean) * with_background(given)[0, :, None, None].numpy()
+    return mean.argmax(0).astype(np.uint8)
 
 
 def write_masks(
@@ -129,6 +111,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--crf", action="store_true", help="smooth the masks by a dense CRF")
     parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.5, 1, 1.5, 2 and flips")
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args(argv)
     try:
         with StopRequest():
@@ -144,6 +127,7 @@ def _write(arguments: argparse.Namespace) -> None:
     if arguments.crf and not available():
         raise UserError("--crf needs the package pydensecrf2: pip install pydensecrf2")
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
+    network = network.to(pick_device(arguments.device))
     split = arguments.split or config.train_split
     found = survey(config.dataset, arguments.data, split)
     require_sound({split: found}, skip_bad=arguments.skip_bad)

@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -53,13 +54,19 @@ def save_state(folder: Path, learner: Learner, step: int, config: Config, source
     checkpoint.keep_newest(folder, step, config.keep_states)
 
 
-def load_state(newest: Path, learner: Learner, source: Source) -> int:
+def load_state(newest: Path, learner: Learner, source: Source, own: Config | None = None) -> int:
     """Load a state folder into the learner; returns its step.
+
+    Args:
+        own: the settings of another run, which begins with this state; its optimiser keeps its rates, and its average
+            begins with the network's weights where the state has none. None: the run goes on as it was.
 
     Raises:
         UserError: it is broken, does not fit, or is of a run on other data.
     """
     content = checkpoint.require_whole(newest)
+    if not (newest / "training.pt").exists():
+        raise UserError(f"{newest}: is a checkpoint, not a state of training; give a folder of a run's states/")
     if tuple(content["classes"]) != tuple(source.classes):
         there = ", ".join(source.classes)
         raise UserError(f"{newest}: was trained on {', '.join(content['classes'])}, the data hold {there}")
@@ -67,16 +74,31 @@ def load_state(newest: Path, learner: Learner, source: Source) -> int:
         raise UserError(
             f"{newest}: the list of photographs or their labels have changed since the run began; train anew"
         )
+    if own is not None and own.batch != content["config"]["batch"]:
+        raise UserError(f"{newest}: counts steps of {content['config']['batch']} photographs; begin with that --batch")
     checkpoint.fit(learner.network, checkpoint.read_weights(newest, content["sha256"]), newest)
     try:
         state = torch.load(newest / "training.pt", map_location="cpu", weights_only=True)
+        rates = [{key: value for key, value in part.items() if key != "params"} for part in _parts(learner)]
         learner.optimiser.load_state_dict(state["optimiser"])
-        learner.scaler.load_state_dict(state["scaler"])
-        if learner.average is not None:
+        if own is not None:
+            for part, mine in zip(_parts(learner), rates, strict=True):
+                part.update(mine)
+        if state["scaler"] or own is None:
+            learner.scaler.load_state_dict(state["scaler"])
+        if learner.average is not None and (state["average"] is not None or own is None):
             learner.average.load_state_dict(state["average"])
+        elif learner.average is not None:
+            learner.average.module.load_state_dict(learner.network.state_dict())
         return int(state["step"])
     except Exception:  # torch's own text would advise the user to run code from the file
+        if own is not None:
+            raise UserError(f"{newest}: does not fit these settings; begin with its --frozen-stages") from None
         raise UserError(f"{newest}: training.pt is broken; remove the folder to go back to the state before") from None
+
+
+def _parts(learner: Learner) -> list[dict[str, Any]]:
+    return learner.optimiser.param_groups
 
 
 def fingerprint(source: Source) -> str:

@@ -68,7 +68,8 @@ def _terms(
         terms = loss_terms(output, teacher, image, view.labels, mask, config, schedule, step)
     else:
         terms = {"classification": classification_loss(output.scores, view.labels.to(device))}
-    terms["total"] = total_loss(terms, schedule.region_weight(step), config.pixel_weight)
+    pixel_weight = config.pixel_weight if config.supervision == "labels" else 1.0  # it is for balanced classes
+    terms["total"] = total_loss(terms, schedule.region_weight(step), pixel_weight)
     return terms
 
 

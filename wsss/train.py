@@ -1,7 +1,7 @@
 """Training: `python -m wsss.train --preset NAME [--data ROOT] [--out DIR] [--resume] [--FIELD VALUE ...]`.
 
 Every sample is a function of (seed, epoch, index) and every other random number of (seed, step, rank), so that a run
-that was interrupted and resumed ends with the weights of one that was not.
+that was interrupted and resumed ends, on a CPU, with the weights of one that was not; a GPU's sums have no fixed order.
 """
 
 import argparse
@@ -48,7 +48,7 @@ __all__ = ["NotFinite", "batches", "loader", "main", "start", "take_step", "trai
 def train(
     config: Config,
     source: Source,
-    validation: Source,
+    validation: Source | None,
     out: Path,
     *,
     group: Group,
@@ -65,6 +65,7 @@ def train(
     (the one with the highest mIoU), previews/epoch_NN/.
 
     Args:
+        validation: photographs with masks; None: nothing is evaluated, and model/ is that of the last epoch.
         begin_with: the state of another run, where this one starts with settings of its own.
         until: the epoch after which it ends, for a later run to go on from; None: the last.
         facts: written into the checkpoint beside its scores: command, commit, ...
@@ -83,11 +84,13 @@ def train(
     # Numbers below 1e-38 appear in the gradients as the losses fall, and make a CPU step several times slower.
     torch.set_flush_denormal(True)
     if config.precision == "auto":  # written into the states, so that a resumed run computes in the same format
-        config = replace(config, precision=fastest_precision(group.device))
-    states = out / "states"
+        fastest = fastest_precision(group.device)
+        is_slow = group.agreed(fastest == "float32")  # it is measured, and all processes must take the same
+        config = replace(config, precision="float32" if is_slow else fastest)
+    states, facts = out / "states", facts or {}
     before = checkpoint.newest_whole(states) if resume else begin_with
     learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
-    step = load_state(before, learner, source) if before else 0
+    step = load_state(before, learner, source, None if resume else config) if before else 0
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
     last = config.epochs if until is None else min(until, config.epochs)
@@ -121,7 +124,9 @@ def train(
                         return 128 + number
             if group.leads:
                 with suppress(Stopped):  # the epoch is saved; a resumed run begins by looking at it
-                    close_epoch(out, learner, validation, config, step, epoch, progress, stop, facts or {})
+                    close_epoch(
+                        out, learner, validation, config, step, epoch, progress, stop, facts or {}, source.classes
+                    )
             if number := group.agreed(stop.signal):
                 return 128 + number
     return 0
@@ -144,13 +149,14 @@ def start(config: Config, num_classes: int, device: torch.device, *, pretrained:
 def close_epoch(
     out: Path,
     learner: Learner,
-    validation: Source,
+    validation: Source | None,
     config: Config,
     step: int,
     epoch: int,
     progress: Progress,
     stop: StopRequest,
     facts: dict[str, Any],
+    classes: tuple[str, ...],
 ) -> None:
     """Look at what an epoch has made: scores, a checkpoint, previews, one line. What is there is not made again.
 
@@ -158,6 +164,10 @@ def close_epoch(
         Stopped: a signal came meanwhile.
     """
     network = learner.kept.eval()
+    if validation is None:
+        checkpoint.save(out / "model", network.state_dict(), config, classes, facts | {"step": step})
+        progress.summary(step, epoch, None)
+        return
     is_due = epoch + 1 == config.epochs or (config.eval_epochs and (epoch + 1) % config.eval_epochs == 0)
     miou = None
     if is_due and not progress.records.has_scores(step):
@@ -216,12 +226,12 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
     config = _config_of_run(arguments, out, resume)
     surveys = _survey(config, arguments.data)
     require_sound(surveys, skip_bad=arguments.skip_bad)
-    training, validation = surveys.values()
+    training, *validation = (found.source for found in surveys.values())
     if config.tensorboard:
         event_writer()  # says now that it is missing
     with joined(config.device) as group, ExitStack() as stack:
         facts = {"command": shlex.join(["python", *argv[1:]]), "commit": checkpoint.commit()}
-        facts |= {"photographs": len(training.source), "skipped": training.skipped + validation.skipped}
+        facts |= {"photographs": len(training), "skipped": sum(found.skipped for found in surveys.values())}
         run = None
         if group.leads:
             stack.enter_context(owned(out))
@@ -230,11 +240,12 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
                 raise UserError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
             run = stack.enter_context(Run(out, argv, device=str(group.device), processes=group.world, **facts).told())
             if facts["skipped"]:
-                print(f"left out for their faults: {training.skipped} to train on, {validation.skipped} to validate")
+                counts = (f"{found.skipped} of {name}" for name, found in surveys.items())
+                print(f"left out for their faults: {', '.join(counts)}")
         code = train(
             config,
-            training.source,
-            validation.source,
+            training,
+            validation[0] if validation else None,
             out,
             group=group,
             resume=resume,
@@ -250,11 +261,13 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
 
 
 def _survey(config: Config, root: Path | None) -> dict[str, Surveyed]:
-    """Both splits, looked at file by file."""
+    """The splits, looked at file by file: one to train on, and one to validate on unless there shall be none."""
     by_masks = config.supervision == "masks"
     if config.masks and not by_masks:
         raise UserError("--masks needs --supervision masks")
     training = survey(config.dataset, root, config.train_split, masks=by_masks, masks_from=config.masks)
+    if config.val_split == "none":
+        return {f"{config.train_split} (training)": training}
     validation = survey(config.dataset, root, config.val_split, masks=True)
     shared = set(training.source.names) & set(validation.source.names)
     if shared:
@@ -285,6 +298,8 @@ def _config_of_run(arguments: argparse.Namespace, out: Path, resume: bool) -> Co
     free = {f.name for f in fields(Config) if f.metadata["group"] == "records"} | {"workers", "cache", "device"}
     given = {f.name: getattr(arguments, f.name) for f in fields(Config) if hasattr(arguments, f.name)}
     for name, value in given.items():
+        if (name, value) == ("precision", "auto"):
+            continue  # it stays what was found fastest then
         if name not in free and value != getattr(saved, name):
             raise UserError(f"{out}: the run has {name} {getattr(saved, name)}, it cannot be resumed with {value}")
     return replace(saved, **{name: value for name, value in given.items() if name in free})

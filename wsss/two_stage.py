@@ -13,8 +13,8 @@ from pathlib import Path
 
 from wsss import pseudo_labels, train
 
-_PLAIN = ["--supervision", "masks", "--shape-cue", "none", "--region-loss", "false"]
-"""What makes the second network a plain one."""
+_PLAIN = {"--supervision": "masks", "--shape-cue": "none", "--region-loss": "false"}
+"""What the second network is: trained on masks, without the shape cue and the region loss."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,14 +24,21 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="ROOT")
     parser.add_argument("--crf", action="store_true", help="smooth the masks by a dense CRF")
     parser.add_argument("--multi-scale", action="store_true", help="masks are the mean over scales and flips")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
     arguments, flags = parser.parse_known_args(argv)
-    data = ["--data", arguments.data] if arguments.data else []
+    for flag in (*_PLAIN, "--masks"):
+        if any(word.split("=")[0] == flag for word in flags):
+            parser.error(f"{flag} is what the second stage sets; leave it out")  # now, not after the first stage
+    data = ["--device", arguments.device, *(["--data", arguments.data] if arguments.data else [])]
     first, masks, second = (arguments.out / name for name in ("labels", "masks", "segmentation"))
+    skip = ["--skip-bad"] if arguments.skip_bad else []
     options = [f"--{name}" for name, given in (("crf", arguments.crf), ("multi-scale", arguments.multi_scale)) if given]
+    plain = [word for pair in _PLAIN.items() for word in pair]
     return (
-        train.main([*flags, *data, *_folder(first)])
-        or pseudo_labels.main(["--checkpoint", str(first / "model"), *data, "--out", str(masks), *options])
-        or train.main([*flags, *data, *_PLAIN, "--masks", str(masks), *_folder(second)])
+        train.main([*flags, *data, *skip, *_folder(first)])
+        or pseudo_labels.main(["--checkpoint", str(first / "model"), *data, *skip, "--out", str(masks), *options])
+        or train.main([*flags, *data, *skip, *plain, "--masks", str(masks), *_folder(second)])
     )
 
 

@@ -9,9 +9,9 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from wsss import UserError
-from wsss.exits import WorkerFailed, worker_sentence
+from wsss.exits import WorkerFailed, is_worker_failure, worker_sentence
 
-_TIMEOUT = 120  # seconds; without one, a worker that hangs would hang the run
+_LOADING, _JUDGING = 120, 3600  # seconds for an item; without a limit, a worker that hangs would hang the run
 _FEW = 16  # items that are done before the processes would have begun
 
 
@@ -26,11 +26,13 @@ def each_of(work: Callable[[int], Any], indices: Sequence[int], device: torch.de
     if workers < 2:
         yield from map(work, indices)
     else:
-        yield from delivered(_Work(work, indices), workers, batch_size=None, collate_fn=_as_it_is)
+        yield from delivered(_Work(work, indices), workers, _JUDGING, batch_size=None, collate_fn=_as_it_is)
 
 
-def delivered(dataset: Dataset, workers: int, **settings: Any) -> Iterator[Any]:
+def delivered(dataset: Dataset, workers: int, patience: float | None = None, **settings: Any) -> Iterator[Any]:
     """What a DataLoader with these settings gives, prepared by `workers` processes; 0: by this one.
+
+    A process that gives nothing for `patience` seconds (120 unless given) is said to hang.
 
     Raises:
         UserError: that of the dataset, in its own words.
@@ -42,7 +44,7 @@ def delivered(dataset: Dataset, workers: int, **settings: Any) -> Iterator[Any]:
             dataset,
             num_workers=workers,
             worker_init_fn=_ignore_signals,
-            timeout=_TIMEOUT if workers else 0,
+            timeout=(patience or _LOADING) if workers else 0,
             **settings,
         )
     )
@@ -50,7 +52,7 @@ def delivered(dataset: Dataset, workers: int, **settings: Any) -> Iterator[Any]:
     try:
         yield from loaded
     except RuntimeError as error:
-        if "DataLoader" not in str(error):
+        if not is_worker_failure(str(error)):
             raise
         raise WorkerFailed(worker_sentence(str(error))) from None
     except UserError as error:

@@ -122,11 +122,12 @@ def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
 
 
 def _details() -> tuple[gr.Plot, list[gr.components.Component], gr.State]:
-    """The curves, the affinity probe's two pictures, and the pixel that it looks at."""
+    """The curves, the affinity probe's three pictures, and the pixel that it looks at."""
     with gr.Row():
         drawn = picture("Affinity of the clicked pixel to its neighbours")
-        bars = gr.Plot(label="Its weights (Eq. 5)")
-    return gr.Plot(label="Step by step"), [drawn, bars], gr.State()
+        near = picture("The nearer half of its rings, enlarged")
+    bars = gr.Plot(label="Its weights (Eq. 5)")
+    return gr.Plot(label="Step by step"), [drawn, near, bars], gr.State()
 
 
 def _show(scene: Scene, *settings) -> tuple:
@@ -202,8 +203,9 @@ def _wire_steps(subject: Subject, tab: gr.Tab, settings: Settings, outputs: list
 def _probed(scene: Scene, *given) -> tuple:
     *settings, at = given
     alpha, *_, dilations, shown = settings
-    seen = probe(scene.predictor, scene.encoding, at, shown, alpha=alpha, dilations=sorted(dilations))
-    return draw(scene.encoding.rgb, seen), affinity_bars(seen, alpha)
+    rings, rgb = sorted(dilations), scene.encoding.rgb
+    seen = probe(scene.predictor, scene.encoding, at, shown, alpha=alpha, dilations=rings)
+    return draw(rgb, seen), draw(rgb, seen, within=rings[(len(rings) - 1) // 2]), affinity_bars(seen, alpha)
 
 
 def _wire_probe(

@@ -50,7 +50,8 @@ class TrainingViews(Dataset):
             raise UserError(f"{self.source.names[index]}: has no mask, which supervision by masks needs")
         window = random_window(rgb.shape[:2], self.least_scale, random)
         size = (self.crop, self.crop)
-        rgb = cv2.resize(rgb[window], size, interpolation=cv2.INTER_AREA)
+        rgb, shrinks = rgb[window], all(part.stop - part.start >= self.crop for part in window)
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
         mask = cv2.resize(mask[window], size, interpolation=cv2.INTER_NEAREST)
         if self.color_jitter:
             rgb = jitter(rgb, self.color_jitter, random)

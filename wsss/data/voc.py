@@ -65,11 +65,11 @@ class Entry(NamedTuple):
     line: int
 
 
-def read_voc(root: Path, split: str, *, labels: Path | None = None) -> Photographs:
+def read_voc(root: Path, split: str) -> Photographs:
     """The photographs of ImageSets/Segmentation/{split}.txt.
 
     `root` is the devkit (JPEGImages, Annotations...) or a folder with it in VOC2012 or VOCdevkit/VOC2012. Labels come
-    from `labels` (a CSV table or the published cls_labels.npy), else from image_labels.csv, else from the boxes of
+    from image_labels.csv in either folder, else from the published cls_labels.npy there, else from the boxes of
     Annotations. They never come from masks, which are for evaluation and may be missing.
 
     Raises:
@@ -79,7 +79,7 @@ def read_voc(root: Path, split: str, *, labels: Path | None = None) -> Photograp
     devkit = _devkit(root)
     path = _list_path(devkit, split)
     entries = read_list(path)
-    table = _table(devkit, root, labels)
+    table = _table(devkit, root)
     classes = table.classes if table else VOC_CLASSES
     values = voc_values(classes)
     if values is None:
@@ -161,13 +161,12 @@ def _inner_path(field: str, where: str) -> str:
     return str(path)
 
 
-def _table(devkit: Path, root: Path, labels: Path | None) -> Table | None:
-    """The given table, or image_labels.csv, or None when the boxes are to be read."""
-    if labels is not None:
-        return read_npy(labels, VOC_CLASSES) if labels.suffix == ".npy" else read_csv(labels)
-    for path in (devkit / "image_labels.csv", root / "image_labels.csv"):
-        if path.exists():
-            return read_csv(path)
+def _table(devkit: Path, root: Path) -> Table | None:
+    """The labels of the file that is there, or None when the boxes are to be read."""
+    for name in ("image_labels.csv", "cls_labels.npy"):
+        for path in (devkit / name, root / name):
+            if path.exists():
+                return read_csv(path) if path.suffix == ".csv" else read_npy(path, VOC_CLASSES)
     return None
 
 
@@ -180,7 +179,7 @@ def _labels(entry: Entry, list_path: Path, table: Table | None, devkit: Path) ->
         return table.vectors[entry.name]
     path = devkit / "Annotations" / f"{entry.name}.xml"
     if not path.exists():
-        raise UserError(f"{where}: {entry.name} has no labels: there is neither image_labels.csv nor {path}")
+        raise UserError(f"{where}: {entry.name} has no labels: there is no image_labels.csv, cls_labels.npy or {path}")
     return read_xml(path, VOC_CLASSES)
 
 
