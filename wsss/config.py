@@ -33,7 +33,7 @@ class Config:
     crop: int = _number(448, "data", "side of the training crop in pixels (Sec. 4.1.3)")
     least_scale: float = _number(0.9, "data", "random scaling takes this share of the area at least (Sec. 4.1.3)")
     color_jitter: float = _number(0.0, "data", "strength of the color jitter; the paper has none")
-    cache: bool = _number(False, "data", "keep decoded photographs in memory")
+    cache: bool = _number(False, "data", "keep decoded photographs in memory, if workers is 0: those would keep copies")
     workers: int = _number(4, "data", "processes that load data; 0 loads in the main process")
     masks: str = _number("", "data", "folder of masks NAME.png to train on, as pseudo_labels writes; empty: the data's")
 

@@ -10,10 +10,10 @@ RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 """Atrous rates by output stride (Chen et al., DeepLabV3, 2017)."""
 
 
-class AtrousPyramid(nn.Module):
-    """Context of several reaches: 1x1, three atrous 3x3 and image pooling, fused by a 1x1 convolution.
+class ASPP(nn.Module):
+    """Atrous spatial pyramid pooling: context of several reaches, fused by a 1x1 convolution.
 
-    (B, C, h, w) -> (B, channels, h, w).
+    The branches are a 1x1, three atrous 3x3 and image pooling. (B, C, h, w) -> (B, channels, h, w).
     """
 
     def __init__(self, in_channels: int, channels: int, rates: Sequence[int]) -> None:

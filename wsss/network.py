@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from wsss import UserError
 from wsss.config import Config
-from wsss.deeplab import RATES, AtrousPyramid, Decoder
+from wsss.deeplab import ASPP, RATES, Decoder
 from wsss.encoders import Encoder, build_encoder
 from wsss.shape_cue import ShapeCue
 
@@ -38,7 +38,7 @@ class ShapeAwareNetwork(nn.Module):
         self,
         encoder: Encoder,
         shape_cue: nn.Module | None,
-        pyramid: AtrousPyramid,
+        pyramid: ASPP,
         decoder: Decoder,
         *,
         shape_stage: int = 2,
@@ -131,7 +131,7 @@ def build(config: Config, num_classes: int, *, pretrained: bool = True) -> Shape
     return ShapeAwareNetwork(
         encoder,
         shape_cue if shape_channels else None,
-        AtrousPyramid(encoder.channels[-1], config.aspp_channels, RATES[config.output_stride]),
+        ASPP(encoder.channels[-1], config.aspp_channels, RATES[config.output_stride]),
         Decoder(config.aspp_channels + shape_channels, config.decoder_channels, num_classes - 1),
         shape_stage=config.shape_stage,
         background_score=config.background_score,

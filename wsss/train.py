@@ -94,7 +94,7 @@ def train(
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
     last = config.epochs if until is None else min(until, config.epochs)
-    photographs = Reduced(source, config.short_side, config.cache)
+    photographs = Reduced(source, config.short_side, config.cache and not config.workers)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopRequest())
         stack.enter_context(stop.deferred())
