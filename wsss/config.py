@@ -44,6 +44,7 @@ class Config:
     frozen_stages: int = _number(2, "network", "shallow encoder stages that are not trained")
     shape_stage: int = _number(2, "network", "encoder stage that the shape cue reads; the decoder has its resolution")
     aspp_channels: int = _number(256, "network", "channels of each branch of the atrous pyramid")
+    image_pooling: bool = _number(True, "network", "the atrous pyramid sees the mean of the image too, as DeepLabV3")
     decoder_channels: int = _number(256, "network", "channels of the decoder")
     background_score: float = _number(1.0, "network", "constant score of the background (Sec. 3.1.1)")
 

@@ -14,20 +14,27 @@ class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: context of several reaches, fused by a 1x1 convolution.
 
     The branches are a 1x1, three atrous 3x3 and image pooling. (B, C, h, w) -> (B, channels, h, w).
+
+    Args:
+        rates: of the atrous branches, in positions of the features.
+        image_pooling: False leaves that branch out. It tells every pixel what the whole image shows: with masks that
+            is context, with image labels alone it lets the surroundings answer for the object.
     """
 
-    def __init__(self, in_channels: int, channels: int, rates: Sequence[int]) -> None:
+    def __init__(self, in_channels: int, channels: int, rates: Sequence[int], image_pooling: bool = True) -> None:
         super().__init__()
         self.branches = nn.ModuleList(
             [_conv(in_channels, channels, 1)] + [_conv(in_channels, channels, 3, rate) for rate in rates]
         )
-        # A pooled position is one sample an image: too few for batch statistics.
-        self.pool = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, channels, 1), nn.ReLU(inplace=True))
-        self.fuse = nn.Sequential(_conv(channels * (len(rates) + 2), channels, 1), nn.Dropout(0.5))
+        self.pool = _image_pooling(in_channels, channels) if image_pooling else None
+        count = len(self.branches) + image_pooling
+        self.fuse = nn.Sequential(_conv(channels * count, channels, 1), nn.Dropout(0.5))
 
     def forward(self, features: Tensor) -> Tensor:
-        pooled = self.pool(features).expand(-1, -1, *features.shape[-2:])
-        return self.fuse(torch.cat([branch(features) for branch in self.branches] + [pooled], 1))
+        context = [branch(features) for branch in self.branches]
+        if self.pool is not None:
+            context.append(self.pool(features).expand(-1, -1, *features.shape[-2:]))
+        return self.fuse(torch.cat(context, 1))
 
 
 class Decoder(nn.Module):
@@ -50,6 +57,11 @@ class Decoder(nn.Module):
     def forward(self, context: Tensor, shape: Tensor) -> Tensor:
         context = F.interpolate(context, shape.shape[-2:], mode="bilinear", align_corners=False)
         return self.layers(torch.cat([context, shape], 1))
+
+
+def _image_pooling(in_channels: int, channels: int) -> nn.Sequential:
+    # Without a batch norm: a pooled position is one sample an image, too few for batch statistics.
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, channels, 1), nn.ReLU(inplace=True))
 
 
 def _conv(in_channels: int, channels: int, size: int, rate: int = 1) -> nn.Sequential:

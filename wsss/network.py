@@ -131,7 +131,7 @@ def build(config: Config, num_classes: int, *, pretrained: bool = True) -> Shape
     return ShapeAwareNetwork(
         encoder,
         shape_cue if shape_channels else None,
-        ASPP(encoder.channels[-1], config.aspp_channels, RATES[config.output_stride]),
+        ASPP(encoder.channels[-1], config.aspp_channels, RATES[config.output_stride], config.image_pooling),
         Decoder(config.aspp_channels + shape_channels, config.decoder_channels, num_classes - 1),
         shape_stage=config.shape_stage,
         background_score=config.background_score,
