@@ -185,8 +185,7 @@ class Predictor:
             UserError: alpha is out of range, a class is not the checkpoint's, or a dilation is not the paper's.
         """
         _require("alpha", alpha)
-        if not dilations or not set(dilations) <= set(DILATIONS):
-            raise UserError(f"dilations must be some of {', '.join(map(str, DILATIONS))}, got {list(dilations)}")
+        _require_dilations(dilations)
         key = encoding.key, tuple(self.indices(present)), round(alpha, 4), tuple(sorted(dilations))
         return self._iterates.get(key, lambda: self._refine(encoding, torch.tensor(key[1]), alpha, key[3]))
 
@@ -197,7 +196,12 @@ class Predictor:
         return [0, *(k for k, name in enumerate(self.classes, 1) if name in present)]
 
     def kernels(self, encoding: Encoding, dilations: Sequence[int] = DILATIONS) -> tuple[Tensor, Tensor]:
-        """The color kernel (1, N, g, g') and the class kernels (K, N, g, g') of Eq. 5."""
+        """The color kernel (1, N, g, g') and the class kernels (K, N, g, g') of Eq. 5.
+
+        Raises:
+            UserError: a dilation is not the paper's.
+        """
+        _require_dilations(dilations)
         if tuple(dilations) == DILATIONS:
             return encoding.color, encoding.label
         key = encoding.key, tuple(dilations)
@@ -261,6 +265,11 @@ def _require(name: str, value: object, most: float = 1) -> None:
     """Raises UserError unless the value is a number from 0 to `most`; it came over the network and may be anything."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise UserError(f"{name} must be a number from 0 to {most:g}, got {value!r}")
+
+
+def _require_dilations(dilations: Sequence[int]) -> None:
+    if not dilations or not set(dilations) <= set(DILATIONS):
+        raise UserError(f"dilations must be some of {', '.join(map(str, DILATIONS))}, got {list(dilations)}")
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

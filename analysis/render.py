@@ -12,6 +12,7 @@ from wsss import UNLABELLED
 _GRAY = (180, 180, 180)  # of unlabelled pixels in a legend
 _NO_CLAIM, _CONFLICT = (150, 150, 150), (220, 60, 60)
 _TITLE_HEIGHT = 20
+_FRAME_GAP = 4  # pixels between the frames of a film strip
 
 
 def overlay(rgb: np.ndarray, mask: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
@@ -101,16 +102,21 @@ def film_strip(
     rgb: np.ndarray, masks: Sequence[np.ndarray], colors: np.ndarray, titles: Sequence[str], height: int = 120
 ) -> np.ndarray:
     """Masks (h, w) over small copies of the photograph, side by side under their titles; (H, W, 3) uint8."""
-    width = max(40, round(height * rgb.shape[1] / rgb.shape[0]))
+    width = frame_width(rgb, height) - _FRAME_GAP
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     frames = []
     for mask, title in zip(masks, titles, strict=True):
-        frame = np.full((height + _TITLE_HEIGHT, width + 4, 3), 255, np.uint8)
+        frame = np.full((height + _TITLE_HEIGHT, width + _FRAME_GAP, 3), 255, np.uint8)
         resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
         frame[_TITLE_HEIGHT:, :width] = overlay(small, resized, colors, 0.6)
         cv2.putText(frame, title, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
         frames.append(frame)
     return np.hstack(frames)
+
+
+def frame_width(rgb: np.ndarray, height: int = 120) -> int:
+    """Pixels from one frame of the photograph's film strip to the next."""
+    return max(40, round(height * rgb.shape[1] / rgb.shape[0])) + _FRAME_GAP
 
 
 def captioned(rgb: np.ndarray, lines: Sequence[str]) -> np.ndarray:

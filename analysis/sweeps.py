@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, NamedTuple
@@ -12,11 +13,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from analysis.predictor import Encoding, Predictor
+from analysis.predictor import MOST_STEPS, Encoding, Predictor
 from analysis.render import overlay
 from wsss import UNLABELLED, UserError
 from wsss.config import Config
 from wsss.metrics import confusion, mean_iou
+from wsss.refinement import DILATIONS
 
 AXES = {"alpha": "alpha", "T": "steps", "threshold": "object_cutoff", "tau": "temperature", "R1": "radius"}
 """What can be swept, and which of the `Settings` it is."""
@@ -31,7 +33,10 @@ MEASURES = {
 
 MOST_CELLS = 144
 
-_NETWORK_AXES = ("tau", "R1")  # the network must look at the photograph anew
+NETWORK_AXES = ("tau", "R1")
+"""For these the network must look at the photograph anew."""
+
+_WHOLE_AXES = ("T", "R1")
 _EDGE_SHARE = 0.2  # of the photograph's pixels count as its edges
 _CELL_WIDTH, _BAR, _GAP, _MARGIN = 220, 22, 4, 110  # of a contact sheet in pixels
 _A_LINE = 6  # cells in a line of a sheet that has one axis
@@ -49,13 +54,14 @@ class Settings:
     least_cutoff: float
     temperature: float
     radius: int
+    dilations: tuple[int, ...] = DILATIONS
 
     @classmethod
     def of(cls, config: Config) -> "Settings":
         """Those of a checkpoint."""
         return cls(
             config.alpha,
-            config.refine_steps,
+            min(config.refine_steps, MOST_STEPS),
             config.object_cutoff,
             config.background_cutoff,
             config.least_cutoff,
@@ -69,6 +75,17 @@ class Axis(NamedTuple):
 
     name: str
     values: tuple[float, ...]
+
+    @classmethod
+    def read(cls, name: str, text: str) -> "Axis":
+        """From numbers with commas between. Raises UserError where one is not a finite number."""
+        try:
+            values = tuple(float(value) for value in text.split(",") if value.strip())
+        except (ValueError, AttributeError):
+            values = (math.nan,)
+        if not all(map(math.isfinite, values)):
+            raise UserError(f"the values of {name} must be numbers with commas between, got {str(text)[:60]!r}")
+        return cls(name, tuple(int(value) if value == int(value) else value for value in values))
 
 
 @dataclass(frozen=True)
@@ -111,7 +128,7 @@ def sweep(
     axes = [rows] if columns is None else [rows, columns]
     _require(predictor, axes)
     places = [(r, c) for r in range(len(rows.values)) for c in range(_count(columns))]
-    if columns and columns.name in _NETWORK_AXES and rows.name not in _NETWORK_AXES:
+    if columns and columns.name in NETWORK_AXES and rows.name not in NETWORK_AXES:
         places.sort(key=lambda place: place[::-1])
 
     def cells() -> Iterator[Cell]:
@@ -243,7 +260,7 @@ def description(
         "checkpoint": predictor.facts.get("name"),
         "present": list(present),
         "axes": {axis.name: list(axis.values) for axis in (rows, columns) if axis},
-        "settings": asdict(settings),
+        "settings": asdict(settings) | {"dilations": list(settings.dilations)},
     }
 
 
@@ -254,7 +271,8 @@ def csv_text(cells: Sequence[Cell]) -> str:
     writer.writerow(["row", "column", *Settings.__dataclass_fields__, *MEASURES])
     for cell in sorted(cells, key=lambda cell: (cell.row, cell.column)):
         measures = ["" if np.isnan(cell.measures[name]) else f"{cell.measures[name]:.5f}" for name in MEASURES]
-        writer.writerow([cell.row, cell.column, *asdict(cell.settings).values(), *measures])
+        chosen = asdict(cell.settings) | {"dilations": " ".join(map(str, cell.settings.dilations))}
+        writer.writerow([cell.row, cell.column, *chosen.values(), *measures])
     return file.getvalue()
 
 
@@ -267,6 +285,7 @@ def _pseudo(predictor: Predictor, encoding: Encoding, present: Sequence[str], se
         object_cutoff=settings.object_cutoff,
         background_cutoff=settings.background_cutoff,
         least_cutoff=settings.least_cutoff,
+        dilations=settings.dilations,
     )
 
 
@@ -305,7 +324,9 @@ def _require(predictor: Predictor, axes: Sequence[Axis]) -> None:
             raise UserError(f"there is no axis {axis.name!r}; choose from {', '.join(AXES)}")
         if not axis.values:
             raise UserError(f"the axis {axis.name} has no values")
-        if axis.name in _NETWORK_AXES and predictor.network.shape_cue is None:
+        if axis.name in _WHOLE_AXES and any(value != int(value) for value in axis.values):
+            raise UserError(f"the values of {axis.name} must be whole numbers")
+        if axis.name in NETWORK_AXES and predictor.network.shape_cue is None:
             raise UserError(f"{axis.name} changes nothing: this checkpoint has no shape cue")
     if len(axes) == 2 and axes[0].name == axes[1].name:
         raise UserError(f"both axes are {axes[0].name}; choose two different ones")

@@ -48,23 +48,41 @@ def serve(checkpoint: Path) -> tuple[subprocess.Popen, str]:
     raise RuntimeError("the app did not start: " + "".join(said))
 
 
-MOVE = """async ([label, title, value]) => {
+_FIND = """
   const shown = element => element.offsetParent !== null;
   const slider = [...document.querySelectorAll(`input[aria-label="range slider for ${label}"]`)].find(shown);
   const block = [...document.querySelectorAll(".block")].filter(shown)
     .filter(block => [...block.querySelectorAll("label")].some(text => text.textContent.trim() === title)).at(-1);
   const picture = () => [...block.querySelectorAll("img")].at(-1);
+"""
+MOVE = f"""async ([label, title, value]) => {{{_FIND}
   const before = picture().src, begun = performance.now();
   slider.value = value;
-  slider.dispatchEvent(new Event("input", {bubbles: true}));
-  while (picture().src === before) {
+  slider.dispatchEvent(new Event("input", {{bubbles: true}}));
+  while (picture().src === before) {{
     if (performance.now() - begun > 1500) return null;
     await new Promise(requestAnimationFrame);
-  }
+  }}
   await picture().decode();
   return (performance.now() - begun) / 1000;
-}"""
+}}"""
 """Moves a slider and waits for the next picture, in the browser's own clock; null where the same picture stays."""
+
+DRAG = f"""async ([label, title, values]) => {{{_FIND}
+  for (const value of values) {{
+    slider.value = value;
+    slider.dispatchEvent(new Event("input", {{bubbles: true}}));
+    await new Promise(requestAnimationFrame);
+  }}
+  const ended = performance.now();
+  let last = ended, before = picture().src;
+  while (performance.now() - last < 1500) {{
+    if (picture().src !== before) [last, before] = [performance.now(), picture().src];
+    await new Promise(requestAnimationFrame);
+  }}
+  return (last - ended) / 1000;
+}}"""
+"""Drags a slider, one event a frame; the seconds from the last event to the last new picture."""
 
 
 def moves(page: Page, label: str, title: str, values: Sequence[float]) -> tuple[float, float]:
@@ -89,11 +107,12 @@ def upload(page: Page, path: Path) -> float:
     return time.perf_counter() - begun
 
 
-def show(page: Page, tab: str, title: str) -> None:
-    """Open a tab and wait for its picture."""
+def show(page: Page, tab: str, title: str) -> float:
+    """Open a tab and wait for its picture; returns the seconds that this took."""
+    begun = time.perf_counter()
     page.get_by_role("tab", name=tab, exact=True).click()
     page.locator(".block:visible", has=page.get_by_text(title, exact=True)).last.locator("img").last.wait_for()
-    page.wait_for_timeout(2000)  # what follows the first picture
+    return time.perf_counter() - begun
 
 
 def page_rows(checkpoint: Path, count: int) -> list[tuple[str, str, str]]:
@@ -122,8 +141,10 @@ def page_rows(checkpoint: Path, count: int) -> list[tuple[str, str, str]]:
                 ("Shape cues", "R1", "Self-information (Eq. 3)", np.arange(count) % 15 + 1, 0.2),
             ):
                 show(page, tab, title)
+                page.wait_for_timeout(2000)  # what follows the first picture
                 median, high = moves(page, label, title, values.tolist())
                 rows.append((f"{tab}: {label}", f"{median:.3f} s (p95 {high:.3f})", f"{target} s"))
+            rows += _waiting_rows(page)
         return [
             *rows,
             ("memory of the server", f"{psutil.Process(process.pid).memory_info().rss / 1e9:.2f} GB", "2 GB"),
@@ -131,6 +152,30 @@ def page_rows(checkpoint: Path, count: int) -> list[tuple[str, str, str]]:
     finally:
         process.terminate()
         process.wait()
+
+
+def _waiting_rows(page: Page) -> list[tuple[str, str, str]]:
+    """What a visitor waits for: the end of a drag, the maps of a class, a sweep over alpha."""
+    pseudo, maps, cells = (
+        "Pseudo mask: click a pixel",
+        "One row a method, one column a stage",
+        "Click a cell to open it in Refinement",
+    )
+    show(page, "Refinement", pseudo)
+    page.wait_for_timeout(2000)
+    drag = page.evaluate(DRAG, ["T", pseudo, [step % 30 + 1 for step in range(120)]])
+    cams = show(page, "CAMs", maps)  # of two methods, both from the same pass
+    page.wait_for_timeout(1000)
+    begun = time.perf_counter()
+    first = show(page, "Sweep", cells)
+    page.locator(".js-plotly-plot:visible").wait_for()
+    sweep = time.perf_counter() - begun
+    return [
+        ("Refinement: drag of 120 events", f"{drag:.2f} s after the last", "0.5 s"),
+        ("CAMs of three stages", f"{cams:.2f} s", "1.5 s"),
+        ("Sweep: first of 11 cells", f"{first:.2f} s", "0.5 s"),
+        ("Sweep: 11 cells and their curve", f"{sweep:.2f} s", "4 s"),
+    ]
 
 
 def _photographs(folder: Path) -> list[Path]:

@@ -39,7 +39,7 @@ def within(shown: dict) -> Image.Image:
 
 
 def give(visitor: Client, path: Path) -> tuple:
-    return visitor.predict("animals", handle_file(str(path)), api_name="/photograph")
+    return visitor.predict("animals", handle_file(str(path)), None, api_name="/photograph")
 
 
 def refined(visitor: Client, *settings) -> tuple:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from wsss.deeplab import ASPP
 from wsss.network import ShapeAwareNetwork, add_background, build, focal_penalty, pooled_scores
 from wsss.presets import tiny
 
@@ -150,3 +151,16 @@ def test_without_its_gradient_the_focal_penalty_is_a_mere_number():
         gradients[network.focal_gradient] = network.decoder.layers[-1].weight.grad.clone()
     assert torch.equal(scores[True], scores[False])
     assert not torch.allclose(gradients[True], gradients[False])
+
+
+@pytest.mark.parametrize("image_pooling", [True, False])
+def test_only_image_pooling_lets_a_pixel_see_beyond_the_reach_of_the_atrous_branches(image_pooling):
+    torch.manual_seed(0)
+    pyramid = ASPP(4, 8, rates=(1, 2, 3), image_pooling=image_pooling).eval()
+    features = torch.rand(1, 4, 12, 12)
+    changed = features.clone()
+    changed[:, :, -1, -1] += 1
+    with torch.inference_mode():
+        differs = (pyramid(changed) != pyramid(features)).any(1)[0]
+    assert differs[-1, -1], "the changed position itself"
+    assert differs[0, 0] == image_pooling

@@ -1,9 +1,10 @@
 """Pictures of masks and maps."""
 
 import numpy as np
+import pytest
 
 from analysis.figures import score_bars
-from analysis.render import heat, legend, overlay
+from analysis.render import film_strip, frame_width, heat, legend, overlay
 from wsss import UNLABELLED
 
 COLORS = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)
@@ -51,3 +52,10 @@ def test_bars_show_each_class_once():
     figure = score_bars(np.array([0.25, 0.75]), ("cat", "dog"), COLORS)
     assert list(figure.data[0].x) == [0.25, 0.75] and list(figure.data[0].y) == ["cat", "dog"]
     assert figure.layout.height > 0
+
+
+@pytest.mark.parametrize("size", [(90, 120), (375, 500), (64, 16)])
+def test_the_frames_of_a_film_strip_lie_side_by_side(size):
+    rgb = np.zeros((*size, 3), np.uint8)
+    strip = film_strip(rgb, [np.zeros(size, np.uint8)] * 5, COLORS, ["t"] * 5)
+    assert strip.shape[1] == 5 * frame_width(rgb)

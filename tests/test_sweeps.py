@@ -174,6 +174,7 @@ def test_one_axis_is_a_curve_and_two_are_a_map(cells, measure):
     [
         (Axis("mood", (1,)), None, "no axis 'mood'; choose from alpha, T"),
         (Axis("T", ()), None, "the axis T has no values"),
+        (Axis("T", (1, 1.5)), None, "the values of T must be whole numbers"),
         (ALPHA, ALPHA, "both axes are alpha; choose two different ones"),
         (Axis("alpha", (0.5,) * 20), Axis("T", (1,) * 20), "400 cells is too large; 144 are allowed"),
     ],
@@ -199,3 +200,24 @@ def test_tau_without_a_shape_cue_is_refused_in_words(predictor, encoding, settin
 
 def test_settings_are_values(settings):
     assert replace(settings, alpha=0.1) != settings and replace(settings) == settings
+
+
+def test_an_axis_is_read_from_numbers_with_commas_between():
+    axis = Axis.read("T", "0, 10,,2.5")
+    assert axis == Axis("T", (0, 10, 2.5)) and list(map(type, axis.values)) == [int, int, float]
+
+
+@pytest.mark.parametrize("text", ["1, two", "inf", "nan", "1e999", None, 5])
+def test_an_axis_of_anything_else_is_refused_in_words(text):
+    with pytest.raises(UserError, match="the values of alpha must be numbers with commas between"):
+        Axis.read("alpha", text)
+
+
+def test_a_cell_refines_over_the_chosen_dilations(predictor, encoding, settings):
+    (near,), (all_rings,) = (
+        list(sweep(predictor, encoding, ["cat"], Axis("T", (10,)), None, chosen))
+        for chosen in (replace(settings, dilations=(1, 2)), settings)
+    )
+    chosen = {name: value for name, value in asdict(near.settings).items() if name not in ("temperature", "radius")}
+    assert np.array_equal(near.mask, predictor.pseudo(encoding, ["cat"], **chosen))
+    assert not np.array_equal(near.mask, all_rings.mask)

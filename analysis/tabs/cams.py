@@ -13,7 +13,9 @@ from analysis.render import captioned, grid, marked, overlay
 from analysis.tabs import download
 from analysis.tabs.pictures import picture, pixel, slider
 from analysis.tabs.subject import QUIET, Scene, Subject
+from wsss import UserError
 
+_PIXEL = TARGETS[2]
 _SCALES = ("each map's own maximum", "the maximum of all maps of the method")
 
 
@@ -49,7 +51,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 vanilla = picture("Vanilla CAM: the class's score map")
             maps = picture("One row a method, one column a stage", "film")
     pictures = Pictures(region, vanilla, maps)
-    subject.follow(tab, _show, settings, [settings.name, *pictures])
+    subject.follow(tab, _show, settings, [settings.name, settings.target, settings.at, *pictures])
     chosen = [settings.name, settings.target, settings.methods, settings.scale, settings.opacity]
     subject.live([control.input for control in chosen], _pictured, settings, pictures, show_progress="minimal")
     region.select(_pixel, None, [settings.at, settings.target], api_visibility="private", show_progress="hidden").then(
@@ -59,7 +61,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     subject.live([run.click], _slowly, [*settings, slow], [maps], show_progress="full", trigger_mode="once", queue=True)
     # grad-cam takes seconds to import, for which the first visitor need not wait
     threading.Thread(target=library, daemon=True).start()
-    return {"target": settings.target, "scale": settings.scale, "cam_opacity": settings.opacity}
+    return {"methods": settings.methods, "scale": settings.scale, "cam_opacity": settings.opacity}
 
 
 def _settings(subject: Subject) -> Settings:
@@ -85,11 +87,9 @@ def _show(scene: Scene, name, target, methods, scale, opacity, at) -> tuple:
     """All that the tab shows of a new subject; a clicked pixel belongs to the photograph before."""
     if name not in scene.present:
         name = scene.present[0] if scene.present else scene.predictor.classes[int(scene.encoding.scores.argmax())]
-    height, width = scene.encoding.rgb.shape[:2]
-    if at is not None and not (at[0] < height and at[1] < width):
-        at = None
+    target = TARGETS[0] if target == _PIXEL else target
     names = gr.Dropdown(list(scene.predictor.classes), value=name)
-    return names, *_pictured(scene, name, target, methods, scale, opacity, at)
+    return names, target, None, *_pictured(scene, name, target, methods, scale, opacity, None)
 
 
 def _pictured(scene: Scene, name, target, methods, scale, opacity, at) -> tuple:
@@ -114,9 +114,10 @@ def _grid(scene: Scene, cams: list[Cam], region: np.ndarray, scale: str, opacity
 
 def _explained(scene: Scene, name: str, target: str, methods: tuple[str, ...], at) -> list[Cam]:
     """Sliders that only change how maps are drawn ask for the same maps again."""
-    target = "image score" if target == "pixel" and at is None else target
-    at = tuple(at) if target == "pixel" else None
-    return scene.predictor.kept.get(
+    if target == _PIXEL and at is None:
+        raise UserError("click a pixel of the predicted region first")
+    at = tuple(at) if target == _PIXEL else None
+    return scene.predictor.kept.get_unlocked(  # a slow method takes a minute, grad-cam's import ten seconds
         ("cams", scene.encoding.key, name, target, methods, at),
         lambda: explain(scene.predictor, scene.encoding, name, methods=methods, target=target, pixel=at),
     )
@@ -156,4 +157,4 @@ def _files(scene: Scene, name, target, methods, scale, opacity, at) -> dict[str,
 
 
 def _pixel(event: gr.SelectData) -> tuple:
-    return pixel(event), "pixel"
+    return pixel(event), _PIXEL

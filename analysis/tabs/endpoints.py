@@ -100,12 +100,7 @@ class Endpoints:
             values: of the axis, numbers with commas between.
         """
         encoding = self._encoded(picture)
-        try:
-            rows = Axis(axis, tuple(float(value) for value in values.split(",")))
-        except (ValueError, AttributeError):
-            raise UserError(f"values must be numbers with commas between, got {values!r}") from None
-        if axis in ("T", "R1"):
-            rows = Axis(axis, tuple(int(value) for value in rows.values))
+        rows = Axis.read(axis, values)
         settings = Settings.of(self.predictor.config)
         cells = list(swept(self.predictor, encoding, self._present(encoding, present), rows, None, settings))
         measures = [

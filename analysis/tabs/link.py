@@ -16,10 +16,12 @@ _COPY = """(...values) => {
 # In the browser, as the server would have to send back every setting of the page.
 _RESTORE = """(...values) => {
   const given = new URL(window.location.href).searchParams;
-  return %s.map(({name, least, most, choices}, i) => {
+  return %s.map(({name, least, most, choices, several, longest}, i) => {
     const text = given.get(name);
     if (text === null || (choices && !choices.includes(text))) return values[i];
     if (choices) return typeof values[i] === "boolean" ? text === "true" : text;
+    if (several) return several.filter(choice => text.split(",").includes(String(choice)));
+    if (longest) return text.slice(0, longest);
     return text !== "" && Number(text) >= least && Number(text) <= most ? Number(text) : values[i];
   });
 }"""
@@ -45,8 +47,15 @@ def build(page: gr.Blocks, settings: dict[str, gr.components.Component]) -> None
 
 
 def _taken(control: gr.components.Component) -> dict[str, Any]:
-    """What a control takes from a link, a number between two or one of some texts; anything else changes nothing."""
+    """What a control takes from a link: a number between two, one or several of some choices, or a text.
+
+    Anything else changes nothing.
+    """
     if isinstance(control, gr.Slider):
         return {"least": control.minimum, "most": control.maximum}
+    if isinstance(control, gr.CheckboxGroup):
+        return {"several": [value for _, value in control.choices]}
+    if isinstance(control, gr.Textbox):
+        return {"longest": control.max_length}
     is_flag = isinstance(control, gr.Checkbox)
     return {"choices": ["true", "false"] if is_flag else [value for _, value in control.choices]}

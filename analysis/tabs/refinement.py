@@ -11,7 +11,7 @@ from analysis.affinity import draw, probe
 from analysis.charts import affinity_bars, trajectory_figure
 from analysis.exports import arrays_npz, mask_png
 from analysis.predictor import MOST_STEPS
-from analysis.render import causes, film_strip, heat, legend, overlay
+from analysis.render import causes, film_strip, frame_width, heat, legend, overlay
 from analysis.tabs import download
 from analysis.tabs.pictures import PICTURE, picture, pixel, slider
 from analysis.tabs.subject import QUIET, Scene, Subject
@@ -23,6 +23,7 @@ from wsss.refinement import DILATIONS
 FILM = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30)
 """The steps that the film strip shows."""
 
+_KINDS = {"joint": "joint", "color": "color", "class": "label"}  # the page's names of `affinity.KINDS`
 _OPACITY = 0.55
 _SECONDS_A_STEP = 0.4
 _CAUSES = (
@@ -65,24 +66,29 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             timer = gr.Timer(_SECONDS_A_STEP, active=False)
         with gr.Column(scale=5, min_width=340):
             before, pictures, film = _pictures()
-            curves, probe_pictures, at = _details()
-    subject.follow(tab, _show, settings, [settings.shown, before, *pictures, *probe_pictures, at])
+            curves, kind, probe_pictures, at = _details()
+    subject.follow(tab, _show, [*settings, kind], [settings.shown, before, *pictures, *probe_pictures, at])
     _wire_steps(subject, tab, settings, [film, curves])
-    _wire_probe(subject, settings, pictures.pseudo, probe_pictures, at)
+    _wire_probe(subject, settings, pictures.pseudo, probe_pictures, [*settings, kind, at])
     subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
     subject.live([settings.shown.input], _heats, settings, [before, pictures.after])
-    film.select(_step_of, film, settings.steps, api_visibility="private", show_progress="hidden")
+    film.select(_step_of, subject.rgb, settings.steps, api_visibility="private", show_progress="hidden")
     _wire_play(play, timer, settings.steps)
-    paper.click(lambda: _values(Config()), None, list(settings[:-1]), api_visibility="private").then(
-        subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET
+    reset = (
+        paper.click(lambda: _values(Config()), None, list(settings[:-1]), api_visibility="private"),
+        own.click(
+            lambda checkpoint: _values(subject.library[checkpoint].config),
+            subject.checkpoint,
+            list(settings[:-1]),
+            api_visibility="private",
+        ),
     )
-    own.click(
-        lambda checkpoint: _values(subject.library[checkpoint].config),
-        subject.checkpoint,
-        list(settings[:-1]),
-        api_visibility="private",
-    ).then(subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET)
-    return dict(zip(("alpha", "T", "threshold", "background_threshold", "floor"), settings, strict=False))
+    for done in reset:
+        done.then(subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET)
+        done.then(
+            subject.answer(_probed, len(probe_pictures)), subject.inputs([*settings, kind, at]), probe_pictures, **QUIET
+        )
+    return dict(zip(("alpha", "T", "threshold", "background_threshold", "floor", "dilations"), settings, strict=False))
 
 
 def _settings(subject: Subject) -> Settings:
@@ -103,7 +109,7 @@ def _settings(subject: Subject) -> Settings:
 def _values(config: Config) -> list[Any]:
     """The settings' values that a config asks for; the paper's are the defaults of `Config`."""
     cutoffs = [config.object_cutoff, config.background_cutoff, config.least_cutoff]
-    return [config.alpha, config.refine_steps, *cutoffs, list(DILATIONS)]
+    return [config.alpha, min(config.refine_steps, MOST_STEPS), *cutoffs, list(DILATIONS)]
 
 
 def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
@@ -121,24 +127,26 @@ def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
     return before, Pictures(after, pseudo, names, unlabelled), film
 
 
-def _details() -> tuple[gr.Plot, list[gr.components.Component], gr.State]:
-    """The curves, the affinity probe's three pictures, and the pixel that it looks at."""
+def _details() -> tuple[gr.Plot, gr.Radio, list[gr.components.Component], gr.State]:
+    """The curves; of the affinity probe the kind of weight that is drawn, its three pictures, and its pixel."""
     with gr.Row():
         drawn = picture("Affinity of the clicked pixel to its neighbours")
         near = picture("The nearer half of its rings, enlarged")
+    kind = gr.Radio(list(_KINDS), value="joint", label="Drawn weights", info="joint: both as they act (Eq. 5)")
     bars = gr.Plot(label="Its weights (Eq. 5)")
-    return gr.Plot(label="Step by step"), [drawn, near, bars], gr.State()
+    return gr.Plot(label="Step by step"), kind, [drawn, near, bars], gr.State()
 
 
-def _show(scene: Scene, *settings) -> tuple:
-    """All that the tab shows of a new subject but its steps; the class of the maps stays if it is still there."""
+def _show(scene: Scene, *given) -> tuple:
+    """All that the tab shows of a new subject but its steps; its maps are an object's, where there is one."""
+    *settings, shown, kind = given
     names = ["background", *scene.predictor.classes]
-    shown = settings[-1] if settings[-1] in scene.present else ["background", *scene.present][-1]
-    before, _ = _heats(scene, *settings[:-1], shown)
+    shown = shown if shown in scene.present else ["background", *scene.present][-1]
+    before, _ = _heats(scene, *settings, shown)
     height, width = scene.encoding.rgb.shape[:2]
     at = (height // 2, width // 2)
-    probed = _probed(scene, *settings[:-1], shown, at)
-    return gr.Dropdown(names, value=shown), before, *_pictured(scene, *settings[:-1], shown), *probed, at
+    probed = _probed(scene, *settings, shown, kind, at)
+    return gr.Dropdown(names, value=shown), before, *_pictured(scene, *settings, shown), *probed, at
 
 
 def _heats(scene: Scene, *settings) -> tuple[np.ndarray, np.ndarray]:
@@ -201,26 +209,32 @@ def _wire_steps(subject: Subject, tab: gr.Tab, settings: Settings, outputs: list
 
 
 def _probed(scene: Scene, *given) -> tuple:
-    *settings, at = given
-    alpha, *_, dilations, shown = settings
+    alpha, *_, dilations, shown, kind, at = given
     rings, rgb = sorted(dilations), scene.encoding.rgb
     seen = probe(scene.predictor, scene.encoding, at, shown, alpha=alpha, dilations=rings)
-    return draw(rgb, seen), draw(rgb, seen, within=rings[(len(rings) - 1) // 2]), affinity_bars(seen, alpha)
+    near = rings[(len(rings) - 1) // 2]
+    return draw(rgb, seen, _KINDS[kind]), draw(rgb, seen, _KINDS[kind], within=near), affinity_bars(seen, alpha)
 
 
 def _wire_probe(
-    subject: Subject, settings: Settings, pseudo: gr.Image, outputs: list[gr.components.Component], at: gr.State
+    subject: Subject,
+    settings: Settings,
+    pseudo: gr.Image,
+    outputs: list[gr.components.Component],
+    inputs: list[gr.components.Component],
 ) -> None:
-    """A click into the pseudo mask chooses the pixel."""
-    inputs = [*settings, at]
+    """A click into the pseudo mask chooses the pixel, the last of the inputs."""
+    *_, kind, at = inputs
     pseudo.select(pixel, None, at, api_visibility="private", show_progress="hidden").then(
         subject.answer(_probed, len(outputs)), subject.inputs(inputs), outputs, **QUIET
     )
-    subject.live([settings.alpha.release, settings.dilations.input, settings.shown.input], _probed, inputs, outputs)
+    moved = [settings.alpha.release, settings.dilations.input, settings.shown.input, kind.input]
+    subject.live(moved, _probed, inputs, outputs)
 
 
-def _step_of(strip: np.ndarray, event: gr.SelectData) -> int:
-    return FILM[min(len(FILM) - 1, event.index[0] * len(FILM) // strip.shape[1])]
+def _step_of(rgb: np.ndarray, event: gr.SelectData) -> int:
+    """The step of the clicked frame of the photograph's film strip."""
+    return FILM[min(len(FILM) - 1, event.index[0] // frame_width(rgb))]
 
 
 def _wire_play(play: gr.Button, timer: gr.Timer, steps: gr.Slider) -> None:

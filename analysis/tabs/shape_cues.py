@@ -12,7 +12,7 @@ from analysis.render import heat
 from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
 from analysis.tabs import download
 from analysis.tabs.pictures import picture
-from analysis.tabs.subject import Scene, Subject
+from analysis.tabs.subject import QUIET, Scene, Subject
 from wsss.config import Config
 
 
@@ -58,14 +58,19 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     let_go = [control.release for control in settings if isinstance(control, gr.Slider)]
     subject.live([*let_go, settings.relative.input, settings.seed.change], _counted, settings, [histogram])
     subject.live([control.change for control in settings], _pictured, settings, pictures, api_name="shape_cues")
-    paper.click(lambda: _values(Config()), None, list(settings), api_visibility="private")
-    own.click(
-        lambda checkpoint: _values(subject.library[checkpoint].config),
-        subject.checkpoint,
-        list(settings),
-        api_visibility="private",
+    reset = (
+        paper.click(lambda: _values(Config()), None, list(settings), api_visibility="private"),
+        own.click(
+            lambda checkpoint: _values(subject.library[checkpoint].config),
+            subject.checkpoint,
+            list(settings),
+            api_visibility="private",
+        ),
     )
-    return dict(zip(("R1", "bandwidth", "tau", "samples", "patch", "drop_rate"), settings, strict=False))
+    for done in reset:
+        done.then(subject.answer(_counted, 1), subject.inputs(settings), histogram, **QUIET)
+    names = ("R1", "bandwidth", "tau", "samples", "patch", "drop_rate", "relative")
+    return dict(zip(names, settings, strict=False))
 
 
 def _values(config: Config) -> list[Any]:
@@ -114,12 +119,14 @@ def _pictures() -> tuple[Pictures, gr.Plot]:
     return Pictures(information, limits, drop, dropped, share, before, after, energy), histogram
 
 
-def _cues(rgb: np.ndarray, values: tuple) -> ShapeCues:
-    return shape_cues(rgb, **dict(zip(Settings._fields, values, strict=True)))
+def _cues(scene: Scene, values: tuple) -> ShapeCues:
+    """Of the photograph at the size at which the checkpoint's network looks at it."""
+    given = dict(zip(Settings._fields, values, strict=True))
+    return shape_cues(scene.encoding.rgb, **given, short_side=scene.predictor.config.test_short_side)
 
 
 def _files(scene: Scene, *values) -> dict[str, bytes]:
-    cues = _cues(scene.encoding.rgb, values)
+    cues = _cues(scene, values)
     return {
         "information.png": picture_png(heat(cues.information, scene.encoding.rgb.shape[:2])),
         "arrays.npz": arrays_npz(information=cues.information, drop=cues.drop, dropped=cues.dropped),
@@ -129,7 +136,7 @@ def _files(scene: Scene, *values) -> dict[str, bytes]:
 def _pictured(scene: Scene, *values) -> tuple:
     """What moves with a slider, in the order of `Pictures`."""
     rgb = scene.encoding.rgb
-    cues = _cues(rgb, values)
+    cues = _cues(scene, values)
     size, nats = rgb.shape[:2], cues.information
     features = scene.predictor.kept.get(
         ("shallow", scene.encoding.key), lambda: shallow_features(scene.predictor, scene.encoding)
@@ -150,7 +157,7 @@ def _pictured(scene: Scene, *values) -> tuple:
 
 def _counted(scene: Scene, *values) -> go.Figure:
     """A figure is slow to draw, so it waits until a slider is let go."""
-    return information_histogram(_cues(scene.encoding.rgb, values))
+    return information_histogram(_cues(scene, values))
 
 
 def _note(text: str) -> str:

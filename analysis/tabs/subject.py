@@ -14,8 +14,9 @@ from analysis.library import Library
 from analysis.predictor import Encoding, Predictor
 from analysis.tabs.chips import Chips
 from analysis.tabs.photograph import Photograph
-from analysis.tabs.words import in_words
+from analysis.tabs.words import in_words, sentence
 from analysis.truth import read_truth
+from wsss import UserError
 
 EXAMPLES = [Path(__file__).parent.parent / "examples" / f"{name}.jpg" for name in ("chelsea", "astronaut")]
 """The first is shown when the page opens. `SOURCES.md` there tells whose they are."""
@@ -128,8 +129,8 @@ class Subject:
         gr.on(
             [page.load, self.photograph.change, self.checkpoint.change],
             in_words(self._accept),
-            [self.checkpoint, self.photograph, self.opened],
-            [self.rgb, self.present, self.about, *turns],
+            [self.checkpoint, self.photograph, self.truth_file, self.opened],
+            [self.rgb, self.present, self.about, self.truth, *turns],
             api_name="photograph",
             api_visibility="undocumented",
             trigger_mode="always_last",  # a photograph that comes while the example is looked at must not be lost
@@ -194,24 +195,35 @@ class Subject:
         predictor = self.library[checkpoint]
         return Scene(predictor, predictor.encode(rgb), [name for name in present if name in predictor.classes], truth)
 
-    def _accept(self, checkpoint, picture, opened) -> tuple:
-        """A new photograph or checkpoint: the photograph as it is shown, and the classes that are seen in it."""
+    def _accept(self, checkpoint, picture, truth_file, opened) -> tuple:
+        """A new photograph or checkpoint: the photograph as it is shown, the classes seen in it, and its truth."""
         predictor, turns = self.library[checkpoint], self._turned(opened)
         if picture is None:
-            return None, gr.CheckboxGroup(list(predictor.classes), value=[]), about(predictor), *turns
+            return None, gr.CheckboxGroup(list(predictor.classes), value=[]), about(predictor), None, *turns
         encoding = predictor.encode(picture)
         chips = [
             (f"{name} {100 * score:.0f} %", name)
             for name, score in zip(predictor.classes, encoding.scores, strict=True)
         ]
-        return encoding.rgb, gr.CheckboxGroup(chips, value=predictor.present(encoding)), about(predictor), *turns
+        chips = gr.CheckboxGroup(chips, value=predictor.present(encoding))
+        return encoding.rgb, chips, about(predictor), _truth(truth_file, predictor, encoding.rgb), *turns
 
     def _read_truth(self, checkpoint, rgb, path, opened) -> tuple:
-        """The visitor's mask in the checkpoint's classes, at the size of the photograph as it is shown."""
-        truth = None
-        if path is not None and rgb is not None:
-            truth = read_truth(Path(path), self.library[checkpoint].classes, rgb.shape[:2])
-        return truth, *self._turned(opened)
+        return _truth(path, self.library[checkpoint], rgb), *self._turned(opened)
+
+
+def _truth(path: str | None, predictor: Predictor, rgb: np.ndarray | None) -> np.ndarray | None:
+    """The visitor's mask in the checkpoint's classes, at the size of the photograph as it is shown.
+
+    None, and a sentence to the visitor, where it does not fit: it may have been meant for the photograph before.
+    """
+    if path is None or rgb is None:
+        return None
+    try:
+        return read_truth(Path(path), predictor.classes, rgb.shape[:2])
+    except UserError as error:
+        gr.Warning(sentence(str(error)))
+        return None
 
 
 def _unlike_before() -> int:

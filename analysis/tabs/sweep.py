@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
 
 from analysis.charts import sweep_figure
 from analysis.sweeps import (
     AXES,
     MEASURES,
+    NETWORK_AXES,
     Axis,
     Cell,
     Settings,
@@ -25,6 +27,7 @@ from analysis.sweeps import (
 )
 from analysis.tabs.pictures import PICTURE
 from analysis.tabs.subject import Scene, Subject
+from analysis.tabs.words import in_words
 from wsss import UserError
 
 NOTHING = "nothing"
@@ -39,6 +42,7 @@ VALUES = {
 }
 """Of each axis, until the visitor writes others."""
 
+_BEST = "best"  # the measure that says most
 _PAUSE = 0.3  # seconds between two pictures: drawing all cells at each new one would take longer than the sweep
 _CONCURRENCY = {"concurrency_id": "sweep", "concurrency_limit": 2, "trigger_mode": "always_last", "queue": True}
 
@@ -54,11 +58,13 @@ class Axes(NamedTuple):
 
 
 class Results(NamedTuple):
-    """What is shown; `swept` is a `Swept`."""
+    """What is shown; `swept` is a `Swept`, the files are there when the sweep has ended."""
 
     sheet: gr.Image
     figure: gr.Plot
     swept: gr.State
+    picture: gr.DownloadButton
+    table: gr.DownloadButton
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,7 @@ class Swept:
     rows: Axis
     columns: Axis | None
     settings: dict[tuple[int, int], Settings]
-    table: str  # CSV
-    description: dict[str, Any]
+    size: tuple[int, int]  # of the contact sheet
 
 
 def build(
@@ -87,85 +92,87 @@ def build(
         with gr.Row():
             stop = gr.Button("Stop", size="sm")
             downloads = [gr.DownloadButton(f"Download {kind}", size="sm") for kind in ("PNG", "CSV")]
-        results = Results(sheet, gr.Plot(label="Measure"), gr.State())
+        results = Results(sheet, gr.Plot(label="Measure"), gr.State(), *downloads)
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
-    controls = [*axes, *sliders]
+    controls = [*axes, *sliders, refinement["dilations"]]
+    # Not when an axis is chosen: its values follow, and the sweep with them.
+    asked = [axes.row_values.change, axes.column_values.change, axes.measure.change]
     runs = [
         subject.follow(tab, _sweep, controls, results, **_CONCURRENCY),
-        subject.live([axis.change for axis in axes], _sweep, controls, results, **_CONCURRENCY),
+        subject.live(asked, _sweep, controls, results, **_CONCURRENCY),
     ]
     stop.click(None, cancels=runs, api_visibility="private")
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
         name.input(lambda name: VALUES.get(name, ""), name, values, **quiet)
-    sheet.select(_open, [results.swept, sheet], [tabs, *sliders], **quiet)
-    results.figure.change(_files, [results.swept, sheet], downloads, **quiet)
-    return {"rows": axes.rows, "columns": axes.columns, "measure": axes.measure}
+    sheet.select(in_words(_open), results.swept, [tabs, *sliders], **quiet)
+    return {
+        "rows": axes.rows,
+        "row_values": axes.row_values,
+        "columns": axes.columns,
+        "column_values": axes.column_values,
+        "measure": axes.measure,
+    }
 
 
 def _axes() -> Axes:
+    measures = MEASURES.items()
     return Axes(
         gr.Dropdown(list(AXES), value="alpha", label="Rows", min_width=100),
         gr.Textbox(VALUES["alpha"], label="values", max_length=400, min_width=160),
         gr.Dropdown([NOTHING, *AXES], value=NOTHING, label="Columns", min_width=100),
         gr.Textbox("", label="values", max_length=400, min_width=160),
-        gr.Dropdown([(text, name) for name, text in MEASURES.items()], value="edges", label="Measure", min_width=290),
+        gr.Dropdown(
+            [("IoU where there is a ground truth, else outlines", _BEST), *((text, name) for name, text in measures)],
+            value=_BEST,
+            label="Measure",
+            min_width=290,
+        ),
     )
 
 
-def _sweep(scene: Scene, rows, row_values, columns, column_values, measure, *sliders) -> Iterator[tuple]:
+def _sweep(scene: Scene, rows, row_values, columns, column_values, measure, *given) -> Iterator[tuple]:
     """The contact sheet as it fills, then the figure; in the order of `Results`."""
-    down = _axis(rows, row_values)
-    across = None if columns == NOTHING else _axis(columns, column_values)
+    *sliders, dilations = given
+    down = Axis.read(rows, row_values)
+    across = None if columns == NOTHING else Axis.read(columns, column_values)
     config = scene.predictor.config
-    settings = Settings(*sliders, config.drop_temperature, config.info_radius)
-    measure = "iou" if scene.truth is not None and measure == "edges" else measure
+    settings = Settings(*sliders, config.drop_temperature, config.info_radius, tuple(sorted(dilations)))
+    if measure == _BEST:
+        measure = "edges" if scene.truth is None else "iou"
     cells: list[Cell] = []
     shown = 0.0
     for cell in sweep(scene.predictor, scene.encoding, scene.present, down, across, settings, truth=scene.truth):
         cells.append(cell)
         if time.monotonic() - shown > _PAUSE:
-            yield _sheet(scene, cells, down, across, measure), gr.skip(), gr.skip()
+            yield _sheet(scene, cells, down, across, measure), *[gr.skip()] * (len(Results._fields) - 1)
             shown = time.monotonic()
-    swept = Swept(
-        down,
-        across,
-        {(cell.row, cell.column): cell.settings for cell in cells},
-        csv_text(cells),
-        description(scene.predictor, scene.present, down, across, settings),
-    )
-    yield _sheet(scene, cells, down, across, measure), sweep_figure(cells, down, across, measure), swept
+    sheet = _sheet(scene, cells, down, across, measure)
+    swept = Swept(down, across, {(cell.row, cell.column): cell.settings for cell in cells}, sheet.shape[:2])
+    told = description(scene.predictor, scene.present, down, across, settings)
+    yield sheet, sweep_figure(cells, down, across, measure), swept, *_written(sheet, told, csv_text(cells))
 
 
-def _sheet(scene: Scene, cells: list[Cell], rows: Axis, columns: Axis | None, measure: str):
+def _sheet(scene: Scene, cells: list[Cell], rows: Axis, columns: Axis | None, measure: str) -> np.ndarray:
     return contact_sheet(cells, rows, columns, scene.encoding.rgb, scene.predictor.colors, measure=measure)
 
 
-def _axis(name: str, text: str) -> Axis:
-    """An axis from numbers with commas between. Raises UserError where one is not a number."""
-    try:
-        values = tuple(float(value) for value in text.split(",") if value.strip())
-    except ValueError:
-        raise UserError(f"the values of {name} must be numbers with commas between, got {text[:60]!r}") from None
-    return Axis(name, tuple(int(value) if value == int(value) else value for value in values))
-
-
-def _open(swept: Swept | None, sheet, event: gr.SelectData) -> tuple:
+def _open(swept: Swept | None, event: gr.SelectData) -> tuple:
     """The clicked cell's settings into the sliders of the Refinement tab, which is opened."""
-    place = cell_at(event.index, sheet.shape, swept.rows, swept.columns) if swept else None
+    place = cell_at(event.index, swept.size, swept.rows, swept.columns) if swept else None
     if place not in (swept.settings if swept else {}):
         return (gr.skip(),) * 6
+    if fixed := [axis.name for axis in (swept.rows, swept.columns) if axis and axis.name in NETWORK_AXES]:
+        raise UserError(f"{fixed[0]} changes the network, and Refinement shows the checkpoint's own")
     cell = swept.settings[place]
     sliders = cell.alpha, cell.steps, cell.object_cutoff, cell.background_cutoff, cell.least_cutoff
     return gr.Tabs(selected="Refinement"), *sliders
 
 
-def _files(swept: Swept | None, sheet) -> tuple[str | None, str | None]:
-    """The PNG, with its settings inside, and the CSV of a finished sweep."""
-    if swept is None or sheet is None:
-        return None, None
+def _written(sheet: np.ndarray, description: dict[str, Any], table: str) -> tuple[str, str]:
+    """Paths of the PNG, with its settings inside, and of the CSV."""
     folder = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()))
-    picture, table = folder / "sweep.png", folder / "sweep.csv"
-    picture.write_bytes(png(sheet, swept.description))
-    table.write_text(swept.table)
-    return str(picture), str(table)
+    paths = folder / "sweep.png", folder / "sweep.csv"
+    paths[0].write_bytes(png(sheet, description))
+    paths[1].write_text(table)
+    return tuple(map(str, paths))
