@@ -106,7 +106,7 @@ def test_the_maps_of_the_stages_are_those_of_the_analysis(visitor, shipped_or_fr
 
 def test_a_sweep_answers_with_a_measure_for_each_value(visitor):
     sheet, measures = visitor.predict(handle_file(str(CAT)), ["cat"], "alpha", "0, 0.5, 1", api_name="/sweep")
-    assert list(measures) == ["0.0", "0.5", "1.0"] and all(0 < cell["valid"] <= 1 for cell in measures.values())
+    assert list(measures) == ["0", "0.5", "1"] and all(0 < cell["valid"] <= 1 for cell in measures.values())
     assert Image.open(sheet).width > 600
 
 
