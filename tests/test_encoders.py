@@ -6,6 +6,7 @@ import time
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from wsss import UserError
@@ -153,5 +154,18 @@ def _no_network(*args, **kwargs):
 def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
     file = tmp_path / "weights.pth"
     file.write_text("not weights")
-    with pytest.raises(UserError, match="is not a file of weights"):
+    with pytest.raises(UserError, match=r"weights\.pth: is broken"):
         build_encoder("tf_efficientnet_lite0", weights=str(file))
+
+
+@pytest.mark.parametrize("form", ["safetensors", "zip", "before version 1.6", "training state"])
+def test_weights_of_a_file_are_taken_whatever_its_format(tmp_path, form):
+    wanted = build_encoder("test_efficientnet", weights="none").backbone.state_dict()
+    file = tmp_path / "weights"
+    if form == "safetensors":
+        save_file(wanted, file)
+    else:
+        content = {"state_dict": wanted, "epoch": 3} if form == "training state" else wanted
+        torch.save(content, file, _use_new_zipfile_serialization=form != "before version 1.6")
+    given = build_encoder("test_efficientnet", weights=str(file)).backbone.state_dict()
+    assert all(torch.equal(wanted[key], given[key]) for key in wanted)

@@ -12,7 +12,8 @@ from torch import nn
 from torch.func import functional_call
 
 from wsss import UserError
-from wsss.resnet38 import ResNet38, load_published, read_published
+from wsss.resnet38 import ResNet38, load_published
+from wsss.weights import read_foreign_weights
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter"),  # what most tests load into has no memory
@@ -246,9 +247,10 @@ def test_nothing_edits_a_tensor_that_a_hook_has_seen():
 
 @pytest.mark.parametrize("layout", ["pth", "mxnet, as saved"])
 def test_reads_and_loads_both_layouts_entry_by_entry(layout, tmp_path):
-    torch.save(weights(LAYOUTS[layout]), tmp_path / "weights.pth")
+    whole = {name: value.contiguous() for name, value in weights(LAYOUTS[layout]).items()}
+    torch.save(whole, tmp_path / "weights.pth")
     model = without_weights().to_empty(device="cpu")  # memory, but no time spent on random numbers
-    load_published(model, read_published(tmp_path / "weights.pth"))
+    load_published(model, read_foreign_weights(tmp_path / "weights.pth"))
     state = model.state_dict()
     for i, (name, _, shape) in enumerate(LAYOUT):
         assert state[name].shape == shape
@@ -376,10 +378,9 @@ def one_sentence(error):
 
 def test_a_file_that_holds_more_than_tensors_is_refused_and_not_run(tmp_path):
     torch.save({"conv1a.weight": Exploit(str(tmp_path / "made"))}, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match=r"weights\.pth: cannot be read as weights") as caught:
-        read_published(tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights\.pth: contains code or unknown objects") as caught:
+        read_foreign_weights(tmp_path / "weights.pth")
     assert one_sentence(caught.value)
-    assert caught.value.__suppress_context__
     assert not (tmp_path / "made").exists()
 
 
@@ -389,7 +390,7 @@ def test_a_file_that_holds_more_than_tensors_is_refused_and_not_run(tmp_path):
 def test_a_broken_file_is_one_sentence(tmp_path, content):
     (tmp_path / "weights.pth").write_bytes(content)
     with pytest.raises(UserError, match=r"weights\.pth: ") as caught:
-        read_published(tmp_path / "weights.pth")
+        read_foreign_weights(tmp_path / "weights.pth")
     assert one_sentence(caught.value)
 
 
@@ -397,26 +398,26 @@ def test_a_truncated_file_is_one_sentence(tmp_path):
     torch.save(weights(LAYOUTS["pth"]), tmp_path / "weights.pth")
     content = (tmp_path / "weights.pth").read_bytes()
     (tmp_path / "weights.pth").write_bytes(content[: len(content) // 2])
-    with pytest.raises(UserError, match=r"weights\.pth: cannot be read") as caught:
-        read_published(tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights\.pth: is broken") as caught:
+        read_foreign_weights(tmp_path / "weights.pth")
     assert one_sentence(caught.value)
 
 
 def test_a_missing_file_and_a_folder_are_one_sentence(tmp_path):
     with pytest.raises(UserError, match=r"none\.pth: no such file"):
-        read_published(tmp_path / "none.pth")
-    with pytest.raises(UserError, match="cannot be read as weights"):
-        read_published(tmp_path)
+        read_foreign_weights(tmp_path / "none.pth")
+    with pytest.raises(UserError, match="is not a regular file"):
+        read_foreign_weights(tmp_path)
 
 
 @pytest.mark.parametrize("content", [torch.zeros(3), [torch.zeros(3)], {}, {1: torch.zeros(3)}])
 def test_a_file_must_hold_a_dict_of_names(tmp_path, content):
     torch.save(content, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match="must hold a dict of tensors by name"):
-        read_published(tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="does not fit: "):
+        read_foreign_weights(tmp_path / "weights.pth")
 
 
 def test_an_entry_that_is_no_tensor_is_named(tmp_path):
     torch.save({"conv1a.weight": torch.zeros(3), "epoch": 3}, tmp_path / "weights.pth")
-    with pytest.raises(UserError, match="'epoch' is a int, but every entry must be a tensor"):
-        read_published(tmp_path / "weights.pth")
+    with pytest.raises(UserError, match="'epoch' is not the weight of a layer"):
+        read_foreign_weights(tmp_path / "weights.pth")

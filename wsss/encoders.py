@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from wsss import UserError
-from wsss.resnet38 import ResNet38, load_published, read_published
+from wsss.resnet38 import ResNet38, load_published
+from wsss.weights import read_foreign_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
@@ -123,7 +124,7 @@ def _wrn38(output_stride: int, weights: str) -> Encoder:
             "--encoder-weights FILE, or --encoder-weights none to start from random ones"
         )
     if weights != "none":
-        load_published(backbone, read_published(weights))
+        load_published(backbone, read_foreign_weights(Path(weights)))
     return Encoder(backbone, backbone.channels, backbone.strides, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
@@ -142,7 +143,7 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
             "give a file with --encoder-weights FILE, or --encoder-weights none for random ones"
         ) from None
     if weights not in ("", "none"):
-        _load(backbone, _read(weights), weights)
+        _load(backbone, read_foreign_weights(Path(weights)), weights)
     elif not weights and name in _LITE_PACKAGES:
         _load(backbone, lite_weights(name), _LITE_PACKAGES[name])
     for module in list(backbone.modules()):
@@ -181,15 +182,6 @@ def lite_weights(name: str) -> dict[str, Tensor]:
     if [value.shape for value in published.values()] != [value.shape for value in ours.values()]:
         raise UserError(f"{package} does not hold the weights of {name}")
     return dict(zip(ours, published.values(), strict=True))
-
-
-def _read(path: str) -> dict[str, Tensor]:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file of encoder weights") from None
-    except Exception:  # torch's own text would advise the user to run code from the file
-        raise UserError(f"{path}: is not a file of weights (a state dict saved by torch)") from None
 
 
 def _load(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:

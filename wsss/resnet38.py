@@ -10,7 +10,6 @@ Reference:
 
 import re
 from collections.abc import Mapping
-from os import PathLike
 
 import numpy as np
 import torch
@@ -172,31 +171,6 @@ class ResNet38(nn.Module):
         for name in self._groups[group]:
             x = getattr(self, name)(x)
         return x
-
-
-def read_published(path: str | PathLike) -> dict[str, Tensor]:
-    """The tensors of a `.pth` file by name, as they stand in it, on the CPU; `load_published` understands the names.
-
-    Nothing but tensors is ever unpickled. The original mxnet `.params` must have been saved again by torch, as a dict
-    of tensors under the names that mxnet gives.
-
-    Raises:
-        UserError: the file is missing, broken, refused because it holds more than tensors, or not a dict of tensors.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file of weights") from None
-    except Exception:  # a broken pickle raises nearly anything, and torch advises to load it unsafely
-        raise UserError(
-            f"{path}: cannot be read as weights; give a .pth file, complete, that holds nothing but tensors"
-        ) from None
-    if not isinstance(state, dict) or not state or not all(isinstance(name, str) for name in state):
-        raise UserError(f"{path}: must hold a dict of tensors by name, as torch.save(model.state_dict()) writes it")
-    other = next((name for name, value in state.items() if not isinstance(value, Tensor)), None)
-    if other is not None:
-        raise UserError(f"{path}: {other!r} is a {type(state[other]).__name__}, but every entry must be a tensor")
-    return state
 
 
 def load_published(model: ResNet38, state: Mapping[str, Tensor | np.ndarray]) -> None:

@@ -60,6 +60,23 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     return own_names(weights_of(read_pt(path), path) if is_pt(path) else read_safetensors(path), path)
 
 
+def read_foreign_weights(path: Path) -> dict[str, Tensor]:
+    """As `read_weights`, of the user's own file: one of PyTorch from before version 1.6 is taken too.
+
+    Published ImageNet weights are often that old. Nothing but tensors is unpickled of them either, but what such a file
+    claims cannot be checked before.
+    """
+    if not is_pt(path) or zipfile.is_zipfile(path):
+        return read_weights(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whose own words recommend to run the code
+        raise UserError(f"{path}: is broken, or {CODE} ({type(error).__name__})") from None
+    weights = weights_of(content, path)
+    require_finite(weights, path)
+    return own_names(weights, path)
+
+
 def is_pt(path: Path) -> bool:
     """Whether the file begins as one of PyTorch: a zip archive, or the bare pickle of old versions."""
     require_weights_file(path)
