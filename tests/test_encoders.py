@@ -121,9 +121,8 @@ def test_every_dilated_convolution_of_the_default_encoder_is_computed_so(lite0):
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])
 def test_other_timm_models_give_features(name):
     encoder = build_encoder(name, weights="none", frozen_stages=1).eval()
-    size = 224 if name.startswith("vit") else 64
-    stages = encoder(torch.rand(1, 3, size, size))
-    assert stages[-1].shape[1:] == (encoder.channels[-1], size // encoder.strides[-1], size // encoder.strides[-1])
+    stages = encoder(torch.rand(1, 3, 64, 96))
+    assert stages[-1].shape[1:] == (encoder.channels[-1], 4, 6)
     assert encoder.strides[-1] == 16
     trained = [weight.requires_grad for weight in encoder.backbone.parameters() if weight.ndim > 1]  # no batch norms
     assert not trained[0] and trained[-1] and trained == sorted(trained)  # the first stage is frozen, no later one

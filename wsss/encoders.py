@@ -133,7 +133,7 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
         raise UserError(f"there is no encoder {name!r}: it must be wrn38 or the name of a timm model")
     from_hub = not weights and name not in _LITE_PACKAGES
     try:
-        options = _stride_option(name, output_stride)
+        options = _options(name, output_stride)
         backbone = timm.create_model(name, features_only=True, pretrained=from_hub, **options)
     except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
         raise UserError(f"the timm model {name} gives no features at output stride {output_stride} ({error})") from None
@@ -156,10 +156,25 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
     return Encoder(backbone, info.channels(), info.reduction(), mean=mean, std=std)
 
 
-def _stride_option(name: str, output_stride: int) -> dict[str, int]:
-    """Models that end at the stride that is asked for (most vision transformers) need not be told."""
-    reduction = timm.create_model(name, features_only=True, pretrained=False).feature_info.reduction()
-    return {} if reduction[-1] == output_stride else {"output_stride": output_stride}
+_ANY_SIZE = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_size": True}, {})
+"""What vision transformers must be told to take images of any size; other models do not know these options."""
+
+
+def _options(name: str, output_stride: int) -> dict[str, int | bool]:
+    """Of `timm.create_model`, so that the model takes any image and ends at the output stride.
+
+    Models that end there by themselves (most vision transformers) need not be told the stride.
+    """
+    for any_size in _ANY_SIZE:
+        try:
+            model = timm.create_model(name, features_only=True, pretrained=False, **any_size)
+        except TypeError:
+            if any_size:
+                continue
+            raise
+        has_stride = model.feature_info.reduction()[-1] == output_stride
+        return any_size if has_stride else any_size | {"output_stride": output_stride}
+    raise AssertionError("the last try returns or raises")
 
 
 def lite_weights(name: str) -> dict[str, Tensor]:
