@@ -69,16 +69,16 @@ def build_page(library: Library) -> gr.Blocks:
             results.build()
         subject.watch(page)
         with subject.tools:
-            link.build(page, settings)
+            link.build(page, {"checkpoint": subject.checkpoint} | settings)
             checkpoint_upload.build(subject)
         endpoints.build(library)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)
 
 
 def others(default: Path) -> list[Path]:
-    """The shipped checkpoints beside the default one."""
+    """The shipped checkpoints beside the default one, and beside one of its name."""
     shipped = sorted(path.parent for path in DEFAULT_CHECKPOINT.parent.glob("*/config.json"))
-    return [folder for folder in shipped if folder.resolve() != default.resolve()]
+    return [folder for folder in shipped if folder.name != default.resolve().name]
 
 
 def offered(chosen: Path) -> list[Path]:

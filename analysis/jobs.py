@@ -79,9 +79,11 @@ def resumed_argv(found: runs.Found) -> list[str]:
         raise UserError(f"{found.name}: does not say how it was started; resume it in a terminal by --resume")
     kept, rest = [], iter(words[3:])
     for word in rest:
-        if word == "--out":
-            next(rest, None)
-        elif word != "--resume" and not word.startswith("--out="):
+        flag, equals, _ = word.partition("=")
+        if flag in ("--out", "--begin-with"):  # the run has begun, and lies where it lies
+            if not equals:
+                next(rest, None)
+        elif word != "--resume":
             kept.append(word)
     kept = _from_where_it_began(kept, Path(str(found.run.get("cwd") or runs.REPOSITORY)))
     # The first line of the command is replaced: what a file says is never run, only given to our own command.

@@ -12,8 +12,8 @@ from wsss import UserError
 MOST_OPEN = 4
 """Predictors in memory at once: Compare asks two in turn, and a slider must not read a file."""
 
-MOST_ADDED = 8
-"""Checkpoints of visitors; the oldest makes room for a new one."""
+MOST_UPLOADED = 8
+"""Checkpoints that visitors have brought; the oldest makes room for a new one, and its files are removed."""
 
 _LONGEST_NAME = 60
 
@@ -21,12 +21,14 @@ _LONGEST_NAME = 60
 class Library:
     """Checkpoint folders, opened when they are asked for.
 
-    A folder that cannot be opened leaves the others as they are.
+    A folder that cannot be opened leaves the others as they are. Of two folders of the same name the first counts.
     """
 
     def __init__(self, folders: Iterable[Path]) -> None:
-        self._folders = {folder.name: folder for folder in folders}
-        self._added: list[str] = []
+        self._folders: dict[str, Path] = {}
+        for folder in folders:
+            self._folders.setdefault(folder.resolve().name, folder)
+        self._uploaded: list[str] = []
         self._lock = threading.RLock()
         self._open: OrderedDict[str, Predictor] = OrderedDict()
 
@@ -41,8 +43,8 @@ class Library:
             raise UserError(f"there is no checkpoint {str(name)[:80]!r}; there are {', '.join(self._folders)}")
         return self._folders[name]
 
-    def add(self, name: str, folder: Path) -> None:
-        """Offer another checkpoint; its folder belongs to the library from now on.
+    def add_upload(self, name: str, folder: Path) -> None:
+        """Offer a visitor's checkpoint; its folder belongs to the library from now on, which will remove it.
 
         Raises:
             UserError: it cannot be opened, or the name is taken or cannot be one; then nothing has changed.
@@ -54,10 +56,23 @@ class Library:
             if name in self._folders:
                 raise UserError(f"there is a checkpoint {name!r} already; rename the file")
             self._folders[name] = folder
-            self._added.append(name)
+            self._uploaded.append(name)
             self._keep(name, predictor)
-            if len(self._added) > MOST_ADDED:
-                self._forget(self._added.pop(0))
+            if len(self._uploaded) > MOST_UPLOADED:
+                self._remove(self._uploaded.pop(0))
+
+    def show(self, name: str, folder: Path) -> None:
+        """Offer a checkpoint that lies on the server, as it is now: it may have been trained further since.
+
+        Raises:
+            UserError: it cannot be opened, or the name is another one's; then nothing has changed.
+        """
+        predictor = Predictor.from_checkpoint(folder)
+        with self._lock:
+            if name in self._folders and self._folders[name].resolve() != folder.resolve():
+                raise UserError(f"{folder}: there is another checkpoint {name!r} already")
+            self._folders[name] = folder
+            self._keep(name, predictor)
 
     def __getitem__(self, name: str) -> Predictor:
         """The predictor of that checkpoint. Raises UserError when there is none, or it is missing or broken."""
@@ -73,6 +88,6 @@ class Library:
         while len(self._open) > MOST_OPEN:
             self._open.popitem(last=False)
 
-    def _forget(self, name: str) -> None:
+    def _remove(self, name: str) -> None:
         self._open.pop(name, None)
         shutil.rmtree(self._folders.pop(name), ignore_errors=True)

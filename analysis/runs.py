@@ -228,12 +228,27 @@ def version(path: Path) -> tuple[int, int]:
 
 def metrics(folder: Path) -> list[dict[str, float]]:
     """The lines of a run's log in order; torn or foreign ones are left out."""
-    path = folder / "metrics.jsonl"
-    return _metrics(path, version(path))
+    return _metrics_file(folder / "metrics.jsonl").rows()
 
 
-@functools.lru_cache(maxsize=256)
-def _metrics(path: Path, version: tuple[int, int]) -> list[dict[str, float]]:
+class _MetricsFile:
+    """A log as it was last read: of a run that goes on only the newest reading is kept."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read: tuple[tuple[int, int] | None, list[dict[str, float]]] = None, []
+
+    def rows(self) -> list[dict[str, float]]:
+        now = version(self.path)
+        if self._read[0] != now:
+            self._read = now, _read_metrics(self.path)
+        return self._read[1]
+
+
+_metrics_file = functools.lru_cache(maxsize=64)(_MetricsFile)
+
+
+def _read_metrics(path: Path) -> list[dict[str, float]]:
     try:
         lines = path.read_bytes().splitlines()
     except OSError:

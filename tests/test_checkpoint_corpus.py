@@ -286,13 +286,13 @@ def test_a_refused_checkpoint_leaves_the_served_one_as_it_is(weights, served, tm
         (tmp_path / name).write_bytes(content)
         try:
             convert(tmp_path / name, tmp_path / "out" / name, served / "config.json")
-            library.add(name[:50], tmp_path / "out" / name)
+            library.add_upload(name[:50], tmp_path / "out" / name)
         except UserError:
             refused += bool(words)
         same += answer(library["served"]) == expected
     others = {name: value + 0.01 if value.is_floating_point() else value for name, value in weights.items()}
     checkpoint.save(tmp_path / "other", others, SMALL, CLASSES)
-    adding = threading.Thread(target=lambda: library.add("other", tmp_path / "other"))
+    adding = threading.Thread(target=lambda: library.add_upload("other", tmp_path / "other"))
     adding.start()
     mixed = sum(answer(library["served"]) != expected for _ in range(20))
     adding.join()
@@ -337,8 +337,8 @@ def test_an_upload_is_opened_by_a_process_of_its_own(weights, served, tmp_path):
     with pytest.raises(UserError, match="takes more than 0.5 s"):
         admit(tmp_path / "bad.pt", tmp_path / "refused", like=served, seconds=0.5)
     (tmp_path / "good.safetensors").write_bytes(save(weights))
-    library.add("mine", admit(tmp_path / "good.safetensors", tmp_path / "mine", like=served))
+    library.add_upload("mine", admit(tmp_path / "good.safetensors", tmp_path / "mine", like=served))
     assert not (tmp_path / "refused").exists() and library.names == ["served", "mine"]
     assert answer(library["mine"]) == answer(library["served"])
     with pytest.raises(UserError, match="already"):
-        library.add("mine", served)
+        library.add_upload("mine", served)

@@ -1,6 +1,7 @@
 """The checkpoints that the page offers."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -39,7 +40,41 @@ def test_a_refused_checkpoint_leaves_the_others_as_they_were(folders):
     served = library["copy-0"]
     (folders[1] / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(UserError):
-        library.add("copy-1", folders[1])
+        library.add_upload("copy-1", folders[1])
     assert library.names == ["copy-0"] and library["copy-0"] is served
-    library.add("copy-2", folders[2])
+    library.add_upload("copy-2", folders[2])
     assert library.names == ["copy-0", "copy-2"]
+
+
+def test_a_folder_of_the_user_is_never_removed_and_an_upload_is(folders, shipped_or_fresh, tmp_path):
+    library = Library(folders[:1])
+    library.show("runs/mine", folders[1])
+    for n in range(shelf.MOST_UPLOADED + 1):
+        shutil.copytree(shipped_or_fresh, tmp_path / f"upload-{n}")
+        library.add_upload(f"upload-{n}", tmp_path / f"upload-{n}")
+        library.show(f"runs/{n}", folders[2])
+    assert folders[1].is_dir() and folders[2].is_dir() and "runs/mine" in library.names
+    assert not (tmp_path / "upload-0").exists() and "upload-0" not in library.names
+    assert (tmp_path / "upload-1").is_dir()
+
+
+def test_a_shown_checkpoint_is_read_again_each_time(folders):
+    library = Library(folders[:1])
+    long_name = "runs/" + "n" * 64
+    library.show(long_name, folders[1])
+    before = library[long_name]
+    library.show(long_name, folders[1])
+    assert library[long_name] is not before and library.names.count(long_name) == 1
+    with pytest.raises(UserError, match="there is another checkpoint 'copy-0' already"):
+        library.show("copy-0", folders[1])
+
+
+def test_the_first_of_two_folders_of_a_name_counts(folders, tmp_path):
+    shutil.copytree(folders[0], tmp_path / "other" / "copy-0")
+    library = Library([tmp_path / "other" / "copy-0", folders[0]])
+    assert library.names == ["copy-0"] and library.folder("copy-0") == tmp_path / "other" / "copy-0"
+
+
+def test_the_folder_where_one_stands_has_its_name(folders, monkeypatch):
+    monkeypatch.chdir(folders[0])
+    assert Library([Path(".")]).names == ["copy-0"]

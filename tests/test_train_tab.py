@@ -127,6 +127,23 @@ def test_a_terminals_run_is_resumed_by_our_own_command(tmp_path):
         jobs.resumed_argv(run_of("two", argv=["rm", "-m", "shutil", "-rf"]))
 
 
+@pytest.mark.parametrize("begin", [["--begin-with", "runs/other"], ["--begin-with=runs/other"]])
+def test_a_run_that_began_with_another_goes_on_with_its_own_state(begin):
+    found = run_of("branch", argv=["python", "-m", "wsss.train", *begin, "--preset", "tiny", "--out", "elsewhere"])
+    assert jobs.resumed_argv(found)[3:] == ["--preset", "tiny", f"--out={found.folder}", "--resume"]
+
+
+def test_of_a_growing_log_only_the_newest_reading_is_kept(place):
+    log = runs.folder_of("growing")
+    log.mkdir(parents=True)
+    for step in (1, 2, 3):
+        with (log / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"step": step}) + "\n")
+        assert [row["step"] for row in runs.metrics(log)] == list(range(1, step + 1))
+    file = runs._metrics_file(log / "metrics.jsonl")
+    assert file.rows() is runs.metrics(log) and file.rows() is file.rows()
+
+
 def test_a_run_that_ended_is_deleted_and_one_that_may_run_is_not(place):
     found = run_of("one")
     jobs.delete(found)

@@ -22,6 +22,7 @@ from reliability import measured
 from visitor import Refusal, Visitor, file, raw, running, server
 
 from analysis.render import legend
+from analysis.tabs import guard
 from analysis.tabs.sessions import keep_no_description
 from analysis.tabs.words import failures_in_words, sentence, told
 from wsss import UserError, checkpoint
@@ -246,6 +247,21 @@ def test_a_name_is_never_html():
 
 
 # S8: names that are paths
+
+
+@pytest.mark.parametrize(
+    ("listens", "called", "let_in"),
+    [
+        ("fe80::1", "[fe80::1]:7860", True),
+        ("127.0.0.1", "[::1]:7860", True),
+        ("::", "[2001:db8::5]", True),
+        ("fe80::1", "[fe80::2]:7860", False),
+        ("127.0.0.1", "[2001:db8::5]:7860", False),
+    ],
+)
+def test_an_ipv6_address_is_called_in_brackets(listens, called, let_in):
+    assert guard.Guard(None, host=listens)._is_ours(guard._name(called)) == let_in
+
 
 UP = ["../../etc/passwd", "/etc/passwd", "/etc/hostname", "..", ".", "/", "//etc/passwd", "file:///etc/passwd"]
 UP += ["http://127.0.0.1/x.png", "data:image/png;base64,iVBORw0KGgo=", "%2e%2e/x", "~/.bashrc", "", "\0", str(EXAMPLE)]

@@ -11,6 +11,7 @@ from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, esti
 from analysis.gradcam import overlay as cam_overlay
 from analysis.render import captioned, grid, marked, overlay
 from analysis.tabs import download
+from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import picture, pixel, slider
 from analysis.tabs.subject import QUIET, Scene, Subject
 from wsss import UserError
@@ -54,7 +55,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     subject.follow(tab, _show, settings, [settings.name, settings.target, settings.at, *pictures])
     chosen = [settings.name, settings.target, settings.methods, settings.scale, settings.opacity]
     subject.live([control.input for control in chosen], _pictured, settings, pictures, show_progress="minimal")
-    region.select(_pixel, None, [settings.at, settings.target], api_visibility="private", show_progress="hidden").then(
+    region.select(_pixel, None, [settings.at, settings.target], **PRIVATE).then(
         subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
     )
     subject.live([slow.input], _estimated, [slow], [estimate])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradio as gr
 
-from analysis.library import Library
+from analysis.library import MOST_UPLOADED, Library
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from analysis.upload import admit
@@ -22,6 +22,10 @@ def build(subject: Subject) -> None:
             file_count="multiple",
             file_types=[".safetensors", ".pt", ".pth", ".json"],
             height=120,
+        )
+        gr.HTML(
+            '<div class="legend">Everybody who uses this server can choose it. '
+            f"The oldest of more than {MOST_UPLOADED} makes room.</div>"
         )
 
     def receive(paths: Sequence[str] | None) -> dict:
@@ -48,7 +52,7 @@ def take(library: Library, paths: Sequence[Path]) -> str:
     parent = Path(gr.utils.get_upload_folder(), f"checkpoint-{secrets.token_hex(8)}")
     like = library.folder(library.names[0])
     folder = admit(weights[0], parent / name, like=like, described=described[0] if described else None)
-    library.add(name, folder)
+    library.add_upload(name, folder)
     return name
 
 

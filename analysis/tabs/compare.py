@@ -12,9 +12,10 @@ from analysis.charts import agreement_bars
 from analysis.compare import DIFFERENCES, Comparison, compare, in_common, renumbered, worst_first
 from analysis.exports import arrays_npz, mask_png, picture_png
 from analysis.library import Library
-from analysis.predictor import Predictor
+from analysis.predictor import MOST_STEPS, Predictor
 from analysis.render import overlay
 from analysis.tabs import download
+from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import picture, slider, wipe
 from analysis.tabs.subject import QUIET, Scene, Subject
 from analysis.tabs.words import in_words
@@ -52,24 +53,32 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             left, right = (
                 _side(subject.library, name, kind) for name, kind in (("Left", KINDS[0]), ("Right", KINDS[2]))
             )
+        sides = {"left": left, "right": right}
         with gr.Row():
             pair = wipe("Left | right")
             with gr.Column(min_width=300):
                 difference = picture("Difference")
                 shares = gr.HTML()
-                sides = [f"{side} {name}" for side in ("left", "right") for name in Side._fields]
-                download.build(subject, "comparison", _files_by(subject.library), [*left, *right], sides)
+                names = [f"{name} {part}" for name in sides for part in Side._fields]
+                download.build(subject, "comparison", _files_by(subject.library), [*left, *right], names)
         bars = gr.Plot(label="IoU between left and right")
         with gr.Accordion("Many photographs, those that differ most first", open=False):
             files = gr.File(label=f"Up to {MOST_PHOTOGRAPHS} photographs", file_count="multiple", height=120)
             table = gr.Dataframe(label="Click a line to look at its photograph", interactive=False, max_height=320)
     controls, pictures = [*left, *right], Pictures(pair, difference, shares, bars)
     shown = _shown_by(subject.library)
-    subject.follow(tab, shown, controls, pictures)
+
+    def opened(scene: Scene, *controls) -> tuple:
+        """As `shown`, with the checkpoints that have come since among the choices."""
+        names = subject.library.names
+        return gr.Dropdown(choices=names), gr.Dropdown(choices=names), *shown(scene, *controls)
+
+    subject.follow(tab, opened, controls, [left.checkpoint, right.checkpoint, *pictures])
     subject.live([control.input for control in controls], shown, controls, pictures)
     files.upload(in_words(_table_by(subject.library)), [files, *controls], table, **(QUIET | {"show_progress": "full"}))
+    files.clear(lambda: None, None, table, **PRIVATE)
     table.select(in_words(_photograph), [files, table], subject.photograph, api_visibility="private")
-    return {"left": left.checkpoint, "right": right.checkpoint, "left_kind": left.kind, "right_kind": right.kind}
+    return {f"{name}_{part}": getattr(side, part) for name, side in sides.items() for part in Side._fields}
 
 
 def _side(library: Library, name: str, kind: str) -> Side:
@@ -94,7 +103,7 @@ def _mask(predictor: Predictor, rgb: np.ndarray, present: list[str] | None, kind
         encoding,
         known,
         alpha=alpha,
-        steps=config.refine_steps,
+        steps=min(config.refine_steps, MOST_STEPS),
         object_cutoff=config.object_cutoff,
         background_cutoff=config.background_cutoff,
     )
@@ -181,6 +190,9 @@ def _read(file: str) -> np.ndarray:
 
 
 def _photograph(files, table: pd.DataFrame, event: gr.SelectData) -> str:
-    """The file of the clicked line."""
+    """The file of the clicked line. Raises UserError when it was taken away."""
     name = table["photograph"].iloc[event.index[0]]
-    return next(file for file in files if Path(file).name == name)
+    file = next((file for file in files or [] if Path(file).name == name), None)
+    if file is None:
+        raise UserError(f"{name} is no longer among the photographs")
+    return file

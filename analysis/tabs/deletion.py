@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import gradio as gr
 
 from analysis import jobs, runs
+from analysis.tabs.events import PRIVATE
 from analysis.tabs.words import in_words
-
-_QUIET = {"api_visibility": "private", "show_progress": "hidden"}
+from wsss import UserError
 
 
 def build(
@@ -27,17 +27,19 @@ def build(
             confirm = gr.Button("Yes, delete it", variant="stop", size="sm", min_width=110)
             cancel = gr.Button("Keep it", size="sm", min_width=90)
 
-    def put(name: str) -> tuple:
+    def put(name: str | None) -> tuple:
+        if not name:
+            raise UserError("choose first what is to be deleted")
         found = runs.known(name, evaluation=evaluation)
         text = f"Delete **{name}** with all its files ({runs.size_of(found.folder) / 1e6:.0f} MB)? It cannot be undone."
         return name, gr.Group(visible=True), text
 
-    def answered(name: str | None) -> dict:
+    def answered(name: str | None) -> gr.Group:
         """Delete what the question was about, whatever has been chosen since."""
         if name:
             jobs.delete(runs.known(name, evaluation=evaluation))
         return gr.Group(visible=False)
 
-    ask.click(in_words(put), chosen, [asked, question, words], **_QUIET)
-    cancel.click(lambda: gr.Group(visible=False), None, question, **_QUIET)
-    confirm.click(in_words(answered), asked, question, **_QUIET).success(refresh, inputs, outputs, **_QUIET)
+    ask.click(in_words(put), chosen, [asked, question, words], **PRIVATE)
+    cancel.click(lambda: gr.Group(visible=False), None, question, **PRIVATE)
+    confirm.click(in_words(answered), asked, question, **PRIVATE).success(refresh, inputs, outputs, **PRIVATE)

@@ -14,6 +14,7 @@ from analysis import evaluations, jobs, report, runs
 from analysis.curves import MEASURES, SCORES, class_bars, confusion_figure, precision_recall_figure
 from analysis.exports import picture_png
 from analysis.tabs import deletion
+from analysis.tabs.events import UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
@@ -24,8 +25,6 @@ NOTHING = "nothing"
 _TICK = 2.0  # seconds
 _IN_PAGE = 6  # worst photographs whose pictures the HTML page holds
 _MOST_ROWS = 3000
-_QUIET = {"api_visibility": "undocumented", "show_progress": "hidden"}
-_WATCH = {"api_visibility": "private", "show_progress": "hidden", "concurrency_id": "watch", "concurrency_limit": 4}
 _KINDS = {"csv": report.csv_text, "json": report.json_text}
 
 
@@ -83,11 +82,11 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
         with gr.Row(equal_height=False):
             deletion.build(state.left, _refresh, watched, state, evaluation=True)
     chosen = [state.left, state.right, measure, result.drawn]
-    begun = begin.click(in_words(_begin), start, state.left, api_name="evaluate_start", **_QUIET)
-    begun.success(_refresh, watched, state, **_WATCH)
-    gr.on([tab.select, state.timer.tick], in_words(_refresh), watched, state, trigger_mode="once", **_WATCH)
-    state.stop.click(in_words(_stop), state.left, None, api_name="evaluate_stop", **_QUIET).then(
-        _refresh, watched, state, **_WATCH
+    begun = begin.click(in_words(_begin), start, state.left, api_name="evaluate_start", **UNDOCUMENTED)
+    begun.success(_refresh, watched, state, **WATCH)
+    gr.on([tab.select, state.timer.tick], in_words(_refresh), watched, state, trigger_mode="once", **WATCH)
+    state.stop.click(in_words(_stop), state.left, None, api_name="evaluate_stop", **UNDOCUMENTED).then(
+        _refresh, watched, state, **WATCH
     )
     # A change by hand, and one by the end of an evaluation: `seen` changes when a report appears.
     gr.on(
@@ -96,15 +95,15 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
         chosen,
         result,
         trigger_mode="always_last",
-        **_WATCH,
+        **WATCH,
     )
-    result.table.select(in_words(_clicked), state.left, [name, pictures], **_WATCH)
+    result.table.select(in_words(_clicked), state.left, [name, pictures], **WATCH)
     opened.click(
         in_words(_open_by(subject)),
         [state.left, name],
         [subject.checkpoint, subject.photograph, tabs],
         api_name="evaluate_open",
-        **_QUIET,
+        **UNDOCUMENTED,
     )
 
 
@@ -312,8 +311,7 @@ def _open_by(subject: Subject) -> Callable:
             raise UserError("click a photograph of the table first")
         job = runs.known(left, evaluation=True).job
         label, folder = str(job.get("label")), Path(str(job.get("checkpoint")))
-        if label not in subject.library.names:
-            subject.library.add(label, folder)
+        subject.library.show(label, folder)
         path = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()), "photograph.png")
         path.write_bytes(picture_png(evaluations.pictures_of(left, name).photograph))
         names = subject.library.names
@@ -328,9 +326,9 @@ def _exports(left: gr.Dropdown) -> None:
         button = gr.Button(f"Download {kind.upper()}", size="sm", min_width=110)
         link = gr.DownloadButton(elem_id=f"download-report-{kind}", elem_classes="hidden-link")
         click = f"() => document.querySelector('#download-report-{kind}').click()"
-        button.click(
-            in_words(_export_by(kind)), left, link, api_name=f"evaluate_{kind}", **(_QUIET | {"show_progress": "full"})
-        ).success(None, None, None, js=click, api_visibility="private")
+        settings = UNDOCUMENTED | {"api_name": f"evaluate_{kind}", "show_progress": "full"}
+        made = button.click(in_words(_export_by(kind)), left, link, **settings)
+        made.success(None, None, None, js=click, api_visibility="private")
 
 
 def _export_by(kind: str) -> Callable:

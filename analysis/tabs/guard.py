@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 MOST_QUESTION = 2**20
 """Bytes of a request; pictures and checkpoints come as uploads."""
@@ -153,9 +153,9 @@ def _only(values: list[str]) -> str | None:
 
 
 def _name(host: str) -> str:
-    """A Host header without its port."""
+    """A Host header without its port, and without the brackets of an IPv6 address."""
     name, _, port = host.rpartition(":")
-    return name if port.isdigit() and name else host
+    return (name if port.isdigit() and name else host).removeprefix("[").removesuffix("]")
 
 
 def _place(origin: str) -> str:
@@ -172,7 +172,7 @@ def _without_default_port(place: str) -> str:
 
 def _is_address(name: str) -> bool:
     try:
-        ipaddress.ip_address(name.strip("[]"))
+        ipaddress.ip_address(name)
     except ValueError:
         return False
     return True

@@ -9,6 +9,7 @@ from analysis.exports import arrays_npz, mask_png
 from analysis.figures import pixel_bars, score_bars, score_path
 from analysis.render import legend, marked, overlay
 from analysis.tabs import download
+from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import picture, pixel, slider, wipe
 from analysis.tabs.subject import QUIET, Scene, Subject
 from wsss.crf import available
@@ -110,6 +111,6 @@ def _click(
         *_, shown = _mask(scene, opacity, confidence, with_crf, at)
         return shown, *_pixel(scene, at)
 
-    pointed.select(pixel, None, at, api_visibility="private", show_progress="hidden").then(
+    pointed.select(pixel, None, at, **PRIVATE).then(
         subject.answer(asked, len(outputs)), subject.inputs([*controls, at]), outputs, **QUIET
     )

@@ -13,6 +13,7 @@ from analysis.exports import arrays_npz, mask_png
 from analysis.predictor import MOST_STEPS
 from analysis.render import causes, film_strip, frame_width, heat, legend, overlay
 from analysis.tabs import download
+from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import PICTURE, picture, pixel, slider
 from analysis.tabs.subject import QUIET, Scene, Subject
 from analysis.trajectory import trajectory
@@ -72,7 +73,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     _wire_probe(subject, settings, pictures.pseudo, probe_pictures, [*settings, kind, at])
     subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
     subject.live([settings.shown.input], _heats, settings, [before, pictures.after])
-    film.select(_step_of, subject.rgb, settings.steps, api_visibility="private", show_progress="hidden")
+    film.select(_step_of, subject.rgb, settings.steps, **PRIVATE)
     _wire_play(play, timer, settings.steps)
     reset = (
         paper.click(lambda: _values(Config()), None, list(settings[:-1]), api_visibility="private"),
@@ -225,7 +226,7 @@ def _wire_probe(
 ) -> None:
     """A click into the pseudo mask chooses the pixel, the last of the inputs."""
     *_, kind, at = inputs
-    pseudo.select(pixel, None, at, api_visibility="private", show_progress="hidden").then(
+    pseudo.select(pixel, None, at, **PRIVATE).then(
         subject.answer(_probed, len(outputs)), subject.inputs(inputs), outputs, **QUIET
     )
     moved = [settings.alpha.release, settings.dilations.input, settings.shown.input, kind.input]
@@ -239,7 +240,6 @@ def _step_of(rgb: np.ndarray, event: gr.SelectData) -> int:
 
 def _wire_play(play: gr.Button, timer: gr.Timer, steps: gr.Slider) -> None:
     """The button moves T from 0 to its end, and stops there."""
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
 
     def toggle(label: str) -> tuple:
         starts = label == "Play"
@@ -249,5 +249,5 @@ def _wire_play(play: gr.Button, timer: gr.Timer, steps: gr.Slider) -> None:
         ends = step + 1 >= MOST_STEPS
         return min(step + 1, MOST_STEPS), gr.Timer(active=not ends), gr.Button("Play" if ends else "Stop")
 
-    play.click(toggle, play, [timer, play, steps], **quiet)
-    timer.tick(tick, steps, [steps, timer, play], **quiet)
+    play.click(toggle, play, [timer, play, steps], **PRIVATE)
+    timer.tick(tick, steps, [steps, timer, play], **PRIVATE)

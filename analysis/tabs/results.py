@@ -5,6 +5,7 @@ from pathlib import Path
 import gradio as gr
 
 from analysis import tables
+from analysis.tabs.events import PRIVATE
 from analysis.tabs.words import in_words
 
 RESULTS = Path(__file__).parent.parent / "results"
@@ -32,11 +33,4 @@ def build(folder: Path = RESULTS) -> None:
             table = tables.read(folder, name)
             return tables.markdown(name, table), tables.figure(name, table)
 
-        gr.on(
-            [tab.select, chosen.input],
-            in_words(shown),
-            chosen,
-            [text, plot],
-            api_visibility="private",
-            show_progress="hidden",
-        )
+        gr.on([tab.select, chosen.input], in_words(shown), chosen, [text, plot], **PRIVATE)

@@ -13,6 +13,7 @@ import numpy as np
 from analysis.library import Library
 from analysis.predictor import Encoding, Predictor
 from analysis.tabs.chips import Chips
+from analysis.tabs.events import PRIVATE
 from analysis.tabs.photograph import Photograph
 from analysis.tabs.words import in_words, sentence
 from analysis.truth import read_truth
@@ -24,10 +25,10 @@ EXAMPLES = [Path(__file__).parent.parent / "examples" / f"{name}.jpg" for name i
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 """One question at a time uses the network."""
 
-QUIET = {"show_progress": "hidden", "api_visibility": "private", **MODEL}
+QUIET = PRIVATE | MODEL
 """Of what follows from something else; the page does not flicker, and others cannot call it."""
 
-LIVE = {"trigger_mode": "always_last", "queue": False, "show_progress": "hidden", "api_visibility": "private"}
+LIVE = PRIVATE | {"trigger_mode": "always_last", "queue": False}
 """Of a slider: the last position always counts, those in between may be left out.
 
 Each visitor has at most one such question under way, and the predictor's lock takes them in turn: to wait in the queue
@@ -115,8 +116,7 @@ class Subject:
                 lambda: (tab.label, _unlike_before()),
                 None,
                 [self.opened, turn],
-                api_visibility="private",
-                show_progress="hidden",
+                **PRIVATE,
             )
         return self._turns[tab.label]
 

@@ -25,6 +25,7 @@ from analysis.sweeps import (
     png,
     sweep,
 )
+from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import PICTURE
 from analysis.tabs.subject import Scene, Subject
 from analysis.tabs.words import in_words
@@ -102,10 +103,9 @@ def build(
         subject.live(asked, _sweep, controls, results, **_CONCURRENCY),
     ]
     stop.click(None, cancels=runs, api_visibility="private")
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
     for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
-        name.input(lambda name: VALUES.get(name, ""), name, values, **quiet)
-    sheet.select(in_words(_open), results.swept, [tabs, *sliders], **quiet)
+        name.input(lambda name: VALUES.get(name, ""), name, values, **PRIVATE)
+    sheet.select(in_words(_open), results.swept, [tabs, *sliders], **PRIVATE)
     return {
         "rows": axes.rows,
         "row_values": axes.row_values,

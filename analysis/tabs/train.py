@@ -11,6 +11,7 @@ from analysis import jobs, runs
 from analysis.curves import training_curves
 from analysis.run_line import COLUMNS, row_of, status_html
 from analysis.tabs import deletion, form
+from analysis.tabs.events import PRIVATE, UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
@@ -19,8 +20,6 @@ from wsss.distributed import pick_device
 from wsss.presets import PRESETS
 
 _TICK = 2.0  # seconds
-_QUIET = {"api_visibility": "undocumented", "show_progress": "hidden"}
-_WATCH = {"api_visibility": "private", "show_progress": "hidden", "concurrency_id": "watch", "concurrency_limit": 4}
 _MOST_COMPARED = 6
 
 
@@ -80,7 +79,7 @@ def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
     _wire_start(start, command, begin, chosen, view)
     _wire_view(tab, chosen, view)
     _wire_run(subject, tabs, chosen, view)
-    page.load(lambda: gr.Dropdown(choices=subject.library.names), None, subject.checkpoint, **_WATCH)
+    page.load(lambda: gr.Dropdown(choices=subject.library.names), None, subject.checkpoint, **WATCH)
 
 
 def _start() -> tuple[Start, gr.Code, gr.Button]:
@@ -139,31 +138,32 @@ def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox]:
 def _wire_start(start: Start, command: gr.Code, begin: gr.Button, chosen: Chosen, view: View) -> None:
     """A changed setting changes the command; Start runs it."""
     written = [control.input for control in (start.name, start.data, *start.settings)]
-    quiet = {"api_visibility": "private", "show_progress": "hidden"}
     start.preset.input(
         in_words(lambda preset: [_free_name(preset), *form.values_of(preset)]),
         start.preset,
         [start.name, *start.settings],
-        **quiet,
-    ).then(_command, start.inputs, command, **quiet)
-    gr.on(written, _command, start.inputs, command, trigger_mode="always_last", **quiet)
-    begun = begin.click(in_words(_begin), start.inputs, [view.watched, start.name], api_name="train_start", **_QUIET)
-    begun.success(_refresh, chosen, view, **_WATCH).then(_command, start.inputs, command, **quiet)
+        **PRIVATE,
+    ).then(_command, start.inputs, command, **PRIVATE)
+    gr.on(written, _command, start.inputs, command, trigger_mode="always_last", **PRIVATE)
+    begun = begin.click(
+        in_words(_begin), start.inputs, [view.watched, start.name], api_name="train_start", **UNDOCUMENTED
+    )
+    begun.success(_refresh, chosen, view, **WATCH).then(_command, start.inputs, command, **PRIVATE)
 
 
 def _wire_view(tab: gr.Tab, chosen: Chosen, view: View) -> None:
     """The tab shows the runs when it is opened, then again and again while one of them lives."""
     moments = [tab.select, view.watched.input, view.compared.input, view.timer.tick]
-    looking = _WATCH | {"api_name": "train_look", "api_visibility": "undocumented"}
+    looking = WATCH | {"api_name": "train_look", "api_visibility": "undocumented"}
     gr.on(moments, in_words(_refresh), chosen, view, trigger_mode="once", **looking)
     view.epoch.input(
-        in_words(_previews), [view.watched, view.epoch], view.previews, **(_WATCH | {"trigger_mode": "always_last"})
+        in_words(_previews), [view.watched, view.epoch], view.previews, **(WATCH | {"trigger_mode": "always_last"})
     )
 
     def clicked(event: gr.SelectData) -> str:
         return event.row_value[0]
 
-    view.table.select(clicked, None, view.watched, **_WATCH).then(_refresh, chosen, view, **_WATCH)
+    view.table.select(clicked, None, view.watched, **WATCH).then(_refresh, chosen, view, **WATCH)
 
 
 def _wire_run(subject: Subject, tabs: gr.Tabs, chosen: Chosen, view: View) -> None:
@@ -175,14 +175,14 @@ def _wire_run(subject: Subject, tabs: gr.Tabs, chosen: Chosen, view: View) -> No
         folder = next((found.folder / kind for kind in ("best", "model") if (found.folder / kind).is_dir()), None)
         if folder is None:
             raise UserError(f"{name}: has no checkpoint yet; the first one comes with its first evaluation")
-        subject.library.add(label, folder)
+        subject.library.show(label, folder)
         return gr.Dropdown(choices=subject.library.names, value=label), gr.Tabs(selected="Inspect")
 
     for button, act, api_name in ((view.stop, _stop, "train_stop"), (view.resume, _resume, "train_resume")):
-        button.click(in_words(act), view.watched, None, api_name=api_name, **_QUIET).then(
-            _refresh, chosen, view, **_WATCH
+        button.click(in_words(act), view.watched, None, api_name=api_name, **UNDOCUMENTED).then(
+            _refresh, chosen, view, **WATCH
         )
-    view.open.click(in_words(opened), view.watched, [subject.checkpoint, tabs], api_name="train_open", **_QUIET)
+    view.open.click(in_words(opened), view.watched, [subject.checkpoint, tabs], api_name="train_open", **UNDOCUMENTED)
 
 
 def _free_name(preset: str) -> str:
