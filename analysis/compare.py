@@ -77,8 +77,6 @@ def worst_first(
     left: Callable[[np.ndarray], np.ndarray],
     right: Callable[[np.ndarray], np.ndarray],
     classes: Sequence[str],
-    *,
-    truths: dict[str, np.ndarray] | None = None,
 ) -> pd.DataFrame:
     """A table with one line a photograph, those on which the two masks agree least first.
 
@@ -86,22 +84,14 @@ def worst_first(
         photographs: names and rgb (H, W, 3) uint8.
         left, right: make a mask (H, W) of a photograph.
         classes: of the masks, without background.
-        truths: ground-truth masks by the photographs' names, for those that have one.
 
     Returns:
-        Columns photograph, IoU, one for each kind in DIFFERENCES; with truths also left, right (mean IoU with the
-        truth) and gain (right - left), NaN where there is none.
+        Columns photograph, IoU, one for each kind in DIFFERENCES.
     """
     num_classes = len(classes) + 1
     lines = []
     for name, rgb in photographs:
-        masks = left(rgb), right(rgb)
-        seen = compare(*masks, num_classes)
-        line = {"photograph": name, "IoU": seen.mean} | seen.shares
-        if truths is not None:
-            truth = truths.get(name)
-            scores = [np.nan if truth is None else mean_iou(confusion(truth, mask, num_classes)) for mask in masks]
-            line |= {"left": scores[0], "right": scores[1], "gain": scores[1] - scores[0]}
-        lines.append(line)
+        seen = compare(left(rgb), right(rgb), num_classes)
+        lines.append({"photograph": name, "IoU": seen.mean} | seen.shares)
     table = pd.DataFrame(lines, columns=None if lines else ["photograph", "IoU"])
     return table.sort_values("IoU", kind="stable", ignore_index=True)

@@ -18,7 +18,10 @@ from PIL import Image
 
 from analysis.gradcam import explain
 from analysis.predictor import Predictor
+from analysis.shape_cues import shape_cues
 from analysis.tabs.words import in_words
+from wsss import UNLABELLED
+from wsss.crf import available as crf_is_available
 from wsss.data.item import read_rgb
 
 ROOT = Path(__file__).parent.parent
@@ -92,6 +95,20 @@ def test_the_interface_gives_what_the_predictor_gives(visitor, shipped_or_fresh)
     assert np.array_equal(np.asarray(Image.open(pseudo)), predictor.pseudo(encoding, ("cat", "dog"), **settings))
     _, nats = visitor.predict(handle_file(str(CAT)), api_name="/self_information")
     assert nats["greatest"] == pytest.approx(encoding.information.max(), rel=1e-4)
+    settings = {"radius": 3, "bandwidth": 0.5, "samples": 0, "patch": 1}
+    _, nats = visitor.predict(handle_file(str(CAT)), *settings.values(), api_name="/self_information")
+    cues = shape_cues(encoding.rgb, **settings, short_side=predictor.config.test_short_side)
+    assert nats["greatest"] == pytest.approx(cues.information.max(), rel=1e-4)
+
+
+@pytest.mark.skipif(not crf_is_available(), reason="pydensecrf is not installed")
+def test_the_interface_refines_by_a_crf_and_takes_a_floor(visitor, shipped_or_fresh):
+    predictor = Predictor.from_checkpoint(shipped_or_fresh)
+    encoding = predictor.encode(read_rgb(CAT))
+    mask, _ = visitor.predict(handle_file(str(CAT)), 0, True, api_name="/segment")
+    assert np.array_equal(np.asarray(Image.open(mask)), predictor.mask(encoding, with_crf=True))
+    pseudo, _ = visitor.predict(handle_file(str(CAT)), ["cat"], 0.5, 10, 0.5, 0.6, 1, api_name="/refine")
+    assert (np.asarray(Image.open(pseudo)) == UNLABELLED).all(), "no score lies above one"
 
 
 def test_the_maps_of_the_stages_are_those_of_the_analysis(visitor, shipped_or_fresh):

@@ -82,7 +82,7 @@ def test_a_thousand_requests_of_eight_visitors(small, small_address):
         for k in range(requests):
             begun = time.monotonic()
             try:
-                shown, _ = visitor.ask("segment", given[k % 3], 0)
+                shown, _ = visitor.ask("segment", given[k % 3], 0, False)
                 seconds.append(time.monotonic() - begun)
                 if k % 5 == 0 and not np.array_equal(decoded(visitor.fetch(shown)), masks[k % 3]):
                     wrong.append("another one's mask")
@@ -94,8 +94,8 @@ def test_a_thousand_requests_of_eight_visitors(small, small_address):
 
     alone = Visitor(small_address)
     first = alone.upload("x.png", picture(0))
-    alone.ask("segment", first, 0)
-    model = statistics.median(timed(lambda: alone.ask("segment", first, 0)) for _ in range(10))
+    alone.ask("segment", first, 0, False)
+    model = statistics.median(timed(lambda: alone.ask("segment", first, 0, False)) for _ in range(10))
     everyone(VISITORS, lambda number: visit(number, 25))  # 200 requests to warm up
     settle()
     before, memory = held(process), process.memory_info().rss
@@ -118,7 +118,7 @@ def test_a_thousand_requests_of_eight_visitors(small, small_address):
 def unworded(visitor: Visitor, content: bytes) -> list[str]:
     """What is wrong with the answer to a file that is no picture."""
     try:
-        visitor.ask("segment", visitor.upload("x.png", content), 0)
+        visitor.ask("segment", visitor.upload("x.png", content), 0, False)
     except Refusal as refused:
         return [] if str(refused).startswith("This image cannot be used") else [str(refused) or "without words"]
     return ["rubbish was taken"]
@@ -151,7 +151,7 @@ def test_a_thousand_new_sessions_are_forgotten_and_a_crowd_is_told_to_wait(small
     def sessions(count: int) -> None:
         for _ in range(count):
             visitor.session = secrets.token_hex(8)
-            visitor.ask("segment", given, 0)
+            visitor.ask("segment", given, 0, False)
 
     sessions(200)
     before = process.memory_info().rss
@@ -159,7 +159,7 @@ def test_a_thousand_new_sessions_are_forgotten_and_a_crowd_is_told_to_wait(small
     kept = (process.memory_info().rss - before) / 1000 / 1024
 
     def join(number: int) -> str:
-        question = {"data": [given, 0], "fn_index": visitor.numbers["segment"], "session_hash": f"crowd{number}"}
+        question = {"data": [given, 0, False], "fn_index": visitor.numbers["segment"], "session_hash": f"crowd{number}"}
         answer = httpx.post(f"{small_address}/gradio_api/queue/join", json=question, timeout=60)
         return "served" if answer.status_code == 200 else str(answer.json().get("detail"))
 
@@ -167,7 +167,7 @@ def test_a_thousand_new_sessions_are_forgotten_and_a_crowd_is_told_to_wait(small
     words = {str(answer) for answer in answers} - {"served"}
     time.sleep(3)
     visitor.session = secrets.token_hex(8)
-    again = bool(visitor.ask("segment", given, 0))
+    again = bool(visitor.ask("segment", given, 0, False))
     visitor.close()
     seen = f"{kept:.1f} KB each; {answers.count('served')} of 60 let in, the others {sorted(words)}; afterwards {again}"
     worded = all("full" in word for word in words)

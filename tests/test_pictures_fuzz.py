@@ -185,13 +185,13 @@ def test_each_kind_of_file_is_answered_in_words_over_the_network(address):
     visitor, wrong = Visitor(address), []
     for name, content in good().items():  # what the model keeps of its answers is not the files' doing
         with suppress(Refusal):
-            visitor.ask("segment", visitor.upload(name, content), 0)
+            visitor.ask("segment", visitor.upload(name, content), 0, False)
     before = server(address).memory_info().rss
     files = [(name, content, True) for name, content in good().items()]
     files += [(name, content, False) for name, content in bad().items() if content]
     for name, content, is_good in files:
         try:
-            visitor.ask("segment", visitor.upload(name, content), 0)
+            visitor.ask("segment", visitor.upload(name, content), 0, False)
             fine = is_good
         except Refusal as refused:
             too_small = "too small or too narrow" in str(refused)
@@ -207,14 +207,14 @@ def test_each_kind_of_file_is_answered_in_words_over_the_network(address):
 def test_bombs_disturb_nobody(address):
     process, neighbor = server(address), Visitor(address)
     photograph = neighbor.upload("x.png", encoded(Image.fromarray(NOISE), "PNG"))
-    neighbor.ask("segment", photograph, 0)
+    neighbor.ask("segment", photograph, 0, False)
     before, most, errors, done = process.memory_info().rss, 0, [], threading.Event()
 
     def go_on() -> None:
         nonlocal most
         while not done.is_set():
             try:
-                neighbor.ask("segment", photograph, 0)
+                neighbor.ask("segment", photograph, 0, False)
             except Refusal as refused:
                 errors.append(str(refused))
             most = max(most, process.memory_info().rss)
@@ -226,7 +226,7 @@ def test_bombs_disturb_nobody(address):
     data = file(None, url="data:image/png;base64,AAAA")
     for number in range(20):
         try:
-            visitor.ask("segment", visitor.upload("bomb.png", bomb) if number % 2 else data, 0)
+            visitor.ask("segment", visitor.upload("bomb.png", bomb) if number % 2 else data, 0, False)
             served += 1
         except Refusal as refused:
             served += not str(refused)

@@ -272,9 +272,9 @@ def test_a_name_never_leads_out_of_its_folder(address):
     picture = visitor.upload("x.png", png())
     for path in UP:
         for endpoint, given in {
-            "segment": (file(path), 0),
+            "segment": (file(path), 0, False),
             "photograph": (path, picture),
-            "self_information": ({"path": None, "url": path, "meta": {"_type": "gradio.FileData"}},),
+            "self_information": ({"path": None, "url": path, "meta": {"_type": "gradio.FileData"}}, 7, 1, 9, 3),
         }.items():
             asked += 1
             try:
@@ -365,7 +365,11 @@ def test_a_failure_of_ours_is_a_sentence_with_a_number_and_the_log_has_the_rest(
 def test_what_fails_before_a_handler_is_told_in_words_too(address):
     visitor = Visitor(address)
     picture = visitor.upload("x.png", png())
-    for endpoint, given in {"refine": (picture, {"a": 1}, {}, [], None, "x"), "segment": (5, 0), "sweep": ()}.items():
+    for endpoint, given in {
+        "refine": (picture, {"a": 1}, {}, [], None, "x", 0),
+        "segment": (5, 0, False),
+        "sweep": (),
+    }.items():
         with pytest.raises(Refusal) as refused:
             visitor.ask(endpoint, *given)
         assert str(refused.value) and "Traceback" not in str(refused.value) and str(ROOT) not in str(refused.value)

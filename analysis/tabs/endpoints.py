@@ -10,6 +10,7 @@ from analysis.gradcam import METHODS, TARGETS, coverage, explain
 from analysis.library import Library
 from analysis.predictor import Encoding
 from analysis.render import heat, shares
+from analysis.shape_cues import shape_cues
 from analysis.sweeps import AXES, Axis, Settings, contact_sheet
 from analysis.sweeps import sweep as swept
 from analysis.tabs.photograph import Photograph
@@ -24,27 +25,40 @@ class Endpoints:
     def __init__(self, library: Library) -> None:
         self.predictor = library[library.names[0]]
 
-    def segment(self, picture, threshold) -> tuple:
+    def segment(self, picture, threshold, crf) -> tuple:
         """The network's mask: class indices (0 is background, 255 unlabelled) as gray values of a PNG, and areas.
 
         Args:
             picture: a JPEG, PNG, WebP, GIF, BMP or TIFF file of at most 20 MB and 40 megapixels.
             threshold: pixels whose best probability is below it are unlabelled; 0 to 1.
+            crf: whether a dense CRF refines the mask.
         """
-        mask = self.predictor.mask(self._encoded(picture), threshold)
+        mask = self.predictor.mask(self._encoded(picture), threshold, with_crf=bool(crf))
         return mask, shares(mask, self.predictor.classes)
 
-    def self_information(self, picture) -> tuple:
+    def self_information(self, picture, radius, bandwidth, samples, patch) -> tuple:
         """The self-information of Eq. 3 in false colors, dark is least, with its least and greatest value in nats.
 
         Args:
             picture: as in /segment.
+            radius: R1, in pixels at which the network looks.
+            bandwidth: h, where colors lie in [0, 1].
+            samples: neighbours drawn; 0 takes all.
+            patch: side in pixels, odd.
         """
-        encoding = self._encoded(picture)
-        nats = encoding.information
+        encoding, config = self._encoded(picture), self.predictor.config
+        nats = shape_cues(
+            encoding.rgb,
+            radius=radius,
+            bandwidth=bandwidth,
+            samples=samples,
+            patch=patch,
+            relative=config.info_relative,
+            short_side=config.test_short_side,
+        ).information
         return heat(nats, encoding.rgb.shape[:2]), {"least": float(nats.min()), "greatest": float(nats.max())}
 
-    def refine(self, picture, present, alpha, steps, object_cutoff, background_cutoff) -> tuple:
+    def refine(self, picture, present, alpha, steps, object_cutoff, background_cutoff, floor) -> tuple:
         """The pseudo mask of Sec. 3.2.1 as in /segment, and areas.
 
         Args:
@@ -54,6 +68,7 @@ class Endpoints:
             steps: T of Eq. 6, 0 to 30.
             object_cutoff: share of its maximum that an object claims, 0 to 1.
             background_cutoff: the same for the background.
+            floor: least score that claims anything, 0 to 1.
         """
         encoding = self._encoded(picture)
         mask = self.predictor.pseudo(
@@ -63,6 +78,7 @@ class Endpoints:
             steps=steps,
             object_cutoff=object_cutoff,
             background_cutoff=background_cutoff,
+            least_cutoff=floor,
         )
         return mask, shares(mask, self.predictor.classes)
 
@@ -151,11 +167,18 @@ def build(library: Library) -> None:
     cutoffs = [
         _number("object_cutoff", config.object_cutoff),
         _number("background_cutoff", config.background_cutoff),
+        _number("floor", config.least_cutoff),
+    ]
+    information = [
+        _number("radius", config.info_radius),
+        _number("bandwidth", config.info_bandwidth),
+        _number("samples", config.info_samples),
+        _number("patch", config.info_patch),
     ]
     method, target = _choice("method", METHODS), _choice("target", TARGETS)
     axis, values = _choice("axis", AXES), gr.Textbox("0, 0.5, 1", label="values", visible=False)
-    _offer(ask.segment, [picture, _number("threshold", 0)])
-    _offer(ask.self_information, [picture])
+    _offer(ask.segment, [picture, _number("threshold", 0), gr.Checkbox(False, label="crf", visible=False)])
+    _offer(ask.self_information, [picture, *information])
     _offer(ask.refine, [picture, present, alpha, _number("steps", config.refine_steps), *cutoffs])
     _offer(ask.cam, [picture, name, method, target, row, column])
     _offer(ask.sweep, [picture, present, axis, values])
