@@ -27,7 +27,7 @@ from torch import Tensor
 from analysis.measuring import Row, alternating, at_least, at_most, bandwidth, peak_bytes
 from analysis.peers import pamr, region_loss_by_unfold, straightforward_evaluation, straightforward_step
 from analysis.tables import lines
-from analysis.timing import serve
+from analysis.timing import PHOTOGRAPH, ROOT, SIZE, serve
 from wsss.allocator import keep_freed_memory
 from wsss.config import Config
 from wsss.crf import crf
@@ -47,9 +47,6 @@ from wsss.shape_cue import sample_offsets, self_information
 from wsss.step import take_step
 from wsss.train import start
 
-ROOT = Path(__file__).parent.parent
-PHOTOGRAPH = ROOT / "analysis" / "examples" / "chelsea.jpg"
-SIZE = (375, 500)
 ALONE = Group(0, 1, torch.device("cpu"))
 
 

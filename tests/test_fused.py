@@ -9,12 +9,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import gradcheck
 
 from wsss import fused
+from wsss.fused import compiled
 from wsss.losses import classification_loss, pair_costs, pixel_loss, region_loss
 from wsss.pseudo import pseudo_mask, with_background
 from wsss.refinement import affinity, kernel, propagate, refine
 from wsss.shape_cue import manhattan_offsets, self_information
 
-pytestmark = pytest.mark.skipif(fused.numba is None, reason="numba is not installed: plain PyTorch computes everything")
+pytestmark = pytest.mark.skipif(
+    compiled.numba is None, reason="numba is not installed: plain PyTorch computes everything"
+)
 
 
 def noise(*shape, seed=0):
@@ -67,7 +70,7 @@ def test_refinement_equals_the_plain_equations(picture, size):
 def test_rows_that_threads_share_are_as_if_one_thread_had_made_them(steps, height, monkeypatch):
     given = noise(1, 3, height, 20), noise(1, 3, height, 20, seed=1), noise(1, 3, height, 20, seed=2)
     alone = refine(*given, steps=steps)
-    monkeypatch.setattr(fused, "_LEAST_CELLS", 1)
+    monkeypatch.setattr(compiled, "_LEAST_CELLS", 1)
     for threads in (2, 3, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert torch.equal(refine(*given, steps=steps), alone)
@@ -173,7 +176,7 @@ def test_without_numba_everything_is_computed_all_the_same(monkeypatch):
         return refine(*given), self_information(given[0], manhattan_offsets(3)), region_loss(given[1], pseudo)
 
     quick = results()
-    monkeypatch.setattr(fused, "numba", None)
+    monkeypatch.setattr(compiled, "numba", None)
     for ours, plain in zip(quick, results(), strict=True):
         torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-5)
 

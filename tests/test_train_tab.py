@@ -16,8 +16,7 @@ import pytest
 import torch
 
 from analysis import curves, evaluations, jobs, report, run_line, runs
-from analysis.tabs import evaluate as evaluate_tab
-from analysis.tabs import form, train
+from analysis.tabs import evaluation, form, train
 from wsss import UserError, checkpoint, evaluate
 from wsss.config import Config
 from wsss.data.source import read
@@ -249,13 +248,13 @@ def test_the_exports_hold_every_score(report_here):
 
 
 def test_two_evaluations_stand_side_by_side(report_here):
-    shown = evaluate_tab._shown("one", "one", "recall", None)
-    assert all(part == gr.skip() for part in evaluate_tab._shown("one", "one", "recall", shown.drawn))
+    shown = evaluation.shown("one", "one", "recall", None)
+    assert all(part == gr.skip() for part in evaluation.shown("one", "one", "recall", shown.drawn))
     assert len(shown.bars.data) == 1 and shown.other.visible is False
     both = curves.class_bars({"left": report_here, "right": report_here}, "boundary_iou")
     assert [bars.name for bars in both.data] == ["left", "right"] and len(both.data[0].x) == 5
-    assert "+0.0" in evaluate_tab._headline({"left": report_here, "right": report_here})
-    assert list(evaluate_tab._table(report_here, report_here).columns)[-1] == "mIoU of the other"
+    assert "+0.0" in evaluation._headline({"left": report_here, "right": report_here})
+    assert list(evaluation._table(report_here, report_here).columns)[-1] == "mIoU of the other"
 
 
 def test_a_spreadsheet_runs_nothing_of_a_name(report_here):

@@ -21,8 +21,7 @@ def build(
         names: of the controls, in settings.json.
     """
     button = gr.Button("Download: PNG, arrays, settings", size="sm", min_width=150)
-    # A link must exist before it is clicked, the file only after: so the button makes it and then clicks the link.
-    link = gr.DownloadButton(elem_id=f"download-{name}", elem_classes="hidden-link")
+    link, click = hidden_link(name)
 
     def zipped(scene: Scene, *values) -> str:
         given = dict(zip(names, values, strict=True))
@@ -31,6 +30,14 @@ def build(
         path.write_bytes(archive({**files(scene, *values), "settings.json": settings}))
         return str(path)
 
-    button.click(subject.answer(zipped, 1), subject.inputs(controls), link, **QUIET).success(
-        None, None, None, js=f"() => document.querySelector('#download-{name}').click()", api_visibility="private"
-    )
+    made = button.click(subject.answer(zipped, 1), subject.inputs(controls), link, **QUIET)
+    made.success(None, None, None, js=click, api_visibility="private")
+
+
+def hidden_link(name: str) -> tuple[gr.DownloadButton, str]:
+    """A link to a file that a button makes, and the JavaScript that clicks it once the file is there.
+
+    A link must exist before it is clicked, its file only after: so a button makes the file, and then clicks the link.
+    """
+    link = gr.DownloadButton(elem_id=f"download-{name}", elem_classes="hidden-link")
+    return link, f"() => document.querySelector('#download-{name}').click()"

@@ -1,0 +1,17 @@
+"""The fused CPU kernels: pixel refinement, self-information and region loss, row by row within the cache.
+
+Each repeats an equation that `refinement`, `shape_cue` or `losses` states in plain PyTorch, which is its oracle and
+takes its place where `usable` says no. Inner loops run along a row and store into one array or two, so that LLVM
+vectorises them. Weights lie as (photograph, row, neighbour, column): a step of Eq. 6 reads memory from end to end.
+
+Threads are Python's own, as many as torch's, and only for the time of a call: the kernels hold no lock of the
+interpreter, any number of callers may run side by side, and a forked process lacks no pool. numba's own threads allow
+neither.
+"""
+
+from wsss.fused.compiled import usable
+from wsss.fused.information import self_information
+from wsss.fused.refinement import affinity, kernel, propagate, refine
+from wsss.fused.regions import RegionPairs
+
+__all__ = ["RegionPairs", "affinity", "kernel", "propagate", "refine", "self_information", "usable"]

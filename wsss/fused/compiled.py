@@ -1,0 +1,76 @@
+"""What the kernels are made of: compilation, threads, the exponential, and the test whether they may be used."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from torch import Tensor
+
+try:
+    import numba
+except ImportError:  # everything is computed by plain PyTorch instead
+    numba = None
+
+ZERO, ONE = np.float32(0), np.float32(1)
+
+
+def usable(*tensors: Tensor) -> bool:
+    """Whether the kernels take these tensors: float32 in the CPU's memory, without a gradient, numba installed."""
+    needs_gradient = torch.is_grad_enabled() and any(x.requires_grad for x in tensors)
+    fits = all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
+    return numba is not None and fits and not needs_gradient
+
+
+def compiled(function: Callable) -> Callable:
+    """Compiled when first called, then kept on disk. Products and sums may be fused; NaN keeps its meaning."""
+    if numba is None:
+        return function
+    settings = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+    try:
+        return numba.njit(cache=True, **settings)(function)
+    except RuntimeError:  # there is no folder to keep it in
+        return numba.njit(**settings)(function)
+
+
+_LEAST_CELLS = 2**20  # a thread must start and end: fewer numbers than these are done sooner without one
+
+
+def shared(work: Callable[[int, int], object], rows: int, cells: int) -> list:
+    """work(first, last) on equal parts of range(rows), one part a thread; what each part returned.
+
+    `cells` is how many numbers the work reads.
+    """
+    threads = max(1, min(torch.get_num_threads(), rows, cells // _LEAST_CELLS))
+    if threads == 1:
+        return [work(0, rows)]
+    bounds = [rows * i // threads for i in range(threads + 1)]
+    parts = list(zip(bounds, bounds[1:], strict=False))
+    with ThreadPoolExecutor(threads - 1) as pool:
+        others = [pool.submit(work, *part) for part in parts[1:]]
+        return [work(*parts[0]), *(other.result() for other in others)]
+
+
+def array(x: Tensor) -> np.ndarray:
+    """The tensor's numbers, one after another."""
+    return x.detach().contiguous().numpy()
+
+
+@compiled
+def exp(x):
+    """e^x for x <= 0, within 2e-7 of it; below e^-80 it stays there. Cephes' polynomial, which LLVM vectorises."""
+    # numba keeps a compiled caller until the caller's own file changes: after a change here, remove __pycache__.
+    x = x if x > np.float32(-80) else np.float32(-80)
+    # Adding 1.5 * 2^23 rounds to a whole number and leaves it in the lowest bits.
+    shifted = x * np.float32(1.44269504088896341) + np.float32(12582912)
+    power = shifted - np.float32(12582912)
+    r = x - power * np.float32(0.693359375) + power * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + ONE
+    bits = np.float32(p).view(np.int32) + np.int32(np.float32(shifted).view(np.int32) << 23)
+    return np.int32(bits).view(np.float32)
