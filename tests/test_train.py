@@ -299,9 +299,17 @@ def test_the_total_is_eq_9_and_10():
 
 def test_schedules_by_hand():
     config = replace(tiny(), epochs=10, warmup_epochs=2, alpha_start=1.0, alpha=0.8, region_weight=1.0)
+    config = replace(
+        config, object_cutoff_start=0.8, object_cutoff=0.6, background_cutoff_start=0.7, background_cutoff=0.8
+    )
     schedule = Schedule(config, steps_per_epoch=10)
     assert [schedule.has_mask_loss(step) for step in (0, 19, 20, 99)] == [False, False, True, True]
-    assert [schedule.alpha(step) for step in (0, 20, 60, 100)] == pytest.approx([1, 1, 0.9, 0.8])
+    for value, expected in (
+        (schedule.alpha, [1, 1, 0.9, 0.8]),
+        (schedule.object_cutoff, [0.8, 0.8, 0.7, 0.6]),
+        (schedule.background_cutoff, [0.7, 0.7, 0.75, 0.8]),
+    ):
+        assert [value(step) for step in (0, 20, 60, 100)] == pytest.approx(expected)
     assert [schedule.region_weight(step) for step in (0, 50, 100)] == pytest.approx([0, 0.5, 1])
 
 

@@ -69,6 +69,9 @@ class Config:
     refine_source: str = _number("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
     teacher: str = _number("network", "pseudo masks", "whose probabilities become pseudo masks", ("network", "average"))
     object_cutoff: float = _number(0.6, "pseudo masks", "share of its maximum that an object claims (Sec. 4.1.3)")
+    object_cutoff_start: float = _number(
+        0.6, "pseudo masks", "the same when the mask loss starts; moves linearly to object_cutoff"
+    )
     background_cutoff: float = _number(0.6, "pseudo masks", "the same for the background")
     background_cutoff_start: float = _number(
         0.6, "pseudo masks", "the same when the mask loss starts; moves linearly to background_cutoff"
@@ -160,6 +163,7 @@ _RANGES = {
     "object_cutoff": (0, 1),
     "background_cutoff": (0, 1),
     "background_cutoff_start": (0, 1),
+    "object_cutoff_start": (0, 1),
     "least_cutoff": (0, 1),
     "focal_power": (0, 10),
     "focal_floor": (1e-6, 1),

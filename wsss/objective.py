@@ -34,6 +34,10 @@ class Schedule:
         """Moves linearly from alpha_start, when the mask losses begin, to alpha."""
         return self._between(self.config.alpha_start, self.config.alpha, step)
 
+    def object_cutoff(self, step: int) -> float:
+        """Moves linearly from object_cutoff_start, when the mask losses begin, to object_cutoff."""
+        return self._between(self.config.object_cutoff_start, self.config.object_cutoff, step)
+
     def background_cutoff(self, step: int) -> float:
         """Moves linearly from background_cutoff_start, when the mask losses begin, to background_cutoff."""
         return self._between(self.config.background_cutoff_start, self.config.background_cutoff, step)
@@ -73,7 +77,7 @@ def loss_terms(
     if config.supervision == "masks":
         target = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
     else:
-        moving = schedule.alpha(step), schedule.background_cutoff(step)
+        moving = schedule.alpha(step), schedule.object_cutoff(step), schedule.background_cutoff(step)
         target = pseudo_target(teacher, image, labels, size, config, *moving)
     logits, _ = output.resized(size)
     if config.pixel_loss:
@@ -101,13 +105,14 @@ def pseudo_target(
     size: tuple[int, int],
     config: Config,
     alpha: float,
+    object_cutoff: float,
     background_cutoff: float,
 ) -> Tensor:
     """The pseudo mask of a batch, (B, h, w) at `size`: probabilities, refined, each pixel claimed (Sec. 3.2.1)."""
     return pseudo_mask(
         refined_probs(output, image, labels, size, config, alpha),
         labels.to(image.device, non_blocking=True),
-        object_cutoff=config.object_cutoff,
+        object_cutoff=object_cutoff,
         background_cutoff=background_cutoff,
         least_cutoff=config.least_cutoff,
     )
