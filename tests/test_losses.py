@@ -109,6 +109,12 @@ def test_pixel_loss_matches_its_definition_with_labels():
     assert pixel_loss(logits, pseudo, labels).item() == pytest.approx(expected, rel=1e-5)
 
 
+def test_without_balance_the_pixel_loss_is_the_mean_over_the_labelled_pixels():
+    logits, pseudo = noise(1, 3, 6, 5, seed=7), pseudo_of(1, 6, 5)
+    expected = torch.nn.functional.cross_entropy(logits, pseudo, ignore_index=255)
+    torch.testing.assert_close(pixel_loss(logits, pseudo, balanced=False), expected)
+
+
 def test_pixel_loss_by_hand_on_four_pixels():
     logits = logits_of([1 / 2, 1 / 2], [1 / 2, 1 / 2], [1 / 2, 1 / 2], [3 / 4, 1 / 4])
     pseudo = torch.tensor([[[0, 0, 0, 1]]])

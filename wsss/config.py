@@ -85,6 +85,9 @@ class Config:
     focal_warmup_only: bool = _number(False, "losses", "the penalty has no gradient once the mask losses act")
     pixel_loss: bool = _number(True, "losses", "Eq. 7")
     pixel_weight: float = _number(1.0, "losses", "weight of Eq. 7; the paper has none")
+    balance_classes: bool = _number(
+        True, "losses", "Eq. 7 weighs small classes of an image more, as Araslanov and Roth"
+    )
     region_loss: bool = _number(True, "losses", "Eq. 8")
     region_radius: int = _number(3, "losses", "R3 of Eq. 8 in pixels of the refined grid")
     region_margin: float = _number(3.0, "losses", "gamma of Eq. 8 in nats")

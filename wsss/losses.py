@@ -28,15 +28,15 @@ def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
     return pixel / (mask != UNLABELLED).sum().clamp(min=1)
 
 
-def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None) -> Tensor:
-    """Cross-entropy with the pseudo mask, classes balanced within each image (Eq. 7).
-
-    With n_c of an image's |V| labelled pixels in class c, a pixel of c weighs (|V| - n_c) / (1 + |V|), so that a large
-    background does not drown a small object.
+def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None, *, balanced: bool = True) -> Tensor:
+    """Cross-entropy with the pseudo mask (Eq. 7).
 
     Args:
         logits: (B, K, h, w).
         pseudo: (B, h, w) int64, 255 unlabelled.
+        balanced: with n_c of an image's |V| labelled pixels in class c, a pixel of c weighs (|V| - n_c) / (1 + |V|), so
+            that a large background does not drown a small object; False: each pixel weighs 1, so that a pixel is what
+            its like mostly are, also where the pseudo masks of small objects take in their surroundings.
         labels: (B, K-1). Given, an image counts only if each of its classes and the background claimed a pixel: a mask
             without the object would teach that there is none. None: every image counts.
 
@@ -52,8 +52,9 @@ def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None) -> 
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits  # which cannot count pixels
     count = one_hot.sum((2, 3)).to(logits.dtype)  # (B, K)
     total = count.sum(1, keepdim=True)
-    weight = (total - count) / (1 + total)
-    pixel = F.cross_entropy(logits, target, reduction="none") * valid * _at(weight, target)
+    pixel = F.cross_entropy(logits, target, reduction="none") * valid
+    if balanced:
+        pixel = pixel * _at((total - count) / (1 + total), target)
     image = pixel.sum((1, 2)) / total[:, 0].clamp(min=1)
     if labels is not None:
         claimed = (count[:, 1:] > 0) | (labels == 0)

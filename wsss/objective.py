@@ -82,7 +82,11 @@ def loss_terms(
     logits, _ = output.resized(size)
     if config.pixel_loss:
         by_masks = config.supervision == "masks"
-        terms["pixel"] = mask_loss(logits, target) if by_masks else pixel_loss(logits, target, given)
+        terms["pixel"] = (
+            mask_loss(logits, target)
+            if by_masks
+            else pixel_loss(logits, target, given, balanced=config.balance_classes)
+        )
     if config.region_loss:
         terms["region"] = region_loss(logits, target, radius=config.region_radius, margin=config.region_margin)
     terms["labelled"] = (target != UNLABELLED).float().mean()
