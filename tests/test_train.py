@@ -109,7 +109,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(whole_run, tmp_path, monk
 def test_a_run_that_begins_with_anothers_state_has_settings_of_its_own(whole_run, tmp_path):
     state = checkpoint.newest_whole(whole_run / "states")
     begun = checkpoint.read_config(state)["step"]
-    still = replace(SHORT, epochs=3, lr=1e-9, encoder_lr=1e-9, ema_decay=0.0)
+    still = replace(SHORT, epochs=3, lr=1e-9, encoder_lr=1e-9, teacher="network", ema_decay=0.0)
     assert train(still, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state) == 0
     assert records.read(tmp_path / "metrics.jsonl")[0]["step"] == begun + 1
     trained, before = weights(tmp_path / "model"), weights(state)
@@ -118,7 +118,7 @@ def test_a_run_that_begins_with_anothers_state_has_settings_of_its_own(whole_run
 
 
 def test_an_average_that_the_state_lacks_begins_with_the_networks_weights(tmp_path):
-    source, plain = Shapes(12, 0), replace(SHORT, ema_decay=0.0)
+    source, plain = Shapes(12, 0), replace(SHORT, teacher="network", ema_decay=0.0)
     train(plain, source, Shapes(2, 1), tmp_path, group=ALONE, until=1)
     learner = start(replace(plain, ema_decay=0.9), 5, ALONE.device, pretrained=False)
     load_state(checkpoint.newest_whole(tmp_path / "states"), learner, source, own=plain)
@@ -176,7 +176,7 @@ def test_epochs_differ_in_their_order_and_skipping_goes_on_where_it_stopped():
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path):
-    flags = ["--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--log-steps", "1", "--ema-decay", "0"]
+    flags = ["--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--log-steps", "1", "--teacher", "network", "--ema-decay", "0"]
     for processes in (0, 2):
         result = run(*flags, "--out", str(tmp_path / str(processes)), processes=processes)
         assert result.returncode == 0, result.stderr[-2000:]
@@ -199,7 +199,7 @@ def views(config, num_classes: int, size: int, batch: int) -> View:
 
 
 def test_the_loss_on_one_batch_falls():
-    config = replace(SHORT, warmup_epochs=1, ema_decay=0.0)  # of the labels: pseudo masks would move as it learns
+    config = replace(SHORT, warmup_epochs=1, teacher="network", ema_decay=0.0)  # of the labels: pseudo masks would move as it learns
     source = Shapes(4, 0)
     learner, schedule = start(config, 5, ALONE.device, pretrained=True), Schedule(config, 1000)
     learner.network.train()
@@ -213,7 +213,7 @@ def test_the_loss_on_one_batch_falls():
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights(monkeypatch):
-    config = replace(SHORT, warmup_epochs=0, ema_decay=0.0)
+    config = replace(SHORT, warmup_epochs=0, teacher="network", ema_decay=0.0)
     learner, schedule = start(config, 5, ALONE.device, pretrained=False), Schedule(config, 10)
     view = views(config, 5, 32, 2)
     with torch.no_grad():
