@@ -176,7 +176,8 @@ def test_epochs_differ_in_their_order_and_skipping_goes_on_where_it_stopped():
 
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains(tmp_path):
-    flags = ["--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--log-steps", "1", "--teacher", "network", "--ema-decay", "0"]
+    flags = ["--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--log-steps", "1"]
+    flags += ["--teacher", "network", "--ema-decay", "0"]
     for processes in (0, 2):
         result = run(*flags, "--out", str(tmp_path / str(processes)), processes=processes)
         assert result.returncode == 0, result.stderr[-2000:]
@@ -199,7 +200,8 @@ def views(config, num_classes: int, size: int, batch: int) -> View:
 
 
 def test_the_loss_on_one_batch_falls():
-    config = replace(SHORT, warmup_epochs=1, teacher="network", ema_decay=0.0)  # of the labels: pseudo masks would move as it learns
+    # The labels alone: pseudo masks would move as it learns.
+    config = replace(SHORT, warmup_epochs=1, teacher="network", ema_decay=0.0)
     source = Shapes(4, 0)
     learner, schedule = start(config, 5, ALONE.device, pretrained=True), Schedule(config, 1000)
     learner.network.train()

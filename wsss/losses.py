@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsss import UNLABELLED, fused
+from wsss.neighborhood import neighbors
 
 
 def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
@@ -106,24 +107,17 @@ def pair_costs(log_probs: Tensor, pseudo: Tensor, share: Tensor, radius: int, ma
         share: weight of the pairs of a center, (B, h, w); 0 marks an unlabelled pixel, whose pairs do not count.
         radius, margin: as in `region_loss`.
     """
-    height, width = pseudo.shape[-2:]
-    probs, valid = log_probs.exp(), (share > 0).to(share.dtype)
+    reach = range(-radius, radius + 1)
+    half = [(dy, dx) for dy in range(radius + 1) for dx in reach if dy or dx > 0]  # each pair once: it has two centers
+    # (B, C, N, h, w): the pixels on one side of each pair, and those on the other
+    near, far = log_probs.unsqueeze(2), neighbors(log_probs, half)[0]
+    weight, inside = neighbors(share.unsqueeze(1), half)
+    weights = share.unsqueeze(1), weight.squeeze(1)
+    same = neighbors(pseudo.unsqueeze(1), half)[0].squeeze(1) == pseudo.unsqueeze(1)
+    counts = (weights[0] > 0) & (weights[1] > 0) & inside
+    divergences = (far.exp() * (far - near)).sum(1), (near.exp() * (near - far)).sum(1)
     loss = 0 * log_probs.sum()  # without any pair there is a gradient too: 0
-    for dy in range(radius + 1):
-        for dx in range(-radius, radius + 1):
-            if dy == 0 and dx <= 0:
-                continue  # each unordered pair once: it gives both of its directions
-            if dy >= height or abs(dx) >= width:
-                continue  # the window is larger than the image
-            here = (..., slice(0, height - dy), slice(max(0, -dx), width - max(0, dx)))
-            there = (..., slice(dy, height), slice(max(0, dx), width - max(0, -dx)))
-            difference = log_probs[there] - log_probs[here]
-            both = valid[here] * valid[there]
-            same = pseudo[here] == pseudo[there]
-            for divergence, center in (
-                ((probs[there] * difference).sum(1), here),
-                (-(probs[here] * difference).sum(1), there),
-            ):
-                pair = torch.where(same, divergence, (margin - divergence).clamp(min=0))
-                loss = loss + (pair * both * share[center]).sum()
+    for divergence, center in zip(divergences, weights, strict=True):
+        pair = torch.where(same, divergence, (margin - divergence).clamp(min=0))
+        loss = loss + (pair * (counts * center)).sum()
     return loss

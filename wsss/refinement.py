@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from wsss import fused
+from wsss.neighborhood import neighbors
 
 DILATIONS = (1, 2, 4, 8, 12, 24)
 """Distances of the eight neighbours that a pixel looks at, as in PAMR: 48 neighbours in all."""
@@ -20,15 +20,6 @@ def neighbor_offsets(dilations: Sequence[int] = DILATIONS) -> list[tuple[int, in
     """(dy, dx) of the N = 8 * len(dilations) neighbours, without the pixel itself, ring by ring."""
     ring = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0)]
     return [(dy * dilation, dx * dilation) for dilation in dilations for dy, dx in ring]
-
-
-def _neighbors(x: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """x as each neighbour sees it: N views (B, C, H, W); beyond the border it continues as at the border."""
-    reach = max(dilations)
-    height, width = x.shape[-2:]
-    padded = F.pad(x, [reach] * 4, mode="replicate")
-    for dy, dx in neighbor_offsets(dilations):
-        yield padded[..., reach + dy : reach + dy + height, reach + dx : reach + dx + width]
 
 
 def kernel(x: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
@@ -48,17 +39,12 @@ def kernel(x: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
     if fused.usable(x):
         return fused.kernel(x, neighbor_offsets(dilations), _BANDWIDTH, _EPSILON)
     samples = 9 * len(dilations)
-    total, squares = torch.zeros_like(x), torch.zeros_like(x)
-    for neighbor in _neighbors(x, dilations):
-        difference = neighbor - x  # about the pixel itself, so that no large numbers cancel
-        total += difference
-        squares.addcmul_(difference, difference)
+    seen, _ = neighbors(x, neighbor_offsets(dilations))
+    difference = seen.sub_(x.unsqueeze(2))  # about the pixel itself, so that no large numbers cancel
+    total, squares = difference.sum(2), difference.square().sum(2)
     deviation = (squares - total.square() / samples).clamp_(min=0).div_(samples - 1).sqrt_()
     scale = -1 / (x.shape[1] * (_EPSILON + _BANDWIDTH * deviation))
-    out = x.new_empty(x.shape[0], 8 * len(dilations), *x.shape[-2:])
-    for n, neighbor in enumerate(_neighbors(x, dilations)):
-        torch.sum((neighbor - x).abs_().mul_(scale), dim=1, out=out[:, n])
-    return out
+    return difference.abs_().mul_(scale.unsqueeze(2)).sum(1)
 
 
 def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
@@ -91,10 +77,8 @@ def propagate(maps: Tensor, weights: Tensor, dilations: Sequence[int] = DILATION
     """
     if fused.usable(maps, weights):
         return fused.propagate(maps, weights, neighbor_offsets(dilations))
-    out = torch.zeros_like(maps)
-    for n, neighbor in enumerate(_neighbors(maps.unsqueeze(1), dilations)):
-        out.addcmul_(weights[:, n], neighbor.squeeze(1))
-    return out
+    seen, _ = neighbors(maps.unsqueeze(1), neighbor_offsets(dilations))
+    return seen.squeeze(1).mul_(weights).sum(1)
 
 
 def spread(maps: Tensor, weights: Tensor, steps: int, dilations: Sequence[int] = DILATIONS) -> Iterator[Tensor]:
