@@ -30,6 +30,7 @@ from wsss.evaluate import evaluate, require_classes
 from wsss.exits import said
 from wsss.flags import add_flags, from_flags
 from wsss.predict import prediction_settings
+from wsss.words import shown
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,20 +68,35 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
     """Train each variant with each seed, and write the table after each of them; returns the exit code."""
-    rows = []
+    rows, table = [], TRAINED[arguments.table]
     for seed in arguments.seeds:
-        for variant in TRAINED[arguments.table].variants:
+        for variant in table.variants:
             out = arguments.runs / f"{variant.name}-{seed}"
-            common = ["--preset", arguments.preset, *flags, *variant.network, "--seed", str(seed)]
-            common += ["--data", arguments.data] if arguments.data else []
+            whole = ["--preset", arguments.preset, "--seed", str(seed)]
+            whole += ["--data", arguments.data] if arguments.data else []
+            common = [*whole, *_latest(table.common, flags, variant.network)]
+            argv = [*whole, *_latest(table.common, flags, variant.flags), "--out", str(out)]
             classified = arguments.runs / "-".join(["classified", *variant.network[1:], str(seed)])
-            argv = [*common, *variant.later, "--out", str(out)]
             code = _classify(common, classified) or train.main([*argv, *_from_where(out, classified)])
             if code:
                 return code
             rows.append(_scores(variant, seed, out / "model", argv))
             tables.write(arguments.out, arguments.table, pd.DataFrame(rows))
     return 0
+
+
+def _latest(*groups: Sequence[str]) -> list[str]:
+    """The flags of all groups; of those that several give, the last one."""
+    given: dict[str, list[str]] = {}
+    for word in (word for group in groups for word in group):
+        if word.startswith("--"):
+            name, *value = word.split("=", 1)
+            given[name] = value
+        elif given:
+            given[name].append(word)
+        else:
+            raise UserError(f"{shown(word)} does not belong to a flag")
+    return [word for name, value in given.items() for word in (name, *value)]
 
 
 def _classify(argv: Sequence[str], out: Path) -> int:

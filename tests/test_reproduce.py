@@ -12,6 +12,7 @@ from analysis import reproduce, tables
 from analysis.experiments import ALPHAS, TRAINED
 from analysis.pseudo_quality import pseudo_quality
 from wsss import UserError, checkpoint, train
+from wsss.config import Config
 from wsss.data.shapes import Shapes
 from wsss.network import build
 from wsss.presets import tiny
@@ -93,3 +94,18 @@ def test_pseudo_masks_are_judged_at_each_alpha():
     assert list(found) == list(ALPHAS)
     assert all(0 <= value <= 100 for quality in found.values() for value in quality.values())
     assert len({quality["labelled"] for quality in found.values()}) > 1  # alpha changes the masks
+
+
+def test_a_lines_own_flags_replace_the_users_and_those_replace_the_tables():
+    of_table, of_user, of_line = ["--alpha", "0.8", "--crop", "64"], ["--crop=32", "--skip-bad"], ["--alpha", "1"]
+    assert reproduce._latest(of_table, of_user, of_line) == ["--alpha", "1", "--crop", "32", "--skip-bad"]
+    with pytest.raises(UserError, match="does not belong to a flag"):
+        reproduce._latest(["0.8"])
+
+
+def test_tables_5_and_8_have_the_papers_pseudo_masks():
+    paper = vars(Config())
+    for name in ("5", "8"):
+        flags = iter(TRAINED[name].common)
+        for flag, value in zip(flags, flags, strict=True):
+            assert paper[flag[2:].replace("-", "_")] == float(value)
