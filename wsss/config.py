@@ -33,7 +33,6 @@ class Config:
     crop: int = _number(448, "data", "side of the training crop in pixels (Sec. 4.1.3)")
     least_scale: float = _number(0.9, "data", "random scaling takes this share of the area at least (Sec. 4.1.3)")
     color_jitter: float = _number(0.0, "data", "strength of the color jitter; the paper has none")
-    mosaic: float = _number(0.0, "data", "share of the training views that are made of four photographs; the paper: 0")
     cache: bool = _number(False, "data", "keep decoded photographs in memory, if workers is 0: those would keep copies")
     workers: int = _number(4, "data", "processes that load data; 0 loads in the main process")
     masks: str = _number("", "data", "folder of masks NAME.png to train on, as pseudo_labels writes; empty: the data's")
@@ -147,7 +146,6 @@ _RANGES = {
     "crop": (32, 2048),
     "least_scale": (0.01, 1),
     "color_jitter": (0, 1),
-    "mosaic": (0, 1),
     "workers": (0, 64),
     "frozen_stages": (0, 8),
     "shape_stage": (0, 8),

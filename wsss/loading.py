@@ -35,7 +35,6 @@ def loader(photographs: Source, config: Config, epoch: int, group: Group, *, ski
         crop=config.crop,
         least_scale=config.least_scale,
         color_jitter=config.color_jitter,
-        mosaic=config.mosaic,
         seed=config.seed,
         epoch=epoch,
         with_masks=config.supervision == "masks",

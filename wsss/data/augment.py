@@ -33,57 +33,36 @@ class TrainingViews(Dataset):
         color_jitter: float,
         seed: int,
         epoch: int,
-        mosaic: float = 0.0,
         with_masks: bool = False,
     ) -> None:
         self.source, self.crop, self.least_scale, self.color_jitter = source, crop, least_scale, color_jitter
-        self.mosaic, self.seed, self.epoch, self.with_masks = mosaic, seed, epoch, with_masks
+        self.seed, self.epoch, self.with_masks = seed, epoch, with_masks
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, index: int) -> View:
-        """The view of photograph `index`, or of it and three others.
-
-        Raises UserError where masks are asked for and a photograph has none.
-        """
+        """The view of photograph `index`. Raises UserError where masks are asked for and it has none."""
         random = np.random.default_rng([self.seed, self.epoch, index])
-        is_mosaic = self.mosaic and random.random() < self.mosaic
-        if is_mosaic:
-            members = [index, *random.integers(len(self), size=3).tolist()]
-            half = -(-self.crop // 2)
-            tiles = [self._crop(member, half, random) for member in members]
-            rgb, mask = (_tiled([tile[part] for tile in tiles])[: self.crop, : self.crop] for part in range(2))
-        else:
-            members = [index]
-            rgb, mask = self._crop(index, self.crop, random)
+        rgb = self.source.rgb(index)
+        mask = self.source.mask(index) if self.with_masks else np.full(rgb.shape[:2], UNLABELLED, np.uint8)
+        if mask is None:
+            raise UserError(f"{self.source.names[index]}: has no mask, which supervision by masks needs")
+        window = random_window(rgb.shape[:2], self.least_scale, random)
+        size = (self.crop, self.crop)
+        rgb, shrinks = rgb[window], all(part.stop - part.start >= self.crop for part in window)
+        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+        mask = cv2.resize(mask[window], size, interpolation=cv2.INTER_NEAREST)
         if self.color_jitter:
             rgb = jitter(rgb, self.color_jitter, random)
         if random.random() < 0.5:
             rgb, mask = rgb[:, ::-1], mask[:, ::-1]
         return View(
             torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
-            torch.from_numpy(np.maximum.reduce([self.source.labels[member] for member in members])),
+            torch.from_numpy(self.source.labels[index]),
             torch.from_numpy(np.ascontiguousarray(mask)).long(),
             index,
         )
-
-    def _crop(self, index: int, side: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """A random part of a photograph, (side, side, 3), and of its mask, (side, side)."""
-        rgb = self.source.rgb(index)
-        mask = self.source.mask(index) if self.with_masks else np.full(rgb.shape[:2], UNLABELLED, np.uint8)
-        if mask is None:
-            raise UserError(f"{self.source.names[index]}: has no mask, which supervision by masks needs")
-        window = random_window(rgb.shape[:2], self.least_scale, random)
-        size = (side, side)
-        rgb, shrinks = rgb[window], all(part.stop - part.start >= side for part in window)
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        return rgb, cv2.resize(mask[window], size, interpolation=cv2.INTER_NEAREST)
-
-
-def _tiled(tiles: list[np.ndarray]) -> np.ndarray:
-    """Four squares as one."""
-    return np.concatenate([np.concatenate(tiles[:2], 1), np.concatenate(tiles[2:], 1)])
 
 
 def random_window(size: tuple[int, int], least_scale: float, random: np.random.Generator) -> tuple[slice, slice]:
