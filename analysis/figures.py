@@ -36,16 +36,16 @@ def score_path(maps: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go
     """
     figure = go.Figure()
     for scores, name, color in zip(maps.T, names, colors, strict=True):
-        shade = (
-            f"rgb{tuple(int(value) for value in color)}" if color.any() else "#888888"
-        )  # black shows on no dark page
+        # Black shows on no dark page.
+        shade = f"rgb{tuple(int(value) for value in color)}" if color.any() else "#888888"
         line = go.Scatter(y=scores, name=name, mode="lines", line={"color": shade, "width": 3})
         figure.add_trace(line.update(hovertemplate=f"{name}, T = %{{x}}: %{{y:.3f}}<extra></extra>"))
-    return plain(figure, 260).update_layout(
+    return plain(figure, 284).update_layout(
         xaxis={"title": "T"},
         yaxis={"range": [0, 1.02]},
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 1.02, "yanchor": "bottom"},
         margin_b=44,
+        margin_t=68,  # the names of the lines stand below the page's label
     )
 
 
