@@ -138,7 +138,7 @@ def region_row(batch: int = 16, size: int = 56, pairs: int = 5) -> Row:
 
 def training_rows(pairs: int = 5) -> Iterator[Row]:
     """The method's share of a training step of `animals`, on drawn pictures of a photograph's size."""
-    config = replace(animals(), precision=fastest_precision(ALONE.device), cache=True)
+    config = replace(animals(), precision=fastest_precision(ALONE.device), cache=True, teacher="network")
     plain = replace(config, shape_cue="none", pixel_loss=False, region_loss=False)
     torch.set_flush_denormal(True)
     source = Shapes(config.batch, 0, (256, 341))
@@ -153,6 +153,9 @@ def training_rows(pairs: int = 5) -> Iterator[Row]:
     ours, theirs = alternating(stepper(config), stepper(plain), pairs)
     work = "SCM + SPR + pseudo masks + region loss in a step"
     yield at_most(work, max(0, ours - theirs), "step of the plain network", theirs, 0.1)
+    average, ours = alternating(stepper(replace(config, teacher="average")), stepper(config), pairs)
+    work, more = "a step with the weights' average as the teacher", average / ours
+    yield Row(work, 1e3 * average, "the network as its own", 1e3 * ours, "ms", more, "", True)
     side = config.crop // config.refine_stride
     logits = torch.randn(config.batch, 7, side, side).requires_grad_()
     pseudo = torch.randint(0, 3, (config.batch, side, side))
@@ -161,8 +164,11 @@ def training_rows(pairs: int = 5) -> Iterator[Row]:
 
 
 def throughput_row(folder: Path, pairs: int = 3) -> Row:
-    """Images a second of training with its loading, beside the straightforward loop, on photographs in `folder`."""
-    config = replace(animals(), precision=fastest_precision(ALONE.device))
+    """Images a second of training with its loading, beside the straightforward loop, on photographs in `folder`.
+
+    Both make their pseudo masks of the network's own output: the look of the average would be the same work for both.
+    """
+    config = replace(animals(), precision=fastest_precision(ALONE.device), teacher="network")
     photographs = _photographs(folder, config.batch)
     reduced = Reduced(photographs, config.short_side, config.cache)
     learners = [start(config, len(photographs.classes) + 1, ALONE.device, pretrained=True) for _ in range(2)]

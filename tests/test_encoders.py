@@ -11,7 +11,7 @@ from torch import nn
 
 from wsss import UserError
 from wsss.data.voc import read_voc
-from wsss.encoders import LITE_MEAN, LITE_STD, DilatedDepthwiseConv2d, build_encoder, lite_weights
+from wsss.encoders import LITE_MEAN, LITE_STD, DepthwiseConv2d, build_encoder, lite_weights
 
 LITES = [f"tf_efficientnet_lite{i}" for i in range(3)]
 
@@ -100,9 +100,9 @@ def test_training_mode_leaves_batch_norm_statistics_alone(lite0):
 @pytest.mark.parametrize("size", [(14, 14), (13, 9), (1, 1), (2, 7)])
 def test_phases_compute_the_dilated_convolution(kernel, size):
     conv = nn.Conv2d(6, 6, kernel, padding=kernel - 1, dilation=2, groups=6, bias=False)
-    assert DilatedDepthwiseConv2d.fits(conv)
+    assert DepthwiseConv2d.fits(conv)
     x = torch.rand(2, 6, *size, requires_grad=True)
-    expected, ours = conv(x), DilatedDepthwiseConv2d.of(conv)(x)
+    expected, ours = conv(x), DepthwiseConv2d.of(conv)(x)
     torch.testing.assert_close(ours, expected)
     weight = torch.rand_like(expected)
     for a, b in zip(
@@ -115,7 +115,19 @@ def test_phases_compute_the_dilated_convolution(kernel, size):
 
 def test_every_dilated_convolution_of_the_default_encoder_is_computed_so(lite0):
     dilated = [m for m in lite0.modules() if isinstance(m, nn.Conv2d) and m.dilation != (1, 1)]
-    assert dilated and all(isinstance(module, DilatedDepthwiseConv2d) for module in dilated)
+    assert dilated and all(isinstance(module, DepthwiseConv2d) for module in dilated)
+
+
+@pytest.mark.parametrize("dilation", [1, 2])
+def test_a_5x5_convolution_is_computed_in_float32_under_autocast_too(dilation):
+    conv = nn.Conv2d(6, 6, 5, padding=2 * dilation, dilation=dilation, groups=6, bias=False)
+    assert DepthwiseConv2d.fits(conv)
+    x = torch.rand(2, 6, 14, 14).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        ours, plain = DepthwiseConv2d.of(conv)(x), conv(x)
+    exact = conv(x.float()).bfloat16()
+    assert ours.dtype == torch.bfloat16 and torch.equal(ours, exact)
+    assert not torch.equal(plain, exact)  # its weights have been rounded
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "vit_tiny_patch16_224"])

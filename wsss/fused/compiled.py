@@ -58,19 +58,21 @@ def array(x: Tensor) -> np.ndarray:
 
 @compiled
 def exp(x):
-    """e^x for x <= 0, within 2e-7 of it; below e^-80 it stays there. Cephes' polynomial, which LLVM vectorises."""
+    """e^x for x <= 0, within 3e-7 of it and 1 at 0; below e^-80 it stays there. LLVM vectorises it.
+
+    2^k times a polynomial of degree 5 in r = x - k log 2, the best one with value 1 at 0 by relative error.
+    """
     # numba keeps a compiled caller until the caller's own file changes: after a change here, remove __pycache__.
     x = x if x > np.float32(-80) else np.float32(-80)
     # Adding 1.5 * 2^23 rounds to a whole number and leaves it in the lowest bits.
     shifted = x * np.float32(1.44269504088896341) + np.float32(12582912)
     power = shifted - np.float32(12582912)
     r = x - power * np.float32(0.693359375) + power * np.float32(2.12194440e-4)
-    p = np.float32(1.9875691500e-4)
-    p = p * r + np.float32(1.3981999507e-3)
-    p = p * r + np.float32(8.3334519073e-3)
-    p = p * r + np.float32(4.1665795894e-2)
-    p = p * r + np.float32(1.6666665459e-1)
-    p = p * r + np.float32(5.0000001201e-1)
-    p = p * r * r + r + ONE
+    p = np.float32(8.312501432e-3)
+    p = p * r + np.float32(4.189033218e-2)
+    p = p * r + np.float32(1.666711539e-1)
+    p = p * r + np.float32(4.99992303e-1)
+    p = p * r + ONE
+    p = p * r + ONE
     bits = np.float32(p).view(np.int32) + np.int32(np.float32(shifted).view(np.int32) << 23)
     return np.int32(bits).view(np.float32)

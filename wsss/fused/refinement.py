@@ -35,8 +35,8 @@ def propagate(maps: Tensor, weights: Tensor, offsets: Sequence[tuple[int, int]])
     """`refinement.propagate`: maps (P, H, W) and weights (P, N, H, W) -> (P, H, W)."""
     near = Neighborhood(offsets)
     before, weights = near.padded(array(maps)), array(weights.transpose(1, 2))
-    after = np.empty_like(before)
-    shared(partial(_step_rows, before, weights, *near, 1, after), maps.shape[0] * maps.shape[1], weights.size)
+    after, total = np.empty_like(before), np.ones(maps.shape, np.float32)
+    shared(partial(_step_rows, before, weights, total, *near, 1, after), maps.shape[0] * maps.shape[1], weights.size)
     return torch.from_numpy(near.inner(after).copy())
 
 
@@ -66,15 +66,16 @@ def refine(
     def photographs(first: int, last: int, share: Callable = lambda work, rows, cells: work(0, rows)) -> None:
         """Eq. 5 and 6 of photographs [first, last) of the batch: their (K, H, W) of `out` are written."""
         space = np.empty((most, height, len(offsets), width), np.float32)
+        sums = np.empty((most, height, width), np.float32)
         for i in range(first, last):
             classes = np.flatnonzero(present[i])
             colors, labels, maps = (near.padded(x) for x in (image[i], scores[i, classes], probs[i, classes]))
-            weights, other = space[: len(classes)], np.empty_like(maps)
+            weights, total, other = space[: len(classes)], sums[: len(classes)], np.empty_like(maps)
             cells, rows = weights.size, len(classes) * height
-            share(partial(_weight_rows, colors, labels, *near, *settings, weights), height, cells)
+            share(partial(_weight_rows, colors, labels, *near, *settings, weights, total), height, cells)
             for first_step in range(0, steps, _AT_ONCE):
                 count = min(_AT_ONCE, steps - first_step)
-                share(partial(_step_rows, maps, weights, *near, count, other), rows, cells)
+                share(partial(_step_rows, maps, weights, total, *near, count, other), rows, cells)
                 maps, other = other, maps
             out[i, classes] = near.inner(maps)
 
@@ -156,10 +157,15 @@ def _affinity_row(color, label, alpha, out):
 
 
 @compiled
-def _weight_row(color, scores, offsets, reach, beta, bandwidth, epsilon, y, out):
-    """Row y of a class's weights (N, W), of alpha times the color kernel (N, W) and padded scores: no class kernel."""
+def _weight_row(color, scores, offsets, reach, beta, bandwidth, epsilon, y, out, total):
+    """Row y of a class's weights (N, W), of alpha times the color kernel (N, W) and padded scores: no class kernel.
+
+    They are the softmax's numerators, `total` (W,) its denominators: a step of Eq. 6 divides once a pixel. No exponent
+    is below -75, since a neighbour is at most 7.4 deviations away, so that none needs the greatest subtracted.
+    """
     count, width = out.shape
-    scale, most = np.empty(width, np.float32), np.full(width, np.float32(-np.inf))
+    scale = np.empty(width, np.float32)
+    total[:] = ZERO
     _scale_row(scores, offsets, reach, beta, bandwidth, epsilon, y, scale)
     center = scores[reach + y, reach : reach + width]
     for n in range(count):
@@ -167,10 +173,9 @@ def _weight_row(color, scores, offsets, reach, beta, bandwidth, epsilon, y, out)
         near = scores[reach + y + offsets[n, 0], left : left + width]
         given, row = color[n], out[n]
         for x in range(width):
-            value = given[x] + abs(near[x] - center[x]) * scale[x]
+            value = exp(given[x] + abs(near[x] - center[x]) * scale[x])
             row[x] = value
-            most[x] = value if value > most[x] else most[x]
-    _softmax_row(out, most)
+            total[x] += value
 
 
 @compiled
@@ -188,21 +193,23 @@ def _affinity_rows(color, label, alpha, out, first, last):
 
 
 @compiled
-def _weight_rows(image, scores, offsets, reach, alpha, bandwidth, epsilon, out, first, last):
-    """Rows of the weights of a photograph: image (C, ...), scores (P, ...) padded -> out (P, H, N, W)."""
+def _weight_rows(image, scores, offsets, reach, alpha, bandwidth, epsilon, out, total, first, last):
+    """Rows of a photograph's weights: image (C, ...), scores (P, ...) padded -> out (P, H, N, W), total (P, H, W)."""
     color, beta = np.empty(out.shape[2:], np.float32), ONE - alpha
     for y in range(first, last):
         _kernel_row(image, offsets, reach, alpha, bandwidth, epsilon, y, color)
         for p in range(len(scores)):
-            _weight_row(color, scores[p], offsets, reach, beta, bandwidth, epsilon, y, out[p, y])
+            _weight_row(color, scores[p], offsets, reach, beta, bandwidth, epsilon, y, out[p, y], total[p, y])
 
 
-_AT_ONCE = 3  # steps of Eq. 6 in one pass over the weights
+_AT_ONCE = 5  # steps of Eq. 6 in one pass over the weights
 
 
 @compiled
-def _step_rows(before, weights, offsets, reach, steps, after, first, last):
-    """Rows of `steps` steps of Eq. 6: before, after (P, ...) padded, weights (P, H, N, W). Fills the border of `after`.
+def _step_rows(before, weights, total, offsets, reach, steps, after, first, last):
+    """Rows of `steps` steps of Eq. 6: before, after (P, ...) padded, weights (P, H, N, W) of a sum `total` (P, H, W).
+
+    Fills the border of `after`.
 
     All steps in one pass over the weights: each follows the one before it as closely as its neighbours let it, while
     the weights of these rows are still in the cache. What a step needs beyond the given rows is computed here as well.
@@ -217,12 +224,12 @@ def _step_rows(before, weights, offsets, reach, steps, after, first, last):
                 if max(0, top - margin) <= y < min(height, bottom + margin):
                     here = before[p] if step == 0 else between[step - 1]
                     there = after[p] if step == steps - 1 else between[step]
-                    _step_row(here, weights[p, y], offsets, reach, y, height, there)
+                    _step_row(here, weights[p, y], total[p, y], offsets, reach, y, height, there)
 
 
 @compiled
-def _step_row(before, weights, offsets, reach, y, height, after):
-    """Row y of one step of Eq. 6 of one class: before, after padded, weights (N, W)."""
+def _step_row(before, weights, total, offsets, reach, y, height, after):
+    """Row y of one step of Eq. 6 of one class: before, after padded, weights (N, W) of a sum `total` (W,)."""
     count, width = weights.shape
     whole = after[reach + y]
     out = whole[reach : reach + width]
@@ -232,6 +239,8 @@ def _step_row(before, weights, offsets, reach, y, height, after):
         weight, near = weights[n], before[top, left : left + width]
         for x in range(width):
             out[x] += weight[x] * near[x]
+    for x in range(width):
+        out[x] /= total[x]
     whole[:reach] = whole[reach]
     whole[reach + width :] = whole[reach + width - 1]
     if y == 0:
