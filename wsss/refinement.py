@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -196,5 +197,10 @@ def _require(
 
 
 def _is_finite(x: Tensor) -> bool:
-    """Whether all of x is; what is not spoils the sum, which is found sooner than each number is looked at."""
-    return bool(x.sum().isfinite()) or bool(x.isfinite().all())
+    """Whether all of x is; what is not spoils the sum, which is found sooner than each number is looked at.
+
+    By numpy: torch's threads would go on spinning where the fused kernels are about to compute.
+    """
+    numbers = x.detach().float().numpy()
+    with np.errstate(all="ignore"):
+        return bool(np.isfinite(numbers.sum())) or bool(np.isfinite(numbers).all())
