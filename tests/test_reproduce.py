@@ -58,7 +58,7 @@ def test_variants_classify_together_and_end_as_if_each_was_trained_alone(folders
     given = flags[:seeds] + flags[seeds + 2 : len(SMALL)]  # seed 0 is the default
     for variant in TRAINED["8"].variants[1:3]:
         alone, shared = tmp_path / variant.name, tmp_path / "runs" / f"{variant.name}-0"
-        assert train.main([*given, *variant.flags, "--out", str(alone)]) == 0
+        assert train.main([*given, *TRAINED["8"].common, *variant.flags, "--out", str(alone)]) == 0
         one, other = (load_file(folder / "model" / "model.safetensors") for folder in (alone, shared))
         assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -106,6 +106,8 @@ def test_a_lines_own_flags_replace_the_users_and_those_replace_the_tables():
 def test_tables_5_and_8_have_the_papers_pseudo_masks():
     paper = vars(Config())
     for name in ("5", "8"):
-        flags = iter(TRAINED[name].common)
-        for flag, value in zip(flags, flags, strict=True):
-            assert paper[flag[2:].replace("-", "_")] == float(value)
+        common = TRAINED[name].common
+        names = [flag[2:].replace("-", "_") for flag in common[::2]]
+        ends = ("alpha", "object_cutoff", "background_cutoff")
+        assert sorted(names) == sorted([*ends, *(f"{end}_start" for end in ends)])
+        assert [paper[name] for name in names] == [float(value) for value in common[1::2]]

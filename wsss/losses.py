@@ -91,8 +91,8 @@ def region_loss(logits: Tensor, pseudo: Tensor, *, radius: int = 3, margin: floa
     log_probs = F.log_softmax(logits.float(), 1).clamp(min=-9.21)  # log 1e-4, as in Ke et al.: KL stays bounded
     valid = (pseudo != UNLABELLED).float()
     window = 2 * radius + 1
-    neighbors = F.avg_pool2d(valid[:, None], window, 1, radius, divisor_override=1)[:, 0] - valid
-    share = valid / neighbors.clamp(min=1) / valid.sum((1, 2), keepdim=True).clamp(min=1)  # 1 / (|V| |N_i|)
+    count = F.avg_pool2d(valid[:, None], window, 1, radius, divisor_override=1)[:, 0] - valid
+    share = valid / count.clamp(min=1) / valid.sum((1, 2), keepdim=True).clamp(min=1)  # 1 / (|V| |N_i|)
     if fused.usable(log_probs.detach(), share):
         return fused.RegionPairs.apply(log_probs, pseudo, share, radius, margin) / logits.shape[0]
     return pair_costs(log_probs, pseudo, share, radius, margin) / logits.shape[0]

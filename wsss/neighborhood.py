@@ -17,8 +17,9 @@ def neighbors(x: Tensor, offsets: Sequence[tuple[int, int]]) -> tuple[Tensor, Te
         (B, C, N, H, W), and which of the neighbours lie within the border, (N, H, W) bool.
     """
     height, width = x.shape[-2:]
-    # Not waited for: to know the offsets a GPU needs not have finished what it does.
-    dy, dx = torch.tensor(offsets).view(-1, 2, 1, 1).to(x.device, non_blocking=True).unbind(1)
+    # Without waiting for a GPU, which may still be at work on what came before.
+    given = torch.tensor(offsets, dtype=torch.int64).view(-1, 2, 1, 1).to(x.device, non_blocking=True)
+    dy, dx = given.unbind(1)
     rows = dy + torch.arange(height, device=x.device)[:, None]
     columns = dx + torch.arange(width, device=x.device)
     inside = ((rows >= 0) & (rows < height)) & ((columns >= 0) & (columns < width))

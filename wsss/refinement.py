@@ -41,11 +41,11 @@ def kernel(x: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
         return fused.kernel(x, neighbor_offsets(dilations), _BANDWIDTH, _EPSILON)
     samples = 9 * len(dilations)
     seen, _ = neighbors(x, neighbor_offsets(dilations))
-    difference = seen.sub_(x.unsqueeze(2))  # about the pixel itself, so that no large numbers cancel
+    difference = seen - x.unsqueeze(2)  # about the pixel itself, so that no large numbers cancel
     total, squares = difference.sum(2), difference.square().sum(2)
     deviation = (squares - total.square() / samples).clamp_(min=0).div_(samples - 1).sqrt_()
     scale = -1 / (x.shape[1] * (_EPSILON + _BANDWIDTH * deviation))
-    return difference.abs_().mul_(scale.unsqueeze(2)).sum(1)
+    return difference.abs().mul(scale.unsqueeze(2)).sum(1)
 
 
 def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:

@@ -35,7 +35,7 @@ def propagate(maps: Tensor, weights: Tensor, offsets: Sequence[tuple[int, int]])
     """`refinement.propagate`: maps (P, H, W) and weights (P, N, H, W) -> (P, H, W)."""
     near = Neighborhood(offsets)
     before, weights = near.padded(array(maps)), array(weights.transpose(1, 2))
-    after, total = np.empty_like(before), np.ones(maps.shape, np.float32)
+    after, total = np.empty_like(before), np.ones(maps.shape, np.float32)  # these weights sum to 1 already
     shared(partial(_step_rows, before, weights, total, *near, 1, after), maps.shape[0] * maps.shape[1], weights.size)
     return torch.from_numpy(near.inner(after).copy())
 
@@ -160,8 +160,9 @@ def _affinity_row(color, label, alpha, out):
 def _weight_row(color, scores, offsets, reach, beta, bandwidth, epsilon, y, out, total):
     """Row y of a class's weights (N, W), of alpha times the color kernel (N, W) and padded scores: no class kernel.
 
-    They are the softmax's numerators, `total` (W,) its denominators: a step of Eq. 6 divides once a pixel. No exponent
-    is below -75, since a neighbour is at most 7.4 deviations away, so that none needs the greatest subtracted.
+    They are the softmax's numerators, `total` (W,) its denominators: a step of Eq. 6 divides once a pixel. The greatest
+    need not be subtracted: neighbours are at most 3.2 deviations away on average, so that `total` is at least e^-32,
+    and what `exp` cuts off at e^-80 does not count beside it.
     """
     count, width = out.shape
     scale = np.empty(width, np.float32)
