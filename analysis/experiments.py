@@ -6,10 +6,6 @@ _NO_SHAPE = ("--shape-cue", "none")
 _COLOR_ALONE = ("--alpha", "1", "--alpha-start", "1")  # Sec. 4.3.1: the baseline has the conventional refinement
 _PLAIN_TEST = ("--test-refine-steps", "0")  # so that a table tells what training has learned
 
-_PAPERS_MASKS = ("--alpha", "0.8", "--alpha-start", "0.8", "--object-cutoff", "0.6", "--object-cutoff-start", "0.6")
-_PAPERS_MASKS += ("--background-cutoff", "0.6", "--background-cutoff-start", "0.6")
-"""Sec. 4.1.3. The preset's own, stricter cutoffs leave out most of the pixels that the refinements disagree on."""
-
 ALPHAS = (0.0, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Of Table 6."""
 
@@ -33,7 +29,6 @@ class Table(NamedTuple):
 
     title: str
     variants: tuple[Variant, ...]
-    common: tuple[str, ...] = ()  # flags of all its lines, unless one of them or the user sets another value
 
 
 _FULL = Variant("full", (), _PLAIN_TEST, (65.2, 46.6))
@@ -47,7 +42,6 @@ TRAINED = {
             Variant("scm", (), (*_COLOR_ALONE, *_PLAIN_TEST), (51.0, 27.8)),
             _FULL,
         ),
-        _PAPERS_MASKS,
     ),
     "8": Table(
         "Table 8: what the losses add",
@@ -57,14 +51,10 @@ TRAINED = {
             Variant("cls-region", (), ("--pixel-loss", "false", *_PLAIN_TEST), (33.5, 22.7)),
             _FULL,
         ),
-        _PAPERS_MASKS,
     ),
     "supervised": Table(
         "Image labels against masks: the same network, photographs, crop and number of epochs",
-        (
-            Variant("labels", (), _PLAIN_TEST, (65.2, 46.6)),  # with the preset's pseudo masks, unlike "full"
-            Variant("supervised", ("--supervision", "masks"), _PLAIN_TEST, (80.8, float("nan"))),
-        ),
+        (_FULL, Variant("supervised", ("--supervision", "masks"), _PLAIN_TEST, (80.8, float("nan")))),
     ),
 }
 """By what `python -m analysis.reproduce` calls them."""

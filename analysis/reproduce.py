@@ -68,14 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
     """Train each variant with each seed, and write the table after each of them; returns the exit code."""
-    rows, table = [], TRAINED[arguments.table]
+    rows = []
     for seed in arguments.seeds:
-        for variant in table.variants:
+        for variant in TRAINED[arguments.table].variants:
             out = arguments.runs / f"{variant.name}-{seed}"
             whole = ["--preset", arguments.preset, "--seed", str(seed)]
             whole += ["--data", arguments.data] if arguments.data else []
-            common = [*whole, *_latest(table.common, flags, variant.network)]
-            argv = [*whole, *_latest(table.common, flags, variant.flags), "--out", str(out)]
+            common = [*whole, *_latest(flags, variant.network)]
+            argv = [*whole, *_latest(flags, variant.flags), "--out", str(out)]
             classified = arguments.runs / "-".join(["classified", *variant.network[1:], str(seed)])
             code = _classify(common, classified) or train.main([*argv, *_from_where(out, classified)])
             if code:
@@ -86,17 +86,22 @@ def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _latest(*groups: Sequence[str]) -> list[str]:
-    """The flags of all groups; of those that several give, the last one."""
-    given: dict[str, list[str]] = {}
-    for word in (word for group in groups for word in group):
-        if word.startswith("--"):
-            name, *value = word.split("=", 1)
-            given[name] = value
-        elif given:
-            given[name].append(word)
-        else:
-            raise UserError(f"{shown(word)} does not belong to a flag")
-    return [word for name, value in given.items() for word in (name, *value)]
+    """The flags of all groups; of those that several give, the last one. Raises UserError."""
+    chosen: dict[str, list[str]] = {}
+    for group in groups:
+        given: dict[str, list[str]] = {}
+        for word in group:
+            if word.startswith("--"):
+                name, *value = word.split("=", 1)
+                if name in given:
+                    raise UserError(f"{name} is given twice")
+                given[name] = value
+            elif given:
+                given[name].append(word)
+            else:
+                raise UserError(f"{shown(word)} does not belong to a flag")
+        chosen |= given
+    return [word for name, value in chosen.items() for word in (name, *value)]
 
 
 def _classify(argv: Sequence[str], out: Path) -> int:

@@ -12,7 +12,6 @@ from analysis import reproduce, tables
 from analysis.experiments import ALPHAS, TRAINED
 from analysis.pseudo_quality import pseudo_quality
 from wsss import UserError, checkpoint, train
-from wsss.config import Config
 from wsss.data.shapes import Shapes
 from wsss.network import build
 from wsss.presets import tiny
@@ -58,7 +57,7 @@ def test_variants_classify_together_and_end_as_if_each_was_trained_alone(folders
     given = flags[:seeds] + flags[seeds + 2 : len(SMALL)]  # seed 0 is the default
     for variant in TRAINED["8"].variants[1:3]:
         alone, shared = tmp_path / variant.name, tmp_path / "runs" / f"{variant.name}-0"
-        assert train.main([*given, *TRAINED["8"].common, *variant.flags, "--out", str(alone)]) == 0
+        assert train.main([*given, *variant.flags, "--out", str(alone)]) == 0
         one, other = (load_file(folder / "model" / "model.safetensors") for folder in (alone, shared))
         assert all(torch.equal(one[name], other[name]) for name in one)
 
@@ -96,18 +95,10 @@ def test_pseudo_masks_are_judged_at_each_alpha():
     assert len({quality["labelled"] for quality in found.values()}) > 1  # alpha changes the masks
 
 
-def test_a_lines_own_flags_replace_the_users_and_those_replace_the_tables():
-    of_table, of_user, of_line = ["--alpha", "0.8", "--crop", "64"], ["--crop=32", "--skip-bad"], ["--alpha", "1"]
-    assert reproduce._latest(of_table, of_user, of_line) == ["--alpha", "1", "--crop", "32", "--skip-bad"]
+def test_a_lines_own_flags_replace_the_users():
+    of_user, of_line = ["--alpha", "0.8", "--crop=32", "--skip-bad"], ["--alpha", "1"]
+    assert reproduce._latest(of_user, of_line) == ["--alpha", "1", "--crop", "32", "--skip-bad"]
     with pytest.raises(UserError, match="does not belong to a flag"):
         reproduce._latest(["0.8"])
-
-
-def test_tables_5_and_8_have_the_papers_pseudo_masks():
-    paper = vars(Config())
-    for name in ("5", "8"):
-        common = TRAINED[name].common
-        names = [flag[2:].replace("-", "_") for flag in common[::2]]
-        ends = ("alpha", "object_cutoff", "background_cutoff")
-        assert sorted(names) == sorted([*ends, *(f"{end}_start" for end in ends)])
-        assert [paper[name] for name in names] == [float(value) for value in common[1::2]]
+    with pytest.raises(UserError, match="--crop is given twice"):
+        reproduce._latest([*of_user, "--crop", "64"])
