@@ -31,7 +31,7 @@ def information_histogram(cues: ShapeCues) -> go.Figure:
         )
         figure.add_trace(bars, 1, column)
     figure.update_layout(bargap=0, showlegend=False, yaxis_ticksuffix=" %", yaxis2_ticksuffix=" %")
-    return _small_titles(plain(figure, 240))
+    return _small_titles(plain(figure, 260)).update_layout(margin_t=64)  # its titles stand below the page's label
 
 
 def trajectory_figure(curves: Trajectory, at: int | None = None) -> go.Figure:

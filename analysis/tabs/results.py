@@ -25,7 +25,10 @@ def build(folder: Path = RESULTS) -> None:
             label="Table",
             visible=bool(names),
         )
-        text = gr.Markdown("" if names else "There is no table yet: run `python -m analysis.reproduce 5`.")
+        text = gr.Markdown(
+            "" if names else "There is no table yet: run `python -m analysis.reproduce 5`.",
+            elem_classes="results",
+        )
         plot = gr.Plot(show_label=False, visible=bool(names))
     if names:
 
