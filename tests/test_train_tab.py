@@ -51,6 +51,26 @@ def test_the_form_of_a_preset_is_the_preset(preset):
     assert form.config_of(form.values_of(preset)) == PRESETS[preset]()
 
 
+def test_the_settings_of_a_run_come_back_into_the_form():
+    config = replace(tiny(), lr=0.005, region_loss=False)
+    found = run_of("before", argv=jobs.training_argv("tiny", config, runs.folder_of("before")))
+    preset, name, data, *values = train._again(found.name)
+    assert (preset, name, data) == ("tiny", "tiny-1", "") and form.config_of(values) == config
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        ([], "does not say how it was started"),
+        (["python", "-m", "wsss.train", "--lr=much"], "its command cannot be read"),
+        (["python", "-m", "wsss.train", "--lr=-1"], "lr must lie between"),
+    ],
+)
+def test_a_run_whose_command_makes_no_sense_fills_no_form(argv, words):
+    with pytest.raises(UserError, match=words):
+        train._again(run_of("odd", argv=argv).name)
+
+
 def test_each_setting_has_its_help_and_the_papers_value():
     with gr.Blocks():
         components = form.build("animals")

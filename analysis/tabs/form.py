@@ -46,7 +46,11 @@ def values_of(preset: str) -> list[Any]:
     """A preset's values, in the order of the form. Raises UserError for a name that is none."""
     if preset not in PRESETS:
         raise UserError(f"there is no preset {preset!r}; choose {', '.join(PRESETS)}")
-    config = PRESETS[preset]()
+    return filled(PRESETS[preset]())
+
+
+def filled(config: Config) -> list[Any]:
+    """A config's values, in the order of the form."""
     return [getattr(config, field.name) for field in fields(Config)]
 
 

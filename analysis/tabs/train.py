@@ -10,6 +10,7 @@ import pandas as pd
 from analysis import jobs, runs
 from analysis.curves import training_curves
 from analysis.run_line import COLUMNS, row_of, status_html
+from analysis.run_settings import settings_of
 from analysis.tabs import deletion, form
 from analysis.tabs.events import PRIVATE, UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
@@ -72,11 +73,14 @@ def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
             with gr.Column(scale=2, min_width=320):
                 start, command, begin = _start()
             with gr.Column(scale=3, min_width=360):
-                view, is_paused = _view(table)
+                view, is_paused, again = _view(table)
                 chosen = Chosen(view.watched, view.compared, view.epoch, is_paused, view.seen)
                 deletion.build(view.watched, _refresh, chosen, view)
         table.render()
     _wire_start(start, command, begin, chosen, view)
+    again.click(in_words(_again), view.watched, start.inputs, api_name="train_settings", **UNDOCUMENTED).then(
+        _command, start.inputs, command, **PRIVATE
+    )
     _wire_view(tab, chosen, view)
     _wire_run(subject, tabs, chosen, view)
     page.load(lambda: gr.Dropdown(choices=subject.library.names), None, subject.checkpoint, **WATCH)
@@ -112,7 +116,7 @@ def _table() -> gr.Dataframe:
     )
 
 
-def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox]:
+def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox, gr.Button]:
     # A page that stays open over a restart of the server sends names that the new one has not offered to it yet.
     any_name = {"choices": [], "allow_custom_value": True, "min_width": 160}
     with gr.Row():
@@ -125,6 +129,7 @@ def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox]:
         stop = gr.Button("Stop", interactive=False, size="sm", min_width=80)
         resume = gr.Button("Resume", interactive=False, size="sm", min_width=80)
         opened = gr.Button("Open in the app", interactive=False, size="sm", min_width=120)
+        again = gr.Button("Its settings into the form", size="sm", min_width=160)
         is_paused = gr.Checkbox(False, label="Hold the curves", info="to zoom in", min_width=120)
     curves = gr.Plot(label="Curves")
     epoch = gr.Slider(1, 2, 1, step=1, label="previews after epoch", visible=False)
@@ -132,7 +137,7 @@ def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox]:
     log = gr.Textbox(label="Log", lines=8, max_lines=16, interactive=False, autoscroll=True, elem_id="run-log")
     timer, seen = gr.Timer(_TICK, active=False), gr.State({})
     shown = (status, stop, resume, opened, curves, epoch, previews, log)
-    return View(watched, compared, *shown, table, timer, seen), is_paused
+    return View(watched, compared, *shown, table, timer, seen), is_paused, again
 
 
 def _wire_start(start: Start, command: gr.Code, begin: gr.Button, chosen: Chosen, view: View) -> None:
@@ -210,6 +215,14 @@ def _begin(preset: str, name: str, data: str, *values) -> tuple:
     argv, device = _words_of(preset, name, data, values)
     jobs.start(runs.folder_of(name), argv, kind="training", device=jobs.normal(str(pick_device(device))))
     return gr.Dropdown(choices=_names(runs.found_runs()), value=name), _free_name(preset)
+
+
+def _again(name: str | None) -> list[Any]:
+    """The form as it was when a run was started, but for the run's name."""
+    if not name:
+        raise UserError("there is no run yet whose settings could be taken")
+    preset, data, config = settings_of(runs.known(name))
+    return [preset, _free_name(preset), data, *form.filled(config)]
 
 
 def _stop(name: str) -> None:
