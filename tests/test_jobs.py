@@ -298,7 +298,8 @@ def status_of(window: Client) -> tuple[str, int, str]:
     """State, step and log of the watched run, as a page that was just opened gets them."""
     answer = window.predict("watched", [], 1, False, api_name="/train_look")
     status = next(part for part in answer if "data-state" in str(part))
-    log = next(part for part in answer if str(part).startswith("$ python"))
+    texts = [part for part in answer if isinstance(part, str) and "data-state" not in part]
+    log = max(texts, key=len, default="")  # "": the window has it already, nothing was added since
     step = re.search(r"step (\d+) of", status)
     return re.search(r'data-state="(\w+)"', status)[1], int(step[1]) if step else 0, log
 
@@ -334,7 +335,7 @@ def test_j1_reloads_and_other_windows_do_not_touch_a_job(served):
         reloaded = visitor(served)
         for window in (reloaded, *windows):
             state, step, log = status_of(window)
-            assert state == "running" and "epoch" in log
+            assert state == "running" and ("epoch" in log or window is not reloaded)
             steps.append(step)
     untouched = runs.known("watched").job["pid"] == pid and runs.known("watched").job["stop"] is None
     windows[0].predict("watched", api_name="/train_stop")
