@@ -295,9 +295,12 @@ def visitor(address: str) -> Client:
 
 
 def status_of(window: Client) -> tuple[str, int, str]:
-    """State, step and log of the watched run, as a page that was just opened gets them."""
-    answer = window.predict("watched", [], 1, False, api_name="/train_look")
-    status = next(part for part in answer if "data-state" in str(part))
+    """State, step and log of the watched run, as the page gets them; it is sent only what has changed."""
+    answer, status = [], None
+    deadline = time.monotonic() + 60
+    while status is None and time.monotonic() < deadline:
+        answer = window.predict("watched", [], 1, False, api_name="/train_look")
+        status = next((part for part in answer if "data-state" in str(part)), None)
     texts = [part for part in answer if isinstance(part, str) and "data-state" not in part]
     log = max(texts, key=len, default="")  # "": the window has it already, nothing was added since
     step = re.search(r"step (\d+) of", status)
