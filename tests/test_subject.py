@@ -7,7 +7,7 @@ from PIL import Image
 
 from analysis.library import Library
 from analysis.tabs import cams
-from analysis.tabs.subject import Scene, Subject
+from analysis.tabs.subject import Scene, Subject, _again_if_moved, _noting
 from wsss import UserError
 
 
@@ -48,3 +48,14 @@ def test_a_clicked_pixel_does_not_outlive_its_photograph(scene):
 def test_the_target_pixel_asks_for_a_click(scene):
     with pytest.raises(UserError, match="click a pixel"):
         cams._pictured(scene, "cat", "pixel", ["GradCAM"], cams._SCALES[0], 0.5, None)
+
+
+def test_a_control_that_is_moved_while_pictures_are_made_has_the_last_word():
+    def answer(photograph, opacity, pixel):
+        return f"{photograph} at {opacity}", pixel
+
+    *_, shown = _noting(answer, 2, 2)("cat", 0.5, None)
+    again = _again_if_moved(answer, 2, [0])  # the pixel is the tab's own: it follows from the photograph
+    assert again(shown, "cat", 1.0, None) == ("cat at 1.0", None)
+    assert again(shown, "cat", 0.5, (3, 4)) == [gr.skip()] * 2
+    assert again(None, "cat", 1.0, None) == [gr.skip()] * 2  # the pictures could not be made, and the visitor was told

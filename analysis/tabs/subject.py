@@ -106,7 +106,14 @@ class Subject:
             The event, so that another can cancel it.
         """
         turn, quiet = self._turn(tab), QUIET | {"show_progress": "full"} | settings
-        return turn.change(self.answer(show, len(outputs)), self.inputs(controls), outputs, **quiet)
+        answer, inputs = self.answer(show, len(outputs)), self.inputs(controls)
+        if inspect.isgeneratorfunction(show):
+            return turn.change(answer, inputs, outputs, **quiet)
+        shown = gr.State()  # the values of the controls that the pictures were made with
+        event = turn.change(_noting(answer, len(outputs), len(controls)), inputs, [*outputs, shown], **quiet)
+        own = [at for at, control in enumerate(controls) if control not in outputs]  # that only the visitor moves
+        event.then(_again_if_moved(answer, len(outputs), own), [shown, *inputs], outputs, **LIVE)
+        return event
 
     def _turn(self, tab: gr.Tab) -> gr.State:
         if tab.label not in self._turns:
@@ -224,6 +231,32 @@ def _truth(path: str | None, predictor: Predictor, rgb: np.ndarray | None) -> np
     except UserError as error:
         gr.Warning(sentence(str(error)))
         return None
+
+
+def _noting(answer: Callable, outputs: int, controls: int) -> Callable:
+    """The handler `answer`, with the values of its last inputs, the controls, as one more output."""
+
+    def noted(*given):
+        shown = answer(*given)
+        return *(shown if outputs > 1 else [shown]), given[len(given) - controls :]
+
+    return noted
+
+
+def _again_if_moved(answer: Callable, outputs: int, own: Sequence[int]) -> Callable:
+    """A handler that answers anew where one of the visitor's `own` controls is no longer what was shown.
+
+    A slider that is moved while the pictures of a new photograph are made has its answer first; theirs, made with the
+    value before, would stay.
+    """
+
+    def again(shown, *given):
+        now = given[len(given) - len(shown or ()) :]
+        if all(shown[at] == now[at] for at in own if shown):
+            return gr.skip() if outputs == 1 else [gr.skip()] * outputs
+        return answer(*given)
+
+    return again
 
 
 def _unlike_before() -> int:
