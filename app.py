@@ -21,6 +21,7 @@ from analysis.library import Library
 from analysis.tabs import (
     cams,
     checkpoint_upload,
+    class_colors,
     compare,
     endpoints,
     evaluate,
@@ -72,6 +73,7 @@ def build_page(library: Library) -> gr.Blocks:
         subject.watch(page)
         with subject.tools:
             link.build(page, {"checkpoint": subject.checkpoint} | settings)
+            class_colors.build(subject)
             checkpoint_upload.build(subject)
         endpoints.build(library)
     return page.queue(max_size=16, default_concurrency_limit=1, api_open=False)

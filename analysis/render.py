@@ -1,7 +1,7 @@
 """Arrays become pictures: masks over photographs, maps as heat, legends."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -11,8 +11,15 @@ from wsss import UNLABELLED
 
 _GRAY = (180, 180, 180)  # of unlabelled pixels in a legend
 _NO_CLAIM, _CONFLICT = (150, 150, 150), (220, 60, 60)
+_WRONG, _RIGHT = (225, 60, 60), (60, 170, 90)
 _TITLE_HEIGHT = 20
 _FRAME_GAP = 4  # pixels between the frames of a film strip
+
+
+def recolored(colors: np.ndarray, classes: Sequence[str], own: Mapping[str, tuple]) -> np.ndarray:
+    """The colors (K, 3) uint8 of the background and of the classes, with the visitor's own by the class's name."""
+    names = ("background", *classes)
+    return np.array([own.get(name, color) for name, color in zip(names, colors, strict=True)], np.uint8)
 
 
 def overlay(rgb: np.ndarray, mask: np.ndarray, colors: np.ndarray, opacity: float) -> np.ndarray:
@@ -96,6 +103,22 @@ def causes(rgb: np.ndarray, claims: np.ndarray) -> np.ndarray:
     paints[0] = _NO_CLAIM
     out = cv2.convertScaleAbs(rgb, alpha=2 / 3)
     return cv2.copyTo(cv2.applyColorMap(claims, paints), _where(claims != 1), out)
+
+
+def error_map(rgb: np.ndarray, truth: np.ndarray, mask: np.ndarray, opacity: float) -> np.ndarray:
+    """Where a mask is wrong: red over the photograph in gray. A right object is green, what does not count is dark.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        truth, mask: (H, W) class indices, 255 unlabelled.
+        opacity: of red and green, in [0, 1].
+    """
+    out = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
+    counted = (truth != UNLABELLED) & (mask != UNLABELLED)
+    for where, color in ((counted & (truth != mask), _WRONG), (counted & (truth == mask) & (truth > 0), _RIGHT)):
+        out[where] = np.rint((1 - opacity) * out[where] + opacity * np.array(color)).astype(np.uint8)
+    out[~counted] //= 4
+    return out
 
 
 def film_strip(

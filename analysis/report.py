@@ -13,10 +13,8 @@ import numpy as np
 from PIL import Image
 
 from analysis.curves import MEASURES, SCORES
-from analysis.render import overlay
-from wsss import UNLABELLED
+from analysis.render import error_map, overlay
 
-_WRONG, _RIGHT = (225, 60, 60), (60, 170, 90)
 _OPACITY = 0.6
 _WIDTH = 240  # of a picture in the HTML page
 _STYLE = """
@@ -54,19 +52,8 @@ def pictures(rgb: np.ndarray, truth: np.ndarray, mask: np.ndarray, colors: np.nd
         mask: the prediction, as `truth`.
         colors: (K, 3) uint8.
     """
-    return Pictures(
-        rgb, overlay(rgb, truth, colors, _OPACITY), overlay(rgb, mask, colors, _OPACITY), error_map(rgb, truth, mask)
-    )
-
-
-def error_map(rgb: np.ndarray, truth: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Where the prediction is wrong: red over the photograph in gray. A right object is green, void is dark."""
-    out = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
-    counted = (truth != UNLABELLED) & (mask != UNLABELLED)
-    for where, color in ((counted & (truth != mask), _WRONG), (counted & (truth == mask) & (truth > 0), _RIGHT)):
-        out[where] = np.rint(0.4 * out[where] + 0.6 * np.array(color)).astype(np.uint8)
-    out[~counted] //= 4
-    return out
+    laid = (overlay(rgb, classes, colors, _OPACITY) for classes in (truth, mask))
+    return Pictures(rgb, *laid, error_map(rgb, truth, mask, _OPACITY))
 
 
 def worst_first(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:

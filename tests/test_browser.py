@@ -129,6 +129,24 @@ def test_a_slider_changes_its_picture(page, tab, moves):
         assert changes(picture(page, label), partial(move, page, slider, value)), slider
 
 
+@pytest.mark.slow
+def test_a_class_takes_the_visitors_color_and_gives_it_back(page):
+    upload(page, CAT)
+    image = picture(page, "Mask: click a pixel")
+    page.get_by_text("Colors of the classes").click()
+    of_voc = page.locator("button.dialog-button").get_attribute("style")
+    page.locator("button.dialog-button").click()
+    written = page.locator(".color-picker input[type=text]")
+
+    def paint() -> None:
+        written.fill("#00ffff")
+        written.press("Enter")
+
+    assert changes(image, paint)
+    assert changes(image, page.get_by_role("button", name="VOC's colors").click)
+    sync_api.expect(page.locator("button.dialog-button")).to_have_attribute("style", of_voc)
+
+
 DRAG = """async label => {
   const shown = element => element.offsetParent !== null;
   const slider = [...document.querySelectorAll(`input[aria-label="range slider for ${label}"]`)].find(shown);

@@ -97,7 +97,7 @@ def _pictured(scene: Scene, name, target, methods, scale, opacity, at) -> tuple:
     """What moves with a choice, in the order of `Pictures`."""
     vanilla, *cams = _explained(scene, name, target, tuple(methods), at)
     region = _region(scene, name)
-    colors = scene.predictor.colors[[0, scene.predictor.indices([name])[-1]]]
+    colors = scene.colors[[0, scene.predictor.indices([name])[-1]]]
     shown = overlay(scene.encoding.rgb, region.astype(np.uint8), colors, 0.55)
     score_map = cam_overlay(scene.encoding.rgb, vanilla.scaled(), opacity)
     return marked(shown, at), score_map, _grid(scene, cams, region, scale, opacity)

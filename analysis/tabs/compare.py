@@ -132,9 +132,10 @@ def _shown_by(library: Library) -> Callable:
         predictors, masks = _both(library, scene, controls)
         seen, classes = _compared(predictors, masks)
         pair = tuple(
-            overlay(scene.encoding.rgb, mask, side.colors, 0.55) for side, mask in zip(predictors, masks, strict=True)
+            overlay(scene.encoding.rgb, mask, scene.colors_of(side), 0.55)
+            for side, mask in zip(predictors, masks, strict=True)
         )
-        colors = predictors[0].colors[predictors[0].indices(classes)]
+        colors = scene.colors_of(predictors[0])[predictors[0].indices(classes)]
         return pair, seen.picture, _differences(seen.shares), agreement_bars(seen, classes, colors)
 
     return shown

@@ -7,12 +7,19 @@ import plotly.graph_objects as go
 
 from analysis.exports import arrays_npz, mask_png
 from analysis.figures import pixel_bars, score_bars, score_path
-from analysis.render import legend, marked, overlay
+from analysis.render import error_map, legend, marked, overlay
 from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import picture, pixel, slider, wipe
 from analysis.tabs.subject import QUIET, Scene, Subject
 from wsss.crf import available
+
+_JUDGED = (
+    '<div class="legend"><span class="entry"><i style="background:#3caa5a"></i>a right object</span>'
+    '<span class="entry"><i style="background:#e13c3c"></i>wrong</span>'
+    '<span class="entry"><i style="background:#333"></i>not counted</span></div>'
+)
+_NO_TRUTH = '<div class="legend">Right and wrong need a ground-truth mask: give one at the top of the page.</div>'
 
 
 class Controls(NamedTuple):
@@ -21,6 +28,7 @@ class Controls(NamedTuple):
     opacity: gr.Slider
     confidence: gr.Slider
     with_crf: gr.Checkbox
+    judged: gr.Checkbox
 
 
 def build(subject: Subject) -> dict[str, gr.components.Component]:
@@ -42,10 +50,15 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         at = gr.State()
     pictures = [pair, names, pointed]
     subject.follow(tab, _show, controls, [*pictures, scores, bars, path, at])
-    moved = [controls.opacity.input, controls.confidence.input, controls.with_crf.input]
+    moved = [control.input for control in controls]
     subject.live(moved, _mask, [*controls, at], pictures, api_name="mask")
     _click(subject, pointed, controls, at, [pointed, bars, path])
-    return {"opacity": controls.opacity, "confidence": controls.confidence, "crf": controls.with_crf}
+    return {
+        "opacity": controls.opacity,
+        "confidence": controls.confidence,
+        "crf": controls.with_crf,
+        "judged": controls.judged,
+    }
 
 
 def _controls() -> Controls:
@@ -60,22 +73,30 @@ def _controls() -> Controls:
             interactive=is_available,
             min_width=120,
         ),
+        gr.Checkbox(False, label="right or wrong", info="needs a ground-truth mask, above", min_width=120),
     )
 
 
-def _show(scene: Scene, opacity, confidence, with_crf) -> tuple:
+def _show(scene: Scene, *settings) -> tuple:
     """All that the tab shows of a new subject; the pixel is that at its center until another one is clicked."""
-    scores = score_bars(scene.encoding.scores, scene.predictor.classes, scene.predictor.colors)
+    scores = score_bars(scene.encoding.scores, scene.predictor.classes, scene.colors)
     at = tuple(side // 2 for side in scene.encoding.rgb.shape[:2])
-    return *_mask(scene, opacity, confidence, with_crf, at), scores, *_pixel(scene, at), at
+    return *_mask(scene, *settings, at), scores, *_pixel(scene, at), at
 
 
-def _mask(scene: Scene, opacity, confidence, with_crf, at) -> tuple:
-    """The mask over the photograph twice, once to wipe and once to click, and its legend."""
-    colors, rgb = scene.predictor.colors, scene.encoding.rgb
+def _mask(scene: Scene, opacity, confidence, with_crf, judged, at) -> tuple:
+    """The mask over the photograph twice, once to wipe and once to click, and its legend.
+
+    Judged, it shows where the mask is right and wrong, if the visitor gave a ground truth.
+    """
+    colors, rgb = scene.colors, scene.encoding.rgb
     mask = scene.predictor.mask(scene.encoding, confidence, with_crf=bool(with_crf))
-    shown = overlay(rgb, mask, colors, opacity)
-    return (rgb, shown), legend(mask, scene.predictor.classes, colors), marked(shown, at)
+    if judged and scene.truth is not None:
+        shown, names = error_map(rgb, scene.truth, mask, opacity), _JUDGED
+    else:
+        shown, names = overlay(rgb, mask, colors, opacity), legend(mask, scene.predictor.classes, colors)
+        names += _NO_TRUTH if judged else ""
+    return (rgb, shown), names, marked(shown, at)
 
 
 def _pixel(scene: Scene, at: tuple[int, int]) -> tuple[go.Figure, go.Figure]:
@@ -88,12 +109,12 @@ def _pixel(scene: Scene, at: tuple[int, int]) -> tuple[go.Figure, go.Figure]:
     )
     names = ("background", *predictor.classes)
     return (
-        pixel_bars(encoding.probs[:, at[0], at[1]], predictor.classes, predictor.colors, at),
-        score_path(maps[:, known, row, column].cpu().numpy(), [names[k] for k in known], predictor.colors[known]),
+        pixel_bars(encoding.probs[:, at[0], at[1]], predictor.classes, scene.colors, at),
+        score_path(maps[:, known, row, column].cpu().numpy(), [names[k] for k in known], scene.colors[known]),
     )
 
 
-def _files(scene: Scene, opacity, confidence, with_crf) -> dict[str, bytes]:
+def _files(scene: Scene, opacity, confidence, with_crf, judged) -> dict[str, bytes]:
     predictor, encoding = scene.predictor, scene.encoding
     mask = predictor.mask(encoding, confidence, with_crf=bool(with_crf))
     return {
@@ -107,8 +128,9 @@ def _click(
 ) -> None:
     """What a click into the mask does: the pixel is marked, its probabilities and its scores are shown."""
 
-    def asked(scene: Scene, opacity, confidence, with_crf, at) -> tuple:
-        *_, shown = _mask(scene, opacity, confidence, with_crf, at)
+    def asked(scene: Scene, *settings) -> tuple:
+        *_, at = settings
+        *_, shown = _mask(scene, *settings)
         return shown, *_pixel(scene, at)
 
     pointed.select(pixel, None, at, **PRIVATE).then(

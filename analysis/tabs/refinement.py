@@ -165,8 +165,8 @@ def _pictured(scene: Scene, *settings) -> tuple:
     chosen = _chosen(settings)
     claimed = predictor.claims(encoding, scene.present, **chosen)
     mask = to_mask(claimed[None])[0].byte().cpu().numpy()
-    shown = overlay(encoding.rgb, mask, predictor.colors, _OPACITY)
-    names = legend(mask, predictor.classes, predictor.colors)
+    shown = overlay(encoding.rgb, mask, scene.colors, _OPACITY)
+    names = legend(mask, predictor.classes, scene.colors)
     unlabelled = causes(encoding.rgb, claimed.sum(0, dtype=torch.uint8).cpu().numpy())
     return _heats(scene, *settings)[1], shown, names, unlabelled
 
@@ -191,7 +191,7 @@ def _files(scene: Scene, *settings) -> dict[str, bytes]:
 def _film(scene: Scene, chosen: dict[str, Any]) -> np.ndarray:
     predictor, size = scene.predictor, tuple(scene.encoding.maps.shape[-2:])
     masks = [predictor.pseudo(scene.encoding, scene.present, **(chosen | {"steps": t, "size": size})) for t in FILM]
-    return film_strip(scene.encoding.rgb, masks, predictor.colors, [f"t = {t}" for t in FILM])
+    return film_strip(scene.encoding.rgb, masks, scene.colors, [f"t = {t}" for t in FILM])
 
 
 def _steps(scene: Scene, *settings) -> tuple[np.ndarray, go.Figure]:

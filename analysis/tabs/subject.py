@@ -3,8 +3,9 @@
 import html
 import inspect
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -12,6 +13,7 @@ import numpy as np
 
 from analysis.library import Library
 from analysis.predictor import Encoding, Predictor
+from analysis.render import recolored
 from analysis.tabs.chips import Chips
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.photograph import Photograph
@@ -43,6 +45,16 @@ class Scene(NamedTuple):
     encoding: Encoding
     present: list[str]  # names of the classes that the visitor says are there
     truth: np.ndarray | None  # (H, W) uint8 class indices, 255 unlabelled; where the visitor gave a mask
+    own_colors: Mapping[str, tuple[int, int, int]] = MappingProxyType({})  # by class, where the visitor chose one
+
+    @property
+    def colors(self) -> np.ndarray:
+        """The color of each of the predictor's classes, (K, 3) uint8."""
+        return self.colors_of(self.predictor)
+
+    def colors_of(self, predictor: Predictor) -> np.ndarray:
+        """The same for another checkpoint."""
+        return recolored(predictor.colors, predictor.classes, self.own_colors)
 
 
 class Subject:
@@ -58,6 +70,7 @@ class Subject:
         self._turns: dict[str, gr.State] = {}  # by a tab's label; a new number tells it to look at the subject again
         self.rgb = gr.State()  # the photograph as it is shown
         self.truth = gr.State()
+        self.own_colors = gr.State({})
         self._lay_out()
 
     @property
@@ -109,7 +122,8 @@ class Subject:
         answer, inputs = self.answer(show, len(outputs)), self.inputs(controls)
         if inspect.isgeneratorfunction(show):
             return turn.change(answer, inputs, outputs, **quiet)
-        shown = gr.State()  # the values of the controls that the pictures were made with
+        with self.tools:  # not among the tabs, which are counted
+            shown = gr.State()  # the values of the controls that the pictures were made with
         event = turn.change(_noting(answer, len(outputs), len(controls)), inputs, [*outputs, shown], **quiet)
         own = [at for at, control in enumerate(controls) if control not in outputs]  # that only the visitor moves
         event.then(_again_if_moved(answer, len(outputs), own), [shown, *inputs], outputs, **LIVE)
@@ -117,7 +131,7 @@ class Subject:
 
     def _turn(self, tab: gr.Tab) -> gr.State:
         if tab.label not in self._turns:
-            with self.tools:  # not among the tabs, which are counted
+            with self.tools:
                 turn = self._turns[tab.label] = gr.State()
             tab.select(
                 lambda: (tab.label, _unlike_before()),
@@ -127,17 +141,21 @@ class Subject:
             )
         return self._turns[tab.label]
 
+    @property
+    def turns(self) -> list[gr.State]:
+        """Of all tabs that follow so far."""
+        return list(self._turns.values())
+
     def watch(self, page: gr.Blocks) -> None:
         """Tell the opened tab when there is another photograph, checkpoint, mask or choice of classes.
 
         To be called when all tabs follow. Each would have to be asked otherwise, whether it is the opened one.
         """
-        turns = list(self._turns.values())
         gr.on(
             [page.load, self.photograph.change, self.checkpoint.change],
             in_words(self._accept),
             [self.checkpoint, self.photograph, self.truth_file, self.opened],
-            [self.rgb, self.present, self.about, self.truth, *turns],
+            [self.rgb, self.present, self.about, self.truth, *self.turns],
             api_name="photograph",
             api_visibility="undocumented",
             trigger_mode="always_last",  # a photograph that comes while the example is looked at must not be lost
@@ -146,13 +164,13 @@ class Subject:
         self.truth_file.change(
             in_words(self._read_truth),
             [self.checkpoint, self.rgb, self.truth_file, self.opened],
-            [self.truth, *turns],
+            [self.truth, *self.turns],
             api_visibility="private",
         )
-        self.present.input(self._turned, self.opened, turns, **(LIVE | {"queue": True}))
+        self.present.input(self.turned, self.opened, self.turns, **(LIVE | {"queue": True}))
 
-    def _turned(self, opened: str) -> list:
-        """A value for each of the turns."""
+    def turned(self, opened: str) -> list:
+        """A value for each of the turns: the opened tab's is told to look again."""
         return [_unlike_before() if label == opened else gr.skip() for label in self._turns]
 
     def live(
@@ -176,7 +194,7 @@ class Subject:
         )
 
     def inputs(self, controls: Sequence[gr.components.Component]) -> list[gr.components.Component]:
-        return [self.checkpoint, self.rgb, self.truth, self.present, *controls]
+        return [self.checkpoint, self.rgb, self.truth, self.present, self.own_colors, *controls]
 
     def answer(self, show: Callable, count: int) -> Callable:
         """A handler of `inputs` that calls show(scene, *controls); its failures are told in words.
@@ -185,26 +203,27 @@ class Subject:
         """
         empty = None if count == 1 else [None] * count
 
-        def once(checkpoint, rgb, truth, present, *settings):
-            return empty if rgb is None else show(self._scene(checkpoint, rgb, truth, present), *settings)
+        def once(checkpoint, rgb, truth, present, own_colors, *settings):
+            return empty if rgb is None else show(self._scene(checkpoint, rgb, truth, present, own_colors), *settings)
 
-        def stream(checkpoint, rgb, truth, present, *settings):
+        def stream(checkpoint, rgb, truth, present, own_colors, *settings):
             if rgb is None:
                 yield empty
             else:
-                yield from show(self._scene(checkpoint, rgb, truth, present), *settings)
+                yield from show(self._scene(checkpoint, rgb, truth, present, own_colors), *settings)
 
         answer = stream if inspect.isgeneratorfunction(show) else once
         answer.__name__ = show.__name__
         return in_words(answer)
 
-    def _scene(self, checkpoint, rgb, truth, present) -> Scene:
+    def _scene(self, checkpoint, rgb, truth, present, own_colors) -> Scene:
         predictor = self.library[checkpoint]
-        return Scene(predictor, predictor.encode(rgb), [name for name in present if name in predictor.classes], truth)
+        known = [name for name in present if name in predictor.classes]
+        return Scene(predictor, predictor.encode(rgb), known, truth, own_colors)
 
     def _accept(self, checkpoint, picture, truth_file, opened) -> tuple:
         """A new photograph or checkpoint: the photograph as it is shown, the classes seen in it, and its truth."""
-        predictor, turns = self.library[checkpoint], self._turned(opened)
+        predictor, turns = self.library[checkpoint], self.turned(opened)
         if picture is None:
             return None, gr.CheckboxGroup(list(predictor.classes), value=[]), about(predictor), None, *turns
         encoding = predictor.encode(picture)
@@ -216,7 +235,7 @@ class Subject:
         return encoding.rgb, chips, about(predictor), _truth(truth_file, predictor, encoding.rgb), *turns
 
     def _read_truth(self, checkpoint, rgb, path, opened) -> tuple:
-        return _truth(path, self.library[checkpoint], rgb), *self._turned(opened)
+        return _truth(path, self.library[checkpoint], rgb), *self.turned(opened)
 
 
 def _truth(path: str | None, predictor: Predictor, rgb: np.ndarray | None) -> np.ndarray | None:

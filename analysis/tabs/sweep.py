@@ -154,7 +154,7 @@ def _sweep(scene: Scene, rows, row_values, columns, column_values, measure, *giv
 
 
 def _sheet(scene: Scene, cells: list[Cell], rows: Axis, columns: Axis | None, measure: str) -> np.ndarray:
-    return contact_sheet(cells, rows, columns, scene.encoding.rgb, scene.predictor.colors, measure=measure)
+    return contact_sheet(cells, rows, columns, scene.encoding.rgb, scene.colors, measure=measure)
 
 
 def _open(swept: Swept | None, event: gr.SelectData) -> tuple:
