@@ -45,7 +45,8 @@ def training_mask(
     """The mask of a photograph whose classes are known.
 
     The network's probabilities are refined as in training (Eq. 5, 6, at the end of its alpha), averaged over scales and
-    flips if there are several, smoothed by a CRF if asked for, and the largest wins.
+    flips if there are several, and the largest wins. A CRF, if asked for, takes the place of the refinement: both at
+    once spread them twice (mIoU of such masks: 76 %, of either alone 79 and 80 %).
 
     Args:
         network: in evaluation mode.
@@ -59,13 +60,13 @@ def training_mask(
     refined = []
     for view, is_flipped in views(rgb, config.test_short_side, scales, len(scales) > 1, device):
         grid = tuple(max(1, side // config.refine_stride) for side in view.shape[-2:])
-        probs = refined_probs(network(view), view, given, grid, config, config.alpha)
+        output = network(view)
+        probs = output.resized(grid)[1] if with_crf else refined_probs(output, view, given, grid, config, config.alpha)
         probs = torch.nn.functional.interpolate(probs, rgb.shape[:2], mode="bilinear", align_corners=False)
         refined.append(probs.flip(3) if is_flipped else probs)
-    mean = torch.stack(refined).mean(0)[0].cpu().numpy()
-    if with_crf:
-        mean = crf(rgb, mean) * with_background(given)[0, :, None, None].numpy()
-    return mean.argmax(0).astype(np.uint8)
+    present = np.flatnonzero(with_background(given)[0].numpy())
+    mean = torch.stack(refined).mean(0)[0].cpu().numpy()[present]
+    return present[(crf(rgb, mean) if with_crf else mean).argmax(0)].astype(np.uint8)
 
 
 def write_masks(
@@ -108,7 +109,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="ROOT", help="drawn shapes need none")
     parser.add_argument("--split", help="the checkpoint's training list unless given")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--crf", action="store_true", help="smooth the masks by a dense CRF")
+    parser.add_argument("--crf", action="store_true", help="a dense CRF in place of the refinement")
     parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.5, 1, 1.5, 2 and flips")
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")

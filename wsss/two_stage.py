@@ -22,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m wsss.two_stage", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--data", metavar="ROOT")
-    parser.add_argument("--crf", action="store_true", help="smooth the masks by a dense CRF")
+    parser.add_argument("--crf", action="store_true", help="masks by a dense CRF in place of the refinement")
     parser.add_argument("--multi-scale", action="store_true", help="masks are the mean over scales and flips")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
