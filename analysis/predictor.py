@@ -20,7 +20,7 @@ from wsss.data.augment import reduce
 from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import reduce_image
-from wsss.predict import pixel_probs, to_image, weigh
+from wsss.predict import pixel_probs, predict_probs, prediction_settings, to_image, weigh
 from wsss.pseudo import claims, to_mask
 from wsss.refinement import DILATIONS, affinity, kernel, spread
 from wsss.shape_cue import sample_offsets, self_information
@@ -156,17 +156,22 @@ class Predictor:
             UserError: the threshold is not a number in [0, 1], or the CRF is not installed.
         """
         _require("the threshold", threshold)
-        mask = self._masks.get((encoding.key, with_crf), lambda: self._mask(encoding, with_crf))
+        make = self._crf_mask if with_crf else self._mask
+        mask = self._masks.get((encoding.key, with_crf), lambda: make(encoding))
         return np.where(encoding.best < threshold, np.uint8(UNLABELLED), mask)
 
-    def _mask(self, encoding: Encoding, with_crf: bool) -> np.ndarray:
+    def _crf_mask(self, encoding: Encoding) -> np.ndarray:
+        settings = prediction_settings(self.config, with_crf=True)
+        return crf(encoding.rgb, predict_probs(self.network, encoding.rgb, **settings)).argmax(0).astype(np.uint8)
+
+    def _mask(self, encoding: Encoding) -> np.ndarray:
         weighed = weigh(
             torch.from_numpy(encoding.probs),
             torch.from_numpy(encoding.scores),
             class_cutoff=self.config.class_cutoff,
             background_power=self.config.background_power,
-        ).numpy()
-        return (crf(encoding.rgb, weighed) if with_crf else weighed).argmax(0).astype(np.uint8)
+        )
+        return weighed.argmax(0).byte().numpy()
 
     def iterates(
         self, encoding: Encoding, present: Sequence[str], alpha: float, dilations: Sequence[int] = DILATIONS

@@ -66,9 +66,9 @@ def test_the_scale_of_the_scores_does_not_matter():
 @needs_package
 def test_a_mirrored_picture_gives_the_mirrored_result():
     rgb, _truth, probs = two_colors()
-    mirrored = crf(rgb[:, ::-1], probs[:, :, ::-1])  # also: inputs need not be contiguous
+    mirrored = crf(rgb[:, ::-1], probs[:, :, ::-1], settings=SSSS)  # also: inputs need not be contiguous
     # The permutohedral lattice is an approximation that depends a little on where the pixels lie.
-    np.testing.assert_allclose(mirrored[:, :, ::-1], crf(rgb, probs), atol=1e-3)
+    np.testing.assert_allclose(mirrored[:, :, ::-1], crf(rgb, probs, settings=SSSS), atol=1e-3)
 
 
 @needs_package

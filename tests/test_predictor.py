@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from analysis import predictor as border
 from analysis.predictor import MOST_STEPS, Encoding, Predictor
 from wsss import UNLABELLED, UserError, predict
+from wsss.crf import available as crf_is_available
+from wsss.crf import crf
 from wsss.network import build
 from wsss.objective import reduce_image
 from wsss.predict import predict_probs, to_image
@@ -40,6 +42,14 @@ def encoding(predictor, cat):
 def test_the_mask_is_that_of_the_command(predictor, encoding, cat):
     probs = predict_probs(predictor.network, cat, **predict.prediction_settings(predictor.config))
     assert np.array_equal(predictor.mask(encoding), probs.argmax(0))
+
+
+@pytest.mark.skipif(not crf_is_available(), reason="pydensecrf is not installed")
+def test_a_crf_smooths_what_the_network_itself_says(predictor, encoding, cat):
+    settings = predict.prediction_settings(predictor.config) | {"refine_steps": 0}
+    expected = crf(cat, predict_probs(predictor.network, cat, **settings)).argmax(0)
+    assert np.array_equal(predictor.mask(encoding, with_crf=True), expected)
+    assert not np.array_equal(predictor.mask(encoding), expected)
 
 
 def test_a_threshold_takes_the_least_confident_pixels_away(predictor, encoding):

@@ -15,6 +15,8 @@ import pytest
 import torch
 
 from wsss import UserError, checkpoint, records, step, two_stage
+from wsss.crf import available as crf_is_available
+from wsss.crf import crf
 from wsss.data.augment import View
 from wsss.data.shapes import Shapes
 from wsss.data.source import check, read, with_masks
@@ -411,6 +413,20 @@ def test_a_training_mask_is_made_as_in_training():
         expected = refined_probs(network(image), image, given, grid, config, config.alpha)
     large = torch.nn.functional.interpolate(expected, rgb.shape[:2], mode="bilinear", align_corners=False)
     assert (training_mask(network, rgb, source.labels[0], config) == large[0].argmax(0).numpy()).all()
+
+
+@pytest.mark.skipif(not crf_is_available(), reason="pydensecrf is not installed")
+def test_a_training_mask_by_a_crf_is_not_refined_too():
+    config, source = replace(tiny(), encoder="test_efficientnet", encoder_weights="none"), Shapes(2, 0)
+    network = build(config, 5, pretrained=False).eval()
+    rgb, labels = source.rgb(0), source.labels[0]
+    image = to_image(rgb, config.test_short_side)
+    with torch.no_grad():
+        _, probs = network(image).resized(tuple(side // config.refine_stride for side in image.shape[-2:]))
+    large = torch.nn.functional.interpolate(probs, rgb.shape[:2], mode="bilinear", align_corners=False)[0].numpy()
+    known = np.array([0, *(np.flatnonzero(labels) + 1)])
+    expected = known[crf(rgb, large[known]).argmax(0)]
+    assert (training_mask(network, rgb, labels, config, with_crf=True) == expected).all()
 
 
 def test_a_missing_training_mask_is_named(tmp_path):

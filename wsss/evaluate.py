@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
     parser.add_argument("--data", type=Path, metavar="ROOT", help="drawn shapes need none")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--crf", action="store_true", help="refine the masks by a dense CRF")
+    parser.add_argument("--crf", action="store_true", help="a dense CRF in place of the refinement")
     parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.5, 1, 1.5, 2 and flips")
     parser.add_argument("--with-image-labels", action="store_true", help="use the true image labels (not a test!)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
@@ -139,7 +139,7 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     scores = evaluate(
         network,
         source,
-        **prediction_settings(config),
+        **prediction_settings(config, with_crf=arguments.crf),
         scales=MULTI_SCALE if arguments.multi_scale else (1.0,),
         flip=arguments.multi_scale,
         with_crf=arguments.crf,

@@ -103,7 +103,7 @@ def _start() -> tuple[Start, gr.Button]:
             gr.Checkbox(
                 False,
                 label="CRF",
-                info="refine the masks by a dense CRF" if is_available else "needs `pip install pydensecrf2`",
+                info="a dense CRF in place of the refinement" if is_available else "needs `pip install pydensecrf2`",
                 interactive=is_available,
             ),
             gr.Checkbox(False, label="Multi-scale", info="mean over scales 0.5, 1, 1.5, 2 and flips"),

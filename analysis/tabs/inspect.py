@@ -69,7 +69,7 @@ def _controls() -> Controls:
         gr.Checkbox(
             False,
             label="CRF",
-            info="refine the mask by a dense CRF" if is_available else "needs `pip install pydensecrf2`",
+            info="a dense CRF in place of the refinement" if is_available else "needs `pip install pydensecrf2`",
             interactive=is_available,
             min_width=120,
         ),
