@@ -19,6 +19,7 @@ from wsss.data.item import Source, item
 from wsss.data.source import read, require_sound
 from wsss.distributed import pick_device
 from wsss.exits import Stopped, said, writing
+from wsss.folding import folded
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
 from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings, save_mask
@@ -52,9 +53,8 @@ def evaluate(
         WorkerFailed: a process that judges photographs died or hangs.
     """
     device = next(network.parameters()).device
-    work = partial(
-        judged, network, source, scales=scales, flip=flip, with_crf=with_crf, with_labels=with_labels, **settings
-    )
+    settings = {"scales": scales, "flip": flip, **settings}
+    work = partial(judged, folded(network), source, with_crf=with_crf, with_labels=with_labels, **settings)
     total = Scores.none(len(source.classes) + 1)
     with closing(each_of(work, range(len(source)), device)) as found:
         for name, scores, mask in tqdm(found, desc="evaluate", total=len(source), disable=not progress):

@@ -1,0 +1,43 @@
+"""Folded normalisation computes the same, and nothing of the network that was given changes."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from wsss.folding import folded
+from wsss.network import build
+from wsss.presets import tiny
+
+
+def network(encoder: str, shape_cue: str = "on"):
+    torch.manual_seed(0)
+    made = build(replace(tiny(), encoder=encoder, encoder_weights="none", shape_cue=shape_cue), 4, pretrained=False)
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as after training: no two channels alike
+            nn.init.uniform_(module.weight, 0.5, 2)
+            nn.init.uniform_(module.bias, -1, 1)
+            nn.init.uniform_(module.running_mean, -1, 1)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+    return made.eval()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "shape_cue"),
+    [("test_efficientnet", "on"), ("tf_efficientnet_lite0", "none"), ("resnet18", "on"), ("wrn38", "on")],
+)
+def test_a_folded_network_computes_the_same(encoder, shape_cue):
+    plain = network(encoder, shape_cue)
+    before = {name: value.clone() for name, value in plain.state_dict().items()}
+    image = torch.rand(2, 3, 96, 64)
+    with torch.no_grad():
+        expected, found = plain(image), folded(plain)(image)
+    for ours, theirs in ((found.logits, expected.logits), (found.scores, expected.scores)):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
+    assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
+
+
+def test_of_the_default_encoder_every_normalisation_is_folded():
+    modules = folded(network("tf_efficientnet_lite0")).modules()
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in modules)

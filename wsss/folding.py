@@ -1,0 +1,51 @@
+"""Batch normalisation folded into the convolutions before it, where a network no longer trains."""
+
+from copy import deepcopy
+
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+from wsss.network import ShapeAwareNetwork
+
+
+@torch.inference_mode()
+def folded(network: ShapeAwareNetwork) -> ShapeAwareNetwork:
+    """A copy that computes the same with fewer passes over memory, to about 1e-6 of its largest output.
+
+    Args:
+        network: in evaluation mode; left as it is.
+    """
+    copy = deepcopy(network)
+    places = {child: (parent, name) for parent in copy.modules() for name, child in parent.named_children()}
+    for norm, conv in _pairs(copy).items():
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        parent, name = places[norm]
+        setattr(parent, name, nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity())
+    return copy
+
+
+def _pairs(network: nn.Module) -> dict[nn.BatchNorm2d, nn.Conv2d]:
+    """Each normalisation that is given just what a convolution has made, and that convolution.
+
+    Seen on an image, as modules do not tell in which order they are called.
+    """
+    makers: dict[int, tuple[Tensor, nn.Conv2d]] = {}  # the tensors are kept, so that no address is used twice
+    pairs = {}
+
+    def made(conv: nn.Conv2d, _: tuple, output: Tensor) -> None:
+        makers[id(output)] = output, conv
+
+    def taken(norm: nn.BatchNorm2d, inputs: tuple) -> None:
+        if id(inputs[0]) in makers:
+            pairs[norm] = makers[id(inputs[0])][1]
+
+    hooks = [m.register_forward_hook(made) for m in network.modules() if isinstance(m, nn.Conv2d)]
+    hooks += [m.register_forward_pre_hook(taken) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    network(next(network.parameters()).new_zeros(1, 3, 64, 64))
+    for hook in hooks:
+        hook.remove()
+    return pairs
