@@ -48,7 +48,8 @@ from wsss.shape_cue import sample_offsets, self_information
 from wsss.step import take_step
 from wsss.train import start
 
-ALONE = Group(0, 1, torch.device("cpu"))
+CPU = torch.device("cpu")
+ALONE = Group(0, 1, CPU)
 
 
 def scene(batch: int, classes: int, size: tuple[int, int], present: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -96,14 +97,15 @@ def refinement_rows(size: tuple[int, int] = SIZE, pairs: int = 5, least: float =
     )
 
 
-def batch_row(batch: int = 16, classes: int = 21, size: int = 112, pairs: int = 5) -> Row:
+def batch_row(batch: int = 16, classes: int = 21, size: int = 112, pairs: int = 5, device: torch.device = CPU) -> Row:
     """A training batch, of which PAMR refines all classes and we those that are present."""
-    image, scores, probs, present = scene(batch, classes, (size, size), 3)
+    *maps, present = scene(batch, classes, (size, size), 3)
+    image, scores, probs = (x.to(device) for x in maps)  # the labels stay with the host, as in training
     mine, theirs = alternating(
         lambda: refine(image, scores, probs, present=present), lambda: pamr(image, probs, 10), pairs
     )
-    work = f"SPR, {batch} x {size}x{size}, 3 of {classes} classes, T = 10"
-    return at_least(work, mine, "PAMR as built", theirs, 30)
+    work = f"SPR, {batch} x {size}x{size}, 3 of {classes} classes, T = 10{_there(device)}"
+    return at_least(work, mine, "PAMR as built", theirs, 30 if device == CPU else 1)
 
 
 def crf_row(pairs: int = 5) -> Row:
@@ -137,34 +139,35 @@ def region_row(batch: int = 16, size: int = 56, pairs: int = 5) -> Row:
     return at_least(f"region loss, {batch} x 7 x {size}x{size}, radius 3", mine, "unfold version", theirs, 5)
 
 
-def training_rows(pairs: int = 5) -> Iterator[Row]:
+def training_rows(pairs: int = 5, device: torch.device = CPU) -> Iterator[Row]:
     """The method's share of a training step of `animals`, on drawn pictures of a photograph's size.
 
     As in the paper the network is its own teacher; what the preset's takes besides has a row of its own.
     """
-    config = replace(animals(), precision=fastest_precision(ALONE.device), cache=True, teacher="network")
+    group = Group(0, 1, device)
+    config = replace(animals(), precision=fastest_precision(device), cache=True, teacher="network")
     plain = replace(config, shape_cue="none", pixel_loss=False, region_loss=False)
     torch.set_flush_denormal(True)
     source = Shapes(config.batch, 0, (256, 341))
-    view = next(loader(source, config, 0, ALONE))
+    view = next(loader(source, config, 0, group))
 
     def stepper(config: Config) -> Callable[[], object]:
-        learner = start(config, len(source.classes) + 1, ALONE.device, pretrained=True)
+        learner = start(config, len(source.classes) + 1, device, pretrained=True)
         learner.network.train()
         schedule = Schedule(config, 100)
-        return lambda: take_step(learner.network, learner, view, config, schedule, schedule.warmup, source.names, ALONE)
+        return lambda: take_step(learner.network, learner, view, config, schedule, schedule.warmup, source.names, group)
 
     ours, theirs = alternating(stepper(config), stepper(plain), pairs)
-    work = "SCM + SPR + pseudo masks + region loss in a step, its own teacher"
+    work = f"SCM + SPR + pseudo masks + region loss in a step, its own teacher{_there(device)}"
     yield at_most(work, max(0, ours - theirs), "step of the plain network", theirs, 0.1)
     average, ours = alternating(stepper(replace(config, teacher="average")), stepper(config), pairs)
-    work, more = "a step with the weights' average as the teacher", average / ours
+    work, more = f"a step with the weights' average as the teacher{_there(device)}", average / ours
     yield Row(work, 1e3 * average, "the network as its own", 1e3 * ours, "ms", more, "", True)
     side = config.crop // config.refine_stride
-    logits = torch.randn(config.batch, 7, side, side).requires_grad_()
-    pseudo = torch.randint(0, 3, (config.batch, side, side))
+    logits = torch.randn(config.batch, 7, side, side, device=device).requires_grad_()
+    pseudo = torch.randint(0, 3, (config.batch, side, side), device=device)
     region, _ = alternating(lambda: torch.autograd.grad(region_loss(logits, pseudo), logits), lambda: None, pairs)
-    yield at_most("region loss in a step", region, "our step", ours, 0.12)
+    yield at_most(f"region loss in a step{_there(device)}", region, "our step", ours, 0.12)
 
 
 def throughput_row(folder: Path, pairs: int = 3) -> Row:
@@ -255,6 +258,10 @@ def growth(pairs: int = 2) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["varied", "value", "ms", "ns per pixel and present class"])
 
 
+def _there(device: torch.device) -> str:
+    return "" if device == CPU else f", on {torch.cuda.get_device_name(device)}"
+
+
 def _named(ours: float, theirs: float, peer: str) -> tuple[float, str, float]:
     return ours, peer, theirs
 
@@ -283,6 +290,9 @@ def rows() -> Iterator[Row]:
     yield information_row(0, 0.150)
     yield region_row()
     yield from training_rows()
+    if torch.cuda.is_available():
+        yield batch_row(device=torch.device("cuda"))
+        yield from training_rows(device=torch.device("cuda"))
     with tempfile.TemporaryDirectory() as folder:
         yield throughput_row(Path(folder))
         yield evaluation_row()

@@ -25,12 +25,17 @@ class Row:
 
 
 def alternating(ours: Callable[[], object], theirs: Callable[[], object], pairs: int = 5) -> tuple[float, float]:
-    """Median seconds of each, called in turn after one call of each that does not count."""
+    """Median seconds of each, called in turn after one call of each that does not count.
+
+    What a call has left a GPU to do belongs to it.
+    """
     seconds: tuple[list[float], list[float]] = ([], [])
     for turn in range(pairs + 1):
         for work, kept in zip((ours, theirs), seconds, strict=True):
             begun = time.perf_counter()
             work()
+            if torch.cuda.is_initialized():
+                torch.cuda.synchronize()
             if turn:
                 kept.append(time.perf_counter() - begun)
     return float(np.median(seconds[0])), float(np.median(seconds[1]))

@@ -18,7 +18,7 @@ from wsss.state import Learner
 
 def pamr(image: Tensor, maps: Tensor, steps: int) -> Tensor:
     """PAMR as its authors built it: one-hot 3x3 convolutions, one for each dilation, of every class in every step."""
-    one_hot = torch.eye(9).view(9, 1, 3, 3)
+    one_hot = torch.eye(9, device=image.device).view(9, 1, 3, 3)
     neighbors = torch.cat([one_hot[:4], one_hot[5:]])
 
     def seen(x: Tensor, filters: Tensor) -> Tensor:
