@@ -50,8 +50,9 @@ CSS = """
 .film img {object-fit: contain; width: 100%}
 .film .image-container {padding-top: 2.4rem}
 .picture:not(.fullscreen) img {max-height: 480px}
-.results table {display: block; overflow-x: auto}
+.results table {display: block; overflow-x: auto; border: 0}
 .results th, .results td {word-break: normal; overflow-wrap: normal; min-width: 5rem}
+.results table:last-of-type td:last-child {min-width: 32rem}
 .legend {display: flex; flex-wrap: wrap; gap: 4px 14px; font-size: 0.85rem; padding: 0 6px}
 .legend .entry {display: inline-flex; align-items: center; gap: 5px; white-space: nowrap}
 .legend i {width: 12px; height: 12px; border-radius: 3px; display: inline-block; border: 1px solid #8884}

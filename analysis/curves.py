@@ -47,7 +47,10 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> go.Fig
                 figure.add_trace(_line(curve, name, _COLORS[color % len(_COLORS)], _DASHES[dash]), row, column)
     figure.update_xaxes(title="step", row=2).update_yaxes(rangemode="tozero").update_annotations(font_size=13)
     figure.update_yaxes(range=[0, 1], row=1, col=2)
-    return plain(figure, 560).update_layout(legend=_LEGEND | {"y": -0.12, "yanchor": "top"}, margin_b=110)
+    below = _LEGEND | {"y": -0.12, "yanchor": "top"}
+    return plain(figure, 580).update_layout(
+        legend=below, margin_b=110, margin_t=64
+    )  # the titles below the page's label
 
 
 def _curve(rows: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray] | None:

@@ -12,6 +12,7 @@ from wsss import UserError
 from wsss.exits import writing
 
 MEASURES = ("mIoU", "boundary IoU")
+_BAR = 0.4  # width of a bar; the variants are 1 apart
 
 TITLES = {
     **{name: table.title for name, table in TRAINED.items()},
@@ -99,12 +100,16 @@ def figure(name: str, table: pd.DataFrame) -> go.Figure:
         drawn.update_xaxes(title="alpha (Eq. 5)")
     else:
         label = "variant" if "variant" in table else "masks"
-        groups = table.groupby(label, sort=False)
-        for measure in MEASURES:
-            means = groups[measure].mean()
-            drawn.add_bar(x=list(means.index), y=means, name=measure, text=[f"{value:.1f}" for value in means])
+        names = list(dict.fromkeys(table[label]))
+        place = table[label].map(names.index)
+        for measure, shift in zip(MEASURES, (-_BAR / 2, _BAR / 2), strict=True):
+            means = table.groupby(label, sort=False)[measure].mean()
+            at = [k + shift for k in range(len(names))]
+            drawn.add_bar(x=at, y=means, width=_BAR, name=measure, text=[f"{value:.1f}" for value in means])
             drawn.add_scatter(
-                x=table[label], y=table[measure], mode="markers", marker_color="black", showlegend=False, opacity=0.5
+                x=place + shift, y=table[measure], mode="markers", marker_color="black", showlegend=False, opacity=0.5
             )
+        drawn.update_xaxes(tickvals=list(range(len(names))), ticktext=names)
     drawn.update_yaxes(title="percent", rangemode="tozero" if name != "6" else "normal")
-    return plain(drawn, 380)
+    above = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
+    return plain(drawn, 380).update_layout(legend=above)

