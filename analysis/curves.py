@@ -48,9 +48,8 @@ def training_curves(logs: Mapping[str, Sequence[Mapping[str, float]]]) -> go.Fig
     figure.update_xaxes(title="step", row=2).update_yaxes(rangemode="tozero").update_annotations(font_size=13)
     figure.update_yaxes(range=[0, 1], row=1, col=2)
     below = _LEGEND | {"y": -0.12, "yanchor": "top"}
-    return plain(figure, 580).update_layout(
-        legend=below, margin_b=110, margin_t=64
-    )  # the titles below the page's label
+    # The titles stand below the page's label.
+    return plain(figure, 580).update_layout(legend=below, margin_b=110, margin_t=64)
 
 
 def _curve(rows: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray] | None:

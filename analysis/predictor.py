@@ -152,6 +152,8 @@ class Predictor:
     def mask(self, encoding: Encoding, threshold: float = 0.0, *, with_crf: bool = False) -> np.ndarray:
         """The network's mask, (H, W) uint8; pixels whose best probability is below the threshold are unlabelled.
 
+        With a CRF it takes the place of the refinement; the probability remains the refined one.
+
         Raises:
             UserError: the threshold is not a number in [0, 1], or the CRF is not installed.
         """

@@ -31,7 +31,7 @@ class Endpoints:
         Args:
             picture: a JPEG, PNG, WebP, GIF, BMP or TIFF file of at most 20 MB and 40 megapixels.
             threshold: pixels whose best probability is below it are unlabelled; 0 to 1.
-            crf: whether a dense CRF refines the mask.
+            crf: whether a dense CRF takes the place of the refinement.
         """
         mask = self.predictor.mask(self._encoded(picture), threshold, with_crf=bool(crf))
         return mask, shares(mask, self.predictor.classes)

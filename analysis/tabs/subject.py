@@ -126,7 +126,7 @@ class Subject:
             shown = gr.State()  # the values of the controls that the pictures were made with
         event = turn.change(_noting(answer, len(outputs), len(controls)), inputs, [*outputs, shown], **quiet)
         own = [at for at, control in enumerate(controls) if control not in outputs]  # that only the visitor moves
-        event.then(_again_if_moved(answer, len(outputs), own), [shown, *inputs], outputs, **LIVE)
+        event.success(_again_if_moved(answer, len(outputs), own), [shown, *inputs], outputs, **LIVE)
         return event
 
     def _turn(self, tab: gr.Tab) -> gr.State:
@@ -270,8 +270,8 @@ def _again_if_moved(answer: Callable, outputs: int, own: Sequence[int]) -> Calla
     """
 
     def again(shown, *given):
-        now = given[len(given) - len(shown or ()) :]
-        if all(shown[at] == now[at] for at in own if shown):
+        now = given[len(given) - len(shown) :]
+        if all(shown[at] == now[at] for at in own):
             return gr.skip() if outputs == 1 else [gr.skip()] * outputs
         return answer(*given)
 
