@@ -60,6 +60,7 @@ def test_a_control_that_is_moved_while_pictures_are_made_has_the_last_word():
     again = _again_if_moved(answer, 2, [0])  # the pixel is the tab's own: it follows from the photograph
     assert again(shown, "cat", 1.0, None) == ("cat at 1.0", None)
     assert again(shown, "cat", 0.5, (3, 4)) == [gr.skip()] * 2
+    assert again(None, "cat", 1.0, None) == [gr.skip()] * 2  # a session that was forgotten
 
 
 def test_a_ground_truth_tells_right_from_wrong(scene):
