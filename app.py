@@ -47,8 +47,10 @@ CSS = """
 .gradio-container {--block-info-text-color: var(--neutral-600)}
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
 .hidden-link {display: none}
-.film img {object-fit: contain; width: 100%}
+.film img {object-fit: contain; width: 100%; min-width: 48rem}
+.film .image-frame {justify-content: flex-start}
 .film .image-container {padding-top: 2.4rem}
+.film .image-container > button {display: block; overflow-x: auto}
 .picture:not(.fullscreen) img {max-height: 480px}
 .results table {display: block; overflow-x: auto; border: 0}
 .results th, .results td {word-break: normal; overflow-wrap: normal; min-width: 5rem}

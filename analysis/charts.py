@@ -84,7 +84,7 @@ def affinity_bars(seen: Probe, alpha: float) -> go.Figure:
         )
         figure.add_trace(bars)
     figure.add_hline(1 / len(rings), line={"color": _CALM, "dash": "dot"})
-    legend = {"orientation": "h", "x": 0.5, "xanchor": "center", "y": 1.02, "yanchor": "bottom"}
+    legend = {"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"}
     return plain(figure, 320).update_layout(
         barmode="group",
         bargap=0.15,

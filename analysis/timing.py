@@ -158,8 +158,8 @@ def _waiting_rows(page: Page) -> list[tuple[str, str, str]]:
     """What a visitor waits for: the end of a drag, the maps of a class, a sweep over alpha."""
     pseudo, maps, cells = (
         "Pseudo mask: click a pixel",
-        "One row a method, one column a stage",
-        "Click a cell to open it in Refinement",
+        "Methods by stages",
+        "Click a cell to refine it",
     )
     show(page, "Refinement", pseudo)
     page.wait_for_timeout(2000)

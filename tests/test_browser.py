@@ -28,11 +28,11 @@ PICTURES = {
     "Shape cues": ("Self-information (Eq. 3)", "Drop probability (Eq. 4)", "One draw: black is dropped"),
     "CAMs": (
         "Predicted region: click a pixel",
-        "Vanilla CAM: the class's score map",
-        "One row a method, one column a stage",
+        "Vanilla CAM (score map)",
+        "Methods by stages",
     ),
-    "Refinement": ("m_0: the class before the refinement", "Pseudo mask: click a pixel", "Unlabelled pixels"),
-    "Sweep": ("Click a cell to open it in Refinement",),
+    "Refinement": ("m_0: not refined yet", "Pseudo mask: click a pixel", "Unlabelled pixels"),
+    "Sweep": ("Click a cell to refine it",),
     "Compare": ("Left | right", "Difference"),
 }
 """Of each tab, by their labels."""
@@ -179,8 +179,20 @@ def test_a_clicked_pixel_shows_its_probabilities_and_its_neighbours(page):
     assert changes(image, lambda: image.click(position={"x": 60, "y": 80}))
     page.get_by_text("row 150, column 225").first.wait_for(state="hidden", timeout=30_000)
     show(page, "Refinement")
-    drawn = picture(page, "Affinity of the clicked pixel to its neighbours")
+    drawn = picture(page, "The pixel's neighbours")
     assert changes(drawn, lambda: picture(page, "Pseudo mask: click a pixel").click(position={"x": 20, "y": 70}))
+
+
+@pytest.mark.slow
+def test_a_phone_scrolls_along_the_film_strip_and_clicks_a_step(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    upload(page, CAT)
+    show(page, "Refinement")
+    page.get_by_text("Step by step: click one").scroll_into_view_if_needed()  # the browser loads it only then
+    strip = picture(page, "Step by step: click one")
+    strip.evaluate("image => { image.closest('button').scrollLeft = image.width; }")
+    strip.click(position={"x": strip.bounding_box()["width"] - 20, "y": 40})  # the last step
+    sync_api.expect(page.get_by_label("number input for T", exact=True).locator("visible=true")).to_have_value("30")
 
 
 @pytest.mark.slow
@@ -188,7 +200,7 @@ def test_a_cell_of_a_sweep_opens_in_the_refinement(page):
     upload(page, CAT)
     show(page, "Sweep")
     page.locator(".js-plotly-plot:visible").wait_for(timeout=60_000)  # the sweep has ended
-    picture(page, "Click a cell to open it in Refinement").click(position={"x": 60, "y": 60})  # alpha = 0
+    picture(page, "Click a cell to refine it").click(position={"x": 60, "y": 60})  # alpha = 0
     picture(page, "Pseudo mask: click a pixel")
     number = page.get_by_label("number input for alpha", exact=True).locator("visible=true")
     assert float(number.input_value()) == 0

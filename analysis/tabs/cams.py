@@ -49,8 +49,8 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         with gr.Column(scale=5, min_width=340):
             with gr.Row():
                 region = picture("Predicted region: click a pixel")
-                vanilla = picture("Vanilla CAM: the class's score map")
-            maps = picture("One row a method, one column a stage", "film")
+                vanilla = picture("Vanilla CAM (score map)")
+            maps = picture("Methods by stages", "film")
     pictures = Pictures(region, vanilla, maps)
     subject.follow(tab, _show, settings, [settings.name, settings.target, settings.at, *pictures])
     chosen = [settings.name, settings.target, settings.methods, settings.scale, settings.opacity]

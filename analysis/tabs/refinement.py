@@ -115,7 +115,7 @@ def _values(config: Config) -> list[Any]:
 
 def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
     with gr.Row():
-        before = picture("m_0: the class before the refinement")
+        before = picture("m_0: not refined yet")
         after = picture("m_T: after T steps")
     with gr.Row():
         with gr.Column(min_width=200):
@@ -124,15 +124,15 @@ def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
         with gr.Column(min_width=200):
             unlabelled = picture("Unlabelled pixels")
             gr.HTML(_CAUSES)
-    film = gr.Image(label="Pseudo masks step by step: click one to go there", elem_classes="film", **PICTURE)
+    film = gr.Image(label="Step by step: click one", elem_classes="film", **PICTURE)
     return before, Pictures(after, pseudo, names, unlabelled), film
 
 
 def _details() -> tuple[gr.Plot, gr.Radio, list[gr.components.Component], gr.State]:
     """The curves; of the affinity probe the kind of weight that is drawn, its three pictures, and its pixel."""
     with gr.Row():
-        drawn = picture("Affinity of the clicked pixel to its neighbours")
-        near = picture("The nearer half of its rings, enlarged")
+        drawn = picture("The pixel's neighbours")
+        near = picture("The nearer ones, enlarged")
     kind = gr.Radio(list(_KINDS), value="joint", label="Drawn weights", info="joint: both as they act (Eq. 5)")
     bars = gr.Plot(label="Its weights (Eq. 5)")
     return gr.Plot(label="Step by step"), kind, [drawn, near, bars], gr.State()

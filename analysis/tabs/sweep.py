@@ -89,7 +89,7 @@ def build(
     with gr.Tab("Sweep", id="Sweep") as tab:
         with gr.Group(), gr.Row():
             axes = _axes()
-        sheet = gr.Image(label="Click a cell to open it in Refinement", elem_classes="film", **PICTURE)
+        sheet = gr.Image(label="Click a cell to refine it", elem_classes="film", **PICTURE)
         with gr.Row():
             stop = gr.Button("Stop", size="sm")
             downloads = [gr.DownloadButton(f"Download {kind}", size="sm") for kind in ("PNG", "CSV")]
