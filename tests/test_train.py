@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsss import UserError, checkpoint, records, step, two_stage
+from wsss import UNLABELLED, UserError, checkpoint, records, step, two_stage
 from wsss.crf import available as crf_is_available
 from wsss.crf import crf
 from wsss.data.augment import View
@@ -427,6 +427,31 @@ def test_a_training_mask_by_a_crf_is_not_refined_too():
     known = np.array([0, *(np.flatnonzero(labels) + 1)])
     expected = known[crf(rgb, large[known]).argmax(0)]
     assert (training_mask(network, rgb, labels, config, with_crf=True) == expected).all()
+
+
+def test_a_training_mask_leaves_out_exactly_the_pixels_it_is_not_sure_of():
+    config, source = replace(tiny(), encoder="test_efficientnet", encoder_weights="none"), Shapes(2, 0)
+    network = build(config, 5, pretrained=False).eval()
+    rgb, labels = source.rgb(0), source.labels[0]
+    image = to_image(rgb, config.test_short_side)
+    grid = tuple(side // config.refine_stride for side in image.shape[-2:])
+    with torch.no_grad():
+        refined = refined_probs(network(image), image, torch.from_numpy(labels)[None], grid, config, config.alpha)
+    large = torch.nn.functional.interpolate(refined, rgb.shape[:2], mode="bilinear", align_corners=False)[0].numpy()
+    share = large.max(0) / large.sum(0)
+    sure = float(np.quantile(share, 0.3))
+    every, some = (training_mask(network, rgb, labels, config, sure=least) for least in (0.0, sure))
+    clear = np.abs(share - sure) > 1e-6  # not so near that rounding decides
+    assert (some[clear & (share > sure)] == every[clear & (share > sure)]).all() and UNLABELLED not in every
+    assert (some[clear & (share < sure)] == UNLABELLED).all() and (clear & (share < sure)).any()
+
+
+@pytest.mark.parametrize("share", ["1.5", "-1", "nan", "much"])
+def test_a_share_that_is_none_is_refused_before_anything_is_made(share, tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        two_stage.main(["--preset", "tiny", "--sure", share, "--out", str(tmp_path / "x")])
+    assert ended.value.code == 2 and "--sure" in capsys.readouterr().err
+    assert not (tmp_path / "x").exists()
 
 
 def test_a_missing_training_mask_is_named(tmp_path):

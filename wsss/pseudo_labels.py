@@ -5,6 +5,7 @@ trains a plain segmentation network on them. Masks that are there already are ke
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from contextlib import closing
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from wsss import UserError, checkpoint
+from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import available, crf
 from wsss.data.item import Source
@@ -29,6 +30,7 @@ from wsss.predict import MULTI_SCALE, save_mask, views
 from wsss.preflight import require_sound, survey
 from wsss.pseudo import with_background
 from wsss.stopping import StopRequest
+from wsss.words import shown
 from wsss.workers import each_of
 
 
@@ -41,6 +43,7 @@ def training_mask(
     *,
     scales: Sequence[float] = (1.0,),
     with_crf: bool = False,
+    sure: float = 0.0,
 ) -> np.ndarray:
     """The mask of a photograph whose classes are known.
 
@@ -52,9 +55,10 @@ def training_mask(
         network: in evaluation mode.
         rgb: (H, W, 3) uint8.
         labels: (K-1,) in {0, 1}.
+        sure: pixels whose class has less than this share of all classes' probabilities stay unlabelled.
 
     Returns:
-        (H, W) uint8 of class indices, each of the background or of a class present.
+        (H, W) uint8 of class indices, each of the background or of a class present; 255 unlabelled.
     """
     device, given = next(network.parameters()).device, torch.from_numpy(labels)[None]
     refined = []
@@ -66,7 +70,10 @@ def training_mask(
         refined.append(probs.flip(3) if is_flipped else probs)
     present = np.flatnonzero(with_background(given)[0].numpy())
     mean = torch.stack(refined).mean(0)[0].cpu().numpy()[present]
-    return present[(crf(rgb, mean) if with_crf else mean).argmax(0)].astype(np.uint8)
+    probs = crf(rgb, mean) if with_crf else mean
+    mask = present[probs.argmax(0)].astype(np.uint8)
+    mask[probs.max(0) < sure * probs.sum(0)] = UNLABELLED
+    return mask
 
 
 def write_masks(
@@ -74,11 +81,11 @@ def write_masks(
     source: Source,
     config: Config,
     out: Path,
-    *,
-    scales: Sequence[float] = (1.0,),
-    with_crf: bool = False,
+    **settings: Any,
 ) -> int:
     """Write out/NAME.png of each photograph that has none there yet; returns how many were written.
+
+    `settings` are those of `training_mask`.
 
     Raises:
         Unwritable: the disk is full or cannot be written.
@@ -88,7 +95,7 @@ def write_masks(
     with writing(out):
         out.mkdir(parents=True, exist_ok=True)
     missing = [index for index in range(len(source)) if not (out / f"{source.names[index]}.png").exists()]
-    work = partial(_mask_of, network, source, config, scales=scales, with_crf=with_crf)
+    work = partial(_mask_of, network, source, config, **settings)
     masks = each_of(work, missing, next(network.parameters()).device)
     with closing(masks):
         for index, mask in zip(tqdm(missing, desc="masks"), masks, strict=True):
@@ -102,6 +109,17 @@ def _mask_of(network: ShapeAwareNetwork, source: Source, config: Config, index: 
     return training_mask(network, source.rgb(index), source.labels[index], config, **settings)
 
 
+def share(text: str) -> float:
+    """A flag's number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, got {shown(text)}")
+    return value
+
+
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code, one of `wsss.exits`."""
     parser = argparse.ArgumentParser(prog="python -m wsss.pseudo_labels", description=__doc__.splitlines()[0])
@@ -110,7 +128,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", help="the checkpoint's training list unless given")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--crf", action="store_true", help="a dense CRF in place of the refinement")
-    parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.5, 1, 1.5, 2 and flips")
+    parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.75, 1, 1.25 and flips")
+    parser.add_argument(
+        "--sure", type=share, default=0.0, metavar="SHARE", help="pixels whose class is less probable stay unlabelled"
+    )
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args(argv)
@@ -134,7 +155,8 @@ def _write(arguments: argparse.Namespace) -> None:
     require_sound({split: found}, skip_bad=arguments.skip_bad)
     require_classes(found.source, classes)
     scales = MULTI_SCALE if arguments.multi_scale else (1.0,)
-    count = write_masks(network, found.source, config, arguments.out, scales=scales, with_crf=arguments.crf)
+    settings = {"scales": scales, "with_crf": arguments.crf, "sure": arguments.sure}
+    count = write_masks(network, found.source, config, arguments.out, **settings)
     print(f"{count} masks written to {arguments.out}, {len(found.source) - count} were there; {found.skipped} left out")
 
 

@@ -1,4 +1,4 @@
-"""The paper's two-stage training (Table 1): `python -m wsss.two_stage --preset NAME --out DIR [--crf] [train's flags]`.
+"""The paper's two-stage training (Table 1): `python -m wsss.two_stage --preset NAME --out DIR [train's flags]`.
 
 OUT/labels      the network of this paper, trained from image labels
 OUT/masks       its masks of the training set
@@ -24,6 +24,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", metavar="ROOT")
     parser.add_argument("--crf", action="store_true", help="masks by a dense CRF in place of the refinement")
     parser.add_argument("--multi-scale", action="store_true", help="masks are the mean over scales and flips")
+    parser.add_argument(
+        "--sure", type=pseudo_labels.share, metavar="SHARE", help="pixels whose class is less probable stay unlabelled"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
     arguments, flags = parser.parse_known_args(argv)
@@ -34,6 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     first, masks, second = (arguments.out / name for name in ("labels", "masks", "segmentation"))
     skip = ["--skip-bad"] if arguments.skip_bad else []
     options = [f"--{name}" for name, given in (("crf", arguments.crf), ("multi-scale", arguments.multi_scale)) if given]
+    options += [] if arguments.sure is None else ["--sure", str(arguments.sure)]
     plain = [word for pair in _PLAIN.items() for word in pair]
     return (
         train.main([*flags, *data, *skip, *_folder(first)])

@@ -106,7 +106,7 @@ def _start() -> tuple[Start, gr.Button]:
                 info="a dense CRF in place of the refinement" if is_available else "needs `pip install pydensecrf2`",
                 interactive=is_available,
             ),
-            gr.Checkbox(False, label="Multi-scale", info="mean over scales 0.5, 1, 1.5, 2 and flips"),
+            gr.Checkbox(False, label="Multi-scale", info="mean over scales 0.75, 1, 1.25 and flips"),
         )
     return start, gr.Button("Evaluate", variant="primary")
 
