@@ -12,12 +12,11 @@ FOLDERS = sorted(path for path in (Path(__file__).parent.parent / "checkpoints")
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_a_shipped_checkpoint_opens_and_tells_how_it_was_made(folder):
-    network, config, classes, facts = checkpoint.load(folder)
+    network, _, classes, facts = checkpoint.load(folder)
     with torch.inference_mode():
         output = network.eval()(torch.rand(1, 3, 64, 96))
     assert output.logits.shape[1] == len(classes) + 1 and output.logits.isfinite().all()
     assert {"data", "command", "commit", "val"} <= facts.keys()
-    assert f"--seed {config.seed}" in facts["command"] or config.seed == 0
     assert set(facts["val"]["classes"]) == {"background", *classes}
     assert (folder / "model.safetensors").stat().st_size < 12e6
 
@@ -35,5 +34,4 @@ def test_table_5_ships_one_network_of_each_line():
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_the_readme_of_the_checkpoints_names_each(folder):
-    text = (folder.parent / "README.md").read_text()
-    assert f"`{folder.name}`" in text or f"`-{folder.name.split('-')[-1]}`" in text
+    assert f"`{folder.name}`" in (folder.parent / "README.md").read_text()

@@ -110,7 +110,7 @@ def _mask_of(network: ShapeAwareNetwork, source: Source, config: Config, index: 
 
 
 def share(text: str) -> float:
-    """A flag's number from 0 to 1."""
+    """A flag's number from 0 to 1. Raises argparse.ArgumentTypeError, which argparse says as its own."""
     try:
         value = float(text)
     except ValueError:
