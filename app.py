@@ -109,12 +109,15 @@ def main(argv: list[str] | None = None) -> int:
     share_heaps()
     try:
         login = _login(arguments.host, arguments.auth)
-        page = build_page(Library(offered(arguments.checkpoint)))
+        library = Library(offered(arguments.checkpoint))
+        page = build_page(library)
         _serve(page, arguments.host, arguments.port, login)
+        library[library.names[0]].rehearse()  # while a visitor looks for a photograph
+        page.block_thread()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # before there was a server to stop
+    except KeyboardInterrupt:  # before all was ready
         return 130
     return 0
 
@@ -141,7 +144,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _serve(page: gr.Blocks, host: str, port: int | None, login: tuple[str, str] | None) -> None:
-    """Serve until interrupted. Raises UserError when the port cannot be had."""
+    """Begin to serve, in a thread. Raises UserError when the port cannot be had."""
     failures_in_words(page)
     write_pictures_whole()
     keep_no_description()
@@ -161,6 +164,7 @@ def _serve(page: gr.Blocks, host: str, port: int | None, login: tuple[str, str] 
             enable_monitoring=False,
             footer_links=["api", "settings"],
             app_kwargs={"middleware": [Middleware(Guard, host=host)]},
+            prevent_thread_lock=True,
         )
     except (OSError, OverflowError) as error:
         place = f"{host}, port {port}" if port is not None else host

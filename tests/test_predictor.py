@@ -1,7 +1,10 @@
 """The border: what the page shows is what `wsss` computes, and no visitor changes what another one sees."""
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,3 +180,30 @@ def test_what_is_remembered_of_many_photographs_is_bounded(predictor):
             predictor.pseudo(encoding, ["cat"], **(SETTINGS | {"alpha": alpha}), dilations=(1, 2))
         sizes.append(remembered(predictor))
     assert sizes[-1] == sizes[20] < 2 * sizes[10] and sizes[-1] < 100 * 2**20
+
+
+COMPILED_BY = """
+import sys
+from pathlib import Path
+import numpy as np
+from analysis.predictor import Predictor
+from wsss.fused import compiled, information, neighborhood, refinement
+
+kernels = {f for module in (compiled, information, neighborhood, refinement) for f in vars(module).values()
+           if hasattr(f, "signatures")}
+predictor = Predictor.from_checkpoint(Path(sys.argv[1]))
+predictor.rehearse()
+rehearsed = {f: len(f.signatures) for f in kernels}
+encoding = predictor.encode(np.random.default_rng(0).integers(0, 256, (300, 451, 3), np.uint8))
+predictor.iterates(encoding, predictor.classes[:2], 0.5)
+predictor.pseudo(encoding, predictor.classes[:2], alpha=0.8, steps=5, object_cutoff=0.6, background_cutoff=0.7)
+predictor.mask(encoding, 0.5)
+late = [f.__name__ for f in kernels if len(f.signatures) > rehearsed[f]]
+sys.exit(f"compiled for the photograph: {late}" if late or not any(rehearsed.values()) else 0)
+"""
+
+
+def test_a_rehearsal_compiles_all_that_a_photograph_needs(shipped_or_fresh):
+    command = [sys.executable, "-c", COMPILED_BY, str(shipped_or_fresh)]
+    ended = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
