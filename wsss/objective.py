@@ -9,7 +9,7 @@ from wsss.config import Config
 from wsss.losses import classification_loss, mask_loss, pixel_loss, region_loss
 from wsss.network import Output
 from wsss.pseudo import pseudo_mask, with_background
-from wsss.refinement import refine
+from wsss.refinement import refine, with_background_scores
 
 
 class Schedule:
@@ -127,13 +127,12 @@ def refined_probs(
 ) -> Tensor:
     """What SPR makes of a network's output, (B, K, h, w) at `size`; classes that `labels` deny are 0."""
     logits, probs = output.resized(size)
+    present = with_background(labels)
+    scores = logits if config.refine_source == "score" else probs
+    if config.background_affinity:
+        scores = with_background_scores(scores, present)
     return refine(
-        reduce_image(image, size),
-        logits if config.refine_source == "score" else probs,
-        probs,
-        alpha=alpha,
-        steps=config.refine_steps,
-        present=with_background(labels),
+        reduce_image(image, size), scores, probs, alpha=alpha, steps=config.refine_steps, present=present
     )
 
 

@@ -22,7 +22,7 @@ from wsss.exits import Stopped, said, writing
 from wsss.network import Output, ShapeAwareNetwork
 from wsss.objective import reduce_image
 from wsss.pseudo import with_background
-from wsss.refinement import refine
+from wsss.refinement import refine, with_background_scores
 from wsss.stopping import StopRequest
 
 MULTI_SCALE = (0.75, 1.0, 1.25)
@@ -93,6 +93,7 @@ def pixel_probs(
     refine_steps: int = 0,
     alpha: float = 1.0,
     refine_stride: int = 2,
+    background_affinity: bool = False,
     objects: Tensor | None = None,
 ) -> Tensor:
     """What the network says of an image, at another size, along the image's edges if asked to.
@@ -103,6 +104,7 @@ def pixel_probs(
         size: (height, width) of the answer.
         refine_steps, alpha: T of Eq. 6 and alpha of Eq. 5; with 0 steps the logits are merely enlarged.
         refine_stride: the refinement works at the image's size over it.
+        background_affinity: the background's s in Eq. 5 is the greatest of the objects', not its constant.
         objects: which ones are refined, (B, K-1) bool, all unless given; the answer of the others is 0.
 
     Returns:
@@ -116,6 +118,8 @@ def pixel_probs(
     logits, probs = output.resized(grid)
     present = with_background(torch.ones_like(output.scores) if objects is None else objects)
     probs = probs * present[:, :, None, None]
+    if background_affinity:
+        logits = with_background_scores(logits, present)
     refined = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=refine_steps, present=present)
     return F.interpolate(refined, size, mode="bilinear", align_corners=False)
 
@@ -151,6 +155,7 @@ def prediction_settings(config: Config, *, with_crf: bool = False) -> dict[str, 
         "refine_steps": 0 if with_crf else config.test_refine_steps,
         "alpha": config.alpha,
         "refine_stride": config.test_refine_stride,
+        "background_affinity": config.background_affinity,
     }
 
 

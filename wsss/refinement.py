@@ -14,6 +14,7 @@ DILATIONS = (1, 2, 4, 8, 12, 24)
 """Distances of the eight neighbours that a pixel looks at, as in PAMR: 48 neighbours in all."""
 
 _BANDWIDTH = 0.1  # Eq. 5 divides by sigma^2; PAMR, which SPR equals at alpha = 1, by a tenth of sigma
+_LEAST_SCORE = -1e4  # below any score, and finite in float16
 _EPSILON = 1e-8  # vanishes in float16, where a plain surface would be 0/0: hence float32 throughout
 
 
@@ -122,6 +123,25 @@ def iterates(
 
     # Autograd and autocast are not held across the yields: they belong to whoever reads the iterates.
     return (as_given(maps) for maps in spread(probs[photograph, of_class], weights, steps, dilations))
+
+
+def with_background_scores(scores: Tensor, present: Tensor) -> Tensor:
+    """The scores s of Eq. 5 with the background's replaced by the greatest of the objects in the photograph.
+
+    The background's own score is constant (Sec. 3.1.1), so that its class term in Eq. 5 is 0/0: colors alone would move
+    it, across edges where the class affinity holds the objects' maps. Where an object's score changes, so does the
+    background's; what counts in Eq. 5 is the size of a change, not its sign.
+
+    Args:
+        scores: (B, K, H, W), background first.
+        present: (B, K) bool, the classes of each photograph. One without objects has a constant.
+
+    Returns:
+        (B, K, H, W), in memory of its own.
+    """
+    absent = ~present[:, 1:, None, None].to(scores.device, non_blocking=True)
+    greatest = scores[:, 1:].masked_fill(absent, _LEAST_SCORE).amax(1, keepdim=True)
+    return torch.cat([greatest, scores[:, 1:]], 1)
 
 
 def refine(
