@@ -49,6 +49,7 @@ def probe(
     encoding: Encoding,
     pixel: tuple[int, int],
     name: str,
+    present: Sequence[str],
     *,
     alpha: float,
     dilations: Sequence[int] = DILATIONS,
@@ -58,22 +59,22 @@ def probe(
     Args:
         pixel: (row, column) of encoding.rgb.
         name: of the class, or "background".
+        present: names of the objects in the photograph, on which the background's weights hang.
 
     Raises:
         UserError: the pixel lies outside, there is no such class, or alpha is not in [0, 1].
     """
-    k = 0 if name == "background" else predictor.indices([name])[1]
+    of_background = name == "background"
     size, grid = encoding.rgb.shape[:2], encoding.maps.shape[-2:]
     if not all(0 <= place < side for place, side in zip(pixel, size, strict=True)):
         raise UserError(f"the pixel {pixel} does not lie in the photograph of {size[0]} rows and {size[1]} columns")
     if not 0 <= alpha <= 1:
         raise UserError(f"alpha must be a number from 0 to 1, got {alpha!r}")
     row, column = (place * cells // side for place, cells, side in zip(pixel, grid, size, strict=True))
-    colors, labels = predictor.kernels(encoding, dilations)
+    colors, labels = predictor.kernels(encoding, present if of_background else [name], dilations)
+    label = labels[:1] if of_background else labels[1:]
     here = np.s_[:, :, row : row + 1, column : column + 1]
-    weights = [
-        affinity(colors[here], labels[k : k + 1][here], share)[0, :, 0, 0].cpu().numpy() for share in (1.0, 0.0, alpha)
-    ]
+    weights = [affinity(colors[here], label[here], share)[0, :, 0, 0].cpu().numpy() for share in (1.0, 0.0, alpha)]
     offsets = np.array(neighbor_offsets(dilations))
     reach = np.abs(offsets).max(1)
     return Probe(

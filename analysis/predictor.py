@@ -22,7 +22,7 @@ from wsss.network import ShapeAwareNetwork
 from wsss.objective import reduce_image
 from wsss.predict import pixel_probs, predict_probs, prediction_settings, to_image, weigh
 from wsss.pseudo import claims, to_mask
-from wsss.refinement import DILATIONS, affinity, kernel, spread
+from wsss.refinement import DILATIONS, affinity, kernel, spread, with_background_scores
 from wsss.shape_cue import sample_offsets, self_information
 
 MOST_STEPS = 30
@@ -49,9 +49,8 @@ class Encoding:
     information: np.ndarray  # (h, w) float32, self-information in nats at the network's size
     maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
     image: Tensor  # (1, 3, g, g') the colors of Eq. 5
-    source: Tensor  # (K, 1, g, g') s of Eq. 5
+    source: Tensor  # (1, K, g, g') s of Eq. 5
     color: Tensor  # (1, N, g, g') color kernel of Eq. 5
-    label: Tensor  # (K, N, g, g') class kernels of Eq. 5
     key: str  # digest of the photograph
 
 
@@ -121,7 +120,7 @@ class Predictor:
         output = self.network(image)
         grid = tuple(max(1, side // self.config.refine_stride) for side in image.shape[-2:])
         logits, maps = output.resized(grid)
-        source = (logits if self.config.refine_source == "score" else maps).transpose(0, 1)
+        source = logits if self.config.refine_source == "score" else maps
         colors = reduce_image(image, grid)
         probs = pixel_probs(
             output,
@@ -144,7 +143,6 @@ class Predictor:
             image=colors,
             source=source,
             color=kernel(colors),
-            label=kernel(source),
             key=key,
         )
 
@@ -203,7 +201,7 @@ class Predictor:
         _require("alpha", alpha)
         _require_dilations(dilations)
         key = encoding.key, tuple(self.indices(present)), round(alpha, 4), tuple(sorted(dilations))
-        return self._iterates.get(key, lambda: self._refine(encoding, torch.tensor(key[1]), alpha, key[3]))
+        return self._iterates.get(key, lambda: self._refine(encoding, present, alpha, key[3]))
 
     def indices(self, present: Sequence[str]) -> list[int]:
         """Indices of the classes of that name, the background's 0 first. Raises UserError for an unknown name."""
@@ -211,22 +209,34 @@ class Predictor:
             raise UserError(f"there is no class {unknown[0]!r}; the checkpoint knows {', '.join(self.classes)}")
         return [0, *(k for k, name in enumerate(self.classes, 1) if name in present)]
 
-    def kernels(self, encoding: Encoding, dilations: Sequence[int] = DILATIONS) -> tuple[Tensor, Tensor]:
-        """The color kernel (1, N, g, g') and the class kernels (K, N, g, g') of Eq. 5.
+    def kernels(
+        self, encoding: Encoding, present: Sequence[str], dilations: Sequence[int] = DILATIONS
+    ) -> tuple[Tensor, Tensor]:
+        """The color kernel (1, N, g, g') and the class kernels (P, N, g, g') of Eq. 5.
+
+        The latter are those of the background and the objects named, in the order of `indices`.
 
         Raises:
-            UserError: a dilation is not the paper's.
+            UserError: a dilation is not the paper's, or a class is not the checkpoint's.
         """
         _require_dilations(dilations)
-        if tuple(dilations) == DILATIONS:
-            return encoding.color, encoding.label
-        key = encoding.key, tuple(dilations)
-        return self._kernels.get(key, lambda: tuple(kernel(x, dilations) for x in (encoding.image, encoding.source)))
+        key = encoding.key, tuple(self.indices(present)), tuple(dilations)
+        return self._kernels.get(key, lambda: self._both_kernels(encoding, list(key[1]), key[2]))
 
     @torch.inference_mode()
-    def _refine(self, encoding: Encoding, classes: Tensor, alpha: float, dilations: Sequence[int]) -> Tensor:
-        color, label = self.kernels(encoding, dilations)
-        weights = affinity(color, label[classes], alpha)
+    def _both_kernels(self, encoding: Encoding, classes: list[int], dilations: Sequence[int]) -> tuple[Tensor, Tensor]:
+        source = encoding.source
+        if self.config.background_affinity:
+            present = torch.zeros(source.shape[:2], dtype=torch.bool)
+            present[:, classes] = True
+            source = with_background_scores(source, present)
+        color = encoding.color if dilations == DILATIONS else kernel(encoding.image, dilations)
+        return color, kernel(source[0, classes].unsqueeze(1), dilations)
+
+    @torch.inference_mode()
+    def _refine(self, encoding: Encoding, present: Sequence[str], alpha: float, dilations: Sequence[int]) -> Tensor:
+        classes = self.indices(present)
+        weights = affinity(*self.kernels(encoding, present, dilations), alpha)
         out = encoding.maps.new_zeros(MOST_STEPS + 1, *encoding.maps.shape)
         out[:, classes] = torch.stack(list(spread(encoding.maps[classes], weights, MOST_STEPS, dilations)))
         return out

@@ -1,5 +1,7 @@
 """The affinity probe shows the weights with which the refinement works."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from wsss import UserError
 from wsss.refinement import affinity
 
 PIXEL = 150, 200
+PRESENT = ("cat", "dog")
 
 
 @pytest.fixture(scope="module")
@@ -23,19 +26,19 @@ def encoding(predictor, cat):
 
 
 def test_the_weights_are_those_of_the_refinement(predictor, encoding):
-    seen = probe(predictor, encoding, PIXEL, "dog", alpha=0.8)
+    seen = probe(predictor, encoding, PIXEL, "dog", PRESENT, alpha=0.8)
     grid = encoding.maps.shape[-2:]
     row, column = (place * cells // side for place, cells, side in zip(PIXEL, grid, (300, 451), strict=True))
-    k = 1 + predictor.classes.index("dog")
+    color, (_, label) = predictor.kernels(encoding, ["dog"])
     for kind, alpha in zip(KINDS, (1.0, 0.0, 0.8), strict=True):
-        expected = affinity(encoding.color, encoding.label[k : k + 1], alpha)[0, :, row, column]
+        expected = affinity(color, label[None], alpha)[0, :, row, column]
         np.testing.assert_allclose(getattr(seen, kind), expected, rtol=1e-4, atol=1e-7)
         assert getattr(seen, kind).sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_step_of_the_refinement_is_the_weighted_mean_of_these_neighbors(predictor, encoding):
     """The places are right too, not only the weights."""
-    seen = probe(predictor, encoding, PIXEL, "cat", alpha=0.8)
+    seen = probe(predictor, encoding, PIXEL, "cat", PRESENT, alpha=0.8)
     before, after = predictor.iterates(encoding, ["cat"], 0.8)[:2, 1].numpy()
     grid, size = before.shape, encoding.rgb.shape[:2]
     rows, columns = (
@@ -46,29 +49,34 @@ def test_a_step_of_the_refinement_is_the_weighted_mean_of_these_neighbors(predic
 
 
 def test_neighbors_are_named_by_ring_and_direction(predictor, encoding):
-    seen = probe(predictor, encoding, PIXEL, "cat", alpha=0.5)
+    seen = probe(predictor, encoding, PIXEL, "cat", PRESENT, alpha=0.5)
     assert len(seen.joint) == 48 and sorted(set(seen.dilations)) == [1, 2, 4, 8, 12, 24]
     assert set(seen.directions) == set(DIRECTIONS.values())
     right = [n for n, arrow in enumerate(seen.directions) if arrow == "→"]
     assert (seen.rows[right] == seen.at[0]).all() and (seen.columns[right] > seen.at[1]).all()
-    assert len(probe(predictor, encoding, PIXEL, "cat", alpha=0.5, dilations=(1, 4)).joint) == 16
+    assert len(probe(predictor, encoding, PIXEL, "cat", PRESENT, alpha=0.5, dilations=(1, 4)).joint) == 16
 
 
 @pytest.mark.parametrize("pixel", [(0, 0), (299, 450), (0, 450)])
 def test_at_the_border_all_neighbors_lie_in_the_photograph(predictor, encoding, pixel):
-    seen = probe(predictor, encoding, pixel, "cat", alpha=0.8)
+    seen = probe(predictor, encoding, pixel, "cat", PRESENT, alpha=0.8)
     assert seen.rows.min() >= 0 and seen.rows.max() < 300 and seen.columns.min() >= 0 and seen.columns.max() < 451
     for within in (None, 1, 24):
         assert min(draw(encoding.rgb, seen, within=within).shape[:2]) >= 600
 
 
-def test_the_constant_background_score_favors_no_neighbor(predictor, encoding):
-    seen = probe(predictor, encoding, PIXEL, "background", alpha=0.8)
-    np.testing.assert_allclose(seen.label, 1 / 48, rtol=1e-4)
+def test_a_constant_background_score_favors_no_neighbor_and_that_of_the_objects_does(predictor, encoding):
+    own = {}
+    for flag in (False, True):
+        config = replace(predictor.config, background_affinity=flag)
+        other = Predictor(predictor.network, config, predictor.classes, {})
+        own[flag] = probe(other, encoding, PIXEL, "background", ["cat"], alpha=0.8).label
+    np.testing.assert_allclose(own[False], 1 / 48, rtol=1e-4)
+    np.testing.assert_allclose(own[True], probe(predictor, encoding, PIXEL, "cat", ["cat"], alpha=0.8).label, rtol=1e-4)
 
 
 def test_the_drawing_is_a_picture_of_its_own(predictor, encoding):
-    seen, before = probe(predictor, encoding, PIXEL, "cat", alpha=0.8), encoding.rgb.copy()
+    seen, before = probe(predictor, encoding, PIXEL, "cat", PRESENT, alpha=0.8), encoding.rgb.copy()
     pictures = [draw(encoding.rgb, seen, kind) for kind in KINDS]
     assert np.array_equal(encoding.rgb, before)
     assert not np.array_equal(pictures[0], pictures[1])
@@ -87,7 +95,7 @@ def test_the_area_and_the_brightness_of_a_circle_are_the_weight():
 
 
 def test_bars_show_each_neighbor_three_times(predictor, encoding):
-    figure = affinity_bars(probe(predictor, encoding, PIXEL, "cat", alpha=0.8), 0.8)
+    figure = affinity_bars(probe(predictor, encoding, PIXEL, "cat", PRESENT, alpha=0.8), 0.8)
     assert [len(bars.y) for bars in figure.data] == [48, 48, 48]
 
 
@@ -104,4 +112,4 @@ def test_bars_show_each_neighbor_three_times(predictor, encoding):
 )
 def test_a_mistake_is_told_in_words(predictor, encoding, wrong, words):
     with pytest.raises(UserError, match=words):
-        probe(predictor, encoding, **{"pixel": PIXEL, "name": "cat", "alpha": 0.8} | wrong)
+        probe(predictor, encoding, **{"pixel": PIXEL, "name": "cat", "present": PRESENT, "alpha": 0.8} | wrong)

@@ -21,7 +21,7 @@ from wsss.objective import reduce_image
 from wsss.predict import predict_probs, to_image
 from wsss.presets import animals
 from wsss.pseudo import pseudo_mask
-from wsss.refinement import refine
+from wsss.refinement import refine, with_background_scores
 
 CLASSES = ("cat", "cow", "dog", "horse", "person", "sheep")
 SETTINGS = {"alpha": 0.8, "steps": 10, "object_cutoff": 0.6, "background_cutoff": 0.7}
@@ -74,7 +74,8 @@ def test_the_iterates_are_those_of_refine(predictor, encoding, cat, alpha):
     iterates = predictor.iterates(encoding, ("cat", "dog"), alpha)
     assert len(iterates) == MOST_STEPS + 1
     for steps in (0, 1, 10):
-        expected = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=steps, present=present)
+        scores = with_background_scores(logits, present)
+        expected = refine(reduce_image(image, grid), scores, probs, alpha=alpha, steps=steps, present=present)
         torch.testing.assert_close(iterates[steps], expected[0], rtol=1e-4, atol=1e-5)
 
 

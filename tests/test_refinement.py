@@ -7,7 +7,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from wsss.refinement import DILATIONS, affinity, iterates, kernel, neighbor_offsets, propagate, refine
+from wsss.refinement import (
+    DILATIONS,
+    affinity,
+    iterates,
+    kernel,
+    neighbor_offsets,
+    propagate,
+    refine,
+    with_background_scores,
+)
 
 
 def scene(size=(9, 11), classes=3, batch=2, seed=0):
@@ -223,6 +232,33 @@ def test_a_constant_background_flattens_its_color_kernel():
     for _ in range(10):
         expected = propagate(expected, weights)
     torch.testing.assert_close(refine(image, scores, probs, alpha=0.8)[:, 0], expected)
+
+
+def test_the_background_moves_as_the_one_object_does():
+    """Both have the same weights then: what one loses the other gains, and the maps sum to 1 at any alpha."""
+    image, scores, _ = scene(classes=2)
+    scores[:, 0] = 1.0
+    given = with_background_scores(scores, torch.ones(2, 2, dtype=torch.bool))
+    torch.testing.assert_close(kernel(given[:, :1]), kernel(scores[:, 1:]))
+    refined = refine(image, given, scores.softmax(1), alpha=0.8)
+    torch.testing.assert_close(refined.sum(1), torch.ones_like(refined[:, 0]))
+
+
+def test_the_background_has_the_greatest_score_of_the_objects_that_are_present():
+    _, scores, _ = scene(classes=4)
+    present = torch.tensor([[True, True, False, True], [True, False, True, False]])
+    given = with_background_scores(scores, present)
+    assert torch.equal(given[0, 0], torch.maximum(scores[0, 1], scores[0, 3]))
+    assert torch.equal(given[1, 0], scores[1, 2])
+    assert torch.equal(given[:, 1:], scores[:, 1:])
+
+
+def test_without_an_object_the_background_favors_no_neighbor():
+    image, scores, probs = scene()
+    present = torch.tensor([[True, False, False], [True, True, False]])
+    given = with_background_scores(scores, present)
+    assert kernel(given[:1, :1]).eq(0).all() and kernel(given[1:, :1]).lt(0).any()
+    assert refine(image, given, probs, present=present).isfinite().all()
 
 
 # --- Properties

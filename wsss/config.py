@@ -68,7 +68,7 @@ class Config:
     refine_stride: int = _number(4, "pseudo masks", "the refinement and the mask losses see one pixel in this many")
     refine_source: str = _number("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
     background_affinity: bool = _number(
-        False, "pseudo masks", "s of the background is the greatest of the objects'; false: constant (Eq. 5 is 0/0)"
+        True, "pseudo masks", "s of the background is the greatest of the objects'; false: constant (Eq. 5 is 0/0)"
     )
     teacher: str = _number("network", "pseudo masks", "whose probabilities become pseudo masks", ("network", "average"))
     object_cutoff: float = _number(0.6, "pseudo masks", "share of its maximum that an object claims (Sec. 4.1.3)")

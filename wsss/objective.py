@@ -131,9 +131,7 @@ def refined_probs(
     scores = logits if config.refine_source == "score" else probs
     if config.background_affinity:
         scores = with_background_scores(scores, present)
-    return refine(
-        reduce_image(image, size), scores, probs, alpha=alpha, steps=config.refine_steps, present=present
-    )
+    return refine(reduce_image(image, size), scores, probs, alpha=alpha, steps=config.refine_steps, present=present)
 
 
 def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -35,7 +35,6 @@ def animals() -> Config:
         teacher="average",
         focal_power=8.0,
         focal_warmup_only=True,
-        background_affinity=True,
         alpha_start=0.94,
         alpha=0.94,
         object_cutoff_start=0.7,

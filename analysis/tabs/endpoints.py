@@ -130,12 +130,13 @@ class Endpoints:
 
         Args:
             picture: as in /segment.
-            name: of the class whose score is refined, or background.
+            name: of the class whose score is refined, or background: among the objects that the network sees.
             row, column: of the pixel.
             alpha: as in /refine.
         """
         encoding = self._encoded(picture)
-        seen = probe(self.predictor, encoding, _pixel(row, column), name, alpha=alpha)
+        present = self.predictor.present(encoding)
+        seen = probe(self.predictor, encoding, _pixel(row, column), name, present, alpha=alpha)
         arrays = {kind: getattr(seen, kind).tolist() for kind in ("rows", "columns", "color", "label", "joint")}
         return encoding.rgb, arrays
 

@@ -212,7 +212,7 @@ def _wire_steps(subject: Subject, tab: gr.Tab, settings: Settings, outputs: list
 def _probed(scene: Scene, *given) -> tuple:
     alpha, *_, dilations, shown, kind, at = given
     rings, rgb = sorted(dilations), scene.encoding.rgb
-    seen = probe(scene.predictor, scene.encoding, at, shown, alpha=alpha, dilations=rings)
+    seen = probe(scene.predictor, scene.encoding, at, shown, scene.present, alpha=alpha, dilations=rings)
     near = rings[(len(rings) - 1) // 2]
     return draw(rgb, seen, _KINDS[kind]), draw(rgb, seen, _KINDS[kind], within=near), affinity_bars(seen, alpha)
 
