@@ -23,12 +23,14 @@ from wsss.data.source import check, read, with_masks
 from wsss.distributed import Group
 from wsss.evaluate import evaluate
 from wsss.network import build
-from wsss.objective import Schedule, loss_terms, refined_probs, total_loss
+from wsss.objective import Schedule, loss_terms, reduce_image, refined_probs, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
-from wsss.predict import to_image
+from wsss.predict import pixel_probs, to_image
 from wsss.presets import tiny, voc
 from wsss.previews import overlaid
+from wsss.pseudo import with_background
 from wsss.pseudo_labels import training_mask
+from wsss.refinement import refine, with_background_scores
 from wsss.state import load_state
 from wsss.train import NotFinite, batches, loader, start, take_step, train
 
@@ -275,6 +277,23 @@ def test_masks_supervise_where_they_are_asked_to():
     output = network(image)
     terms = loss_terms(output, output, image, view.labels, mask, config, Schedule(config, 10), 0)
     assert terms["labelled"] == 1 and terms["pixel"] > 0
+
+
+@pytest.mark.parametrize("flag", [False, True])
+def test_the_class_affinity_of_the_background_is_a_setting(flag):
+    config = replace(SHORT, background_affinity=flag)
+    network, view = build(config, 5, pretrained=False).eval(), views(config, 5, 32, 2)
+    image, size = view.image.float() / 255, (8, 8)
+    with torch.no_grad():
+        output = network(image)
+    logits, probs = output.resized(size)
+    present = with_background(view.labels)
+    scores = with_background_scores(logits, present) if flag else logits
+    expected = refine(reduce_image(image, size), scores, probs, alpha=0.3, present=present)
+    assert torch.equal(refined_probs(output, image, view.labels, size, config, 0.3), expected)
+    settings = {"refine_steps": 10, "alpha": 0.3, "refine_stride": 4, "background_affinity": flag}
+    at_test = pixel_probs(output, image, size, objects=view.labels > 0, **settings)
+    torch.testing.assert_close(at_test, expected)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ from wsss.exits import Stopped, said, writing
 from wsss.folding import folded
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings, save_mask
+from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, predict_probs, prediction_settings, save_mask
 from wsss.stopping import StopRequest
 from wsss.workers import each_of
 
@@ -96,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, metavar="ROOT", help="drawn shapes need none")
     parser.add_argument("--split", default="val")
     parser.add_argument("--crf", action="store_true", help="a dense CRF in place of the refinement")
-    parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.75, 1, 1.25 and flips")
+    parser.add_argument("--multi-scale", action="store_true", help=MULTI_SCALE_HELP)
     parser.add_argument("--with-image-labels", action="store_true", help="use the true image labels (not a test!)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here too")

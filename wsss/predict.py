@@ -28,6 +28,9 @@ from wsss.stopping import StopRequest
 MULTI_SCALE = (0.75, 1.0, 1.25)
 """Each is also flipped: `animals` has 77.0 % mIoU. At Araslanov and Roth's scales, 0.5 to 2, 76.6 %."""
 
+MULTI_SCALE_HELP = f"mean over scales {', '.join(f'{scale:g}' for scale in MULTI_SCALE)} and flips"
+"""Of the flag in every command that has it, and of its box on the page."""
+
 
 def to_image(rgb: np.ndarray, short_side: int = 0, scale: float = 1.0) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1], resized to `short_side` (0 keeps the size) times `scale`."""
@@ -184,7 +187,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.75, 1, 1.25 and flips")
+    parser.add_argument("--multi-scale", action="store_true", help=MULTI_SCALE_HELP)
     parser.add_argument("--crf", action="store_true", help="a dense CRF in place of the refinement")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args(argv)

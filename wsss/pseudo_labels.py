@@ -26,7 +26,7 @@ from wsss.evaluate import require_classes
 from wsss.exits import Stopped, said, writing
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import refined_probs
-from wsss.predict import MULTI_SCALE, save_mask, views
+from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, save_mask, views
 from wsss.preflight import require_sound, survey
 from wsss.pseudo import with_background
 from wsss.stopping import StopRequest
@@ -128,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", help="the checkpoint's training list unless given")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--crf", action="store_true", help="a dense CRF in place of the refinement")
-    parser.add_argument("--multi-scale", action="store_true", help="mean over scales 0.75, 1, 1.25 and flips")
+    parser.add_argument("--multi-scale", action="store_true", help=MULTI_SCALE_HELP)
     parser.add_argument(
         "--sure", type=share, default=0.0, metavar="SHARE", help="pixels whose class is less probable stay unlabelled"
     )

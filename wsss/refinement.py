@@ -162,7 +162,8 @@ def refine(
 
     Args:
         image: colors, (B, 3, H, W) in [0, 1].
-        scores: s of Eq. 5, (B, K, H, W); a constant channel (the background's) has no class affinity of its own.
+        scores: s of Eq. 5, (B, K, H, W); a constant channel (the background's, unless
+            `with_background_scores` has given it another) has no class affinity of its own.
         probs: m_0, the maps to refine, (B, K, H, W).
         alpha: balance of Eq. 5; 1 is PAMR.
         steps: T; 0 gives probs back.

@@ -83,10 +83,7 @@ def train(
         raise UserError(f"a batch of {config.batch} cannot be shared by {group.world} processes: choose a multiple")
     # Numbers below 1e-38 appear in the gradients as the losses fall, and make a CPU step several times slower.
     torch.set_flush_denormal(True)
-    if config.precision == "auto":  # written into the states, so that a resumed run computes in the same format
-        fastest = fastest_precision(group.device)
-        is_slow = group.agreed(fastest == "float32")  # it is measured, and all processes must take the same
-        config = replace(config, precision="float32" if is_slow else fastest)
+    config = with_precision(config, group)
     states, facts = out / "states", facts or {}
     before = checkpoint.newest_whole(states) if resume else begin_with
     learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
@@ -124,12 +121,19 @@ def train(
                         return 128 + number
             if group.leads:
                 with suppress(Stopped):  # the epoch is saved; a resumed run begins by looking at it
-                    close_epoch(
-                        out, learner, validation, config, step, epoch, progress, stop, facts or {}, source.classes
-                    )
+                    close_epoch(out, learner, validation, config, step, epoch, progress, stop, facts, source.classes)
             if number := group.agreed(stop.signal):
                 return 128 + number
     return 0
+
+
+def with_precision(config: Config, group: Group) -> Config:
+    """The config with a format in place of "auto"; a state holds it, so that a resumed run computes in the same one."""
+    if config.precision != "auto":
+        return config
+    fastest = fastest_precision(group.device)
+    is_slow = group.agreed(fastest == "float32")  # it is measured, and all processes must take the same
+    return replace(config, precision="float32" if is_slow else fastest)
 
 
 def start(config: Config, num_classes: int, device: torch.device, *, pretrained: bool) -> Learner:

@@ -17,6 +17,7 @@ from analysis.tabs.words import in_words
 from wsss import UserError
 from wsss.crf import available
 from wsss.distributed import pick_device
+from wsss.predict import MULTI_SCALE_HELP
 
 _TICK = 2.0  # seconds
 
@@ -106,7 +107,7 @@ def _start() -> tuple[Start, gr.Button]:
                 info="a dense CRF in place of the refinement" if is_available else "needs `pip install pydensecrf2`",
                 interactive=is_available,
             ),
-            gr.Checkbox(False, label="Multi-scale", info="mean over scales 0.75, 1, 1.25 and flips"),
+            gr.Checkbox(False, label="Multi-scale", info=MULTI_SCALE_HELP),
         )
     return start, gr.Button("Evaluate", variant="primary")
 
