@@ -129,7 +129,6 @@ class Predictor:
             refine_steps=self.config.test_refine_steps,
             alpha=self.config.alpha,
             refine_stride=self.config.test_refine_stride,
-            background_affinity=self.config.background_affinity,
             objects=output.scores.sigmoid() >= self.config.class_cutoff,
         )
         probs = probs[0].cpu().numpy()

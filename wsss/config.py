@@ -59,7 +59,7 @@ class Config:
     info_bandwidth: float = _number(1.0, "shape cue", "h of Eq. 3")
     info_relative: bool = _number(False, "shape cue", "measure distances in units of the image's mean distance")
     drop_temperature: float = _number(0.5, "shape cue", "tau of Eq. 4")
-    drop_rate: float = _number(0.5, "shape cue", "mean of the drop's exponent: e^-rate of the features stay on average")
+    drop_rate: float = _number(0.5, "shape cue", "mean of the drop's exponent: e^-rate of the features stay, more where some inform")
 
     # Pseudo masks
     alpha: float = _number(0.8, "pseudo masks", "Eq. 5: weight of color against class affinity, at the end")
@@ -68,7 +68,7 @@ class Config:
     refine_stride: int = _number(4, "pseudo masks", "the refinement and the mask losses see one pixel in this many")
     refine_source: str = _number("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
     background_affinity: bool = _number(
-        True, "pseudo masks", "s of the background is the greatest of the objects'; false: constant (Eq. 5 is 0/0)"
+        False, "pseudo masks", "s of the background is the greatest of the objects'; false: its constant (Eq. 5: 0/0)"
     )
     teacher: str = _number("network", "pseudo masks", "whose probabilities become pseudo masks", ("network", "average"))
     object_cutoff: float = _number(0.6, "pseudo masks", "share of its maximum that an object claims (Sec. 4.1.3)")

@@ -22,7 +22,7 @@ from wsss.exits import Stopped, said, writing
 from wsss.network import Output, ShapeAwareNetwork
 from wsss.objective import reduce_image
 from wsss.pseudo import with_background
-from wsss.refinement import refine, with_background_scores
+from wsss.refinement import refine
 from wsss.stopping import StopRequest
 
 MULTI_SCALE = (0.75, 1.0, 1.25)
@@ -96,7 +96,6 @@ def pixel_probs(
     refine_steps: int = 0,
     alpha: float = 1.0,
     refine_stride: int = 2,
-    background_affinity: bool = False,
     objects: Tensor | None = None,
 ) -> Tensor:
     """What the network says of an image, at another size, along the image's edges if asked to.
@@ -107,13 +106,13 @@ def pixel_probs(
         size: (height, width) of the answer.
         refine_steps, alpha: T of Eq. 6 and alpha of Eq. 5; with 0 steps the logits are merely enlarged.
         refine_stride: the refinement works at the image's size over it.
-        background_affinity: the background's s in Eq. 5 is the greatest of the objects', not its constant.
         objects: which ones are refined, (B, K-1) bool, all unless given; the answer of the others is 0.
 
     Returns:
         (B, K, height, width).
 
-    Source: the paper refines in training alone; the refinement is the same (Sec. 3.2.1).
+    Source: the paper refines in training alone (Sec. 3.2.1). Here the scores are the logits and the background's is its
+    constant, whatever a config asks for in training: neither probabilities nor `with_background_scores` brought more.
     """
     if not refine_steps:
         return F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
@@ -121,8 +120,6 @@ def pixel_probs(
     logits, probs = output.resized(grid)
     present = with_background(torch.ones_like(output.scores) if objects is None else objects)
     probs = probs * present[:, :, None, None]
-    if background_affinity:
-        logits = with_background_scores(logits, present)
     refined = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=refine_steps, present=present)
     return F.interpolate(refined, size, mode="bilinear", align_corners=False)
 
@@ -158,7 +155,6 @@ def prediction_settings(config: Config, *, with_crf: bool = False) -> dict[str, 
         "refine_steps": 0 if with_crf else config.test_refine_steps,
         "alpha": config.alpha,
         "refine_stride": config.test_refine_stride,
-        "background_affinity": config.background_affinity,
     }
 
 
