@@ -53,6 +53,7 @@ def probe(
     *,
     alpha: float,
     dilations: Sequence[int] = DILATIONS,
+    background_affinity: bool | None = None,
 ) -> Probe:
     """The weights of Eq. 5 with which a pixel takes over its neighbours' score of a class.
 
@@ -60,6 +61,7 @@ def probe(
         pixel: (row, column) of encoding.rgb.
         name: of the class, or "background".
         present: names of the objects in the photograph, on which the background's weights hang.
+        background_affinity: as in `Predictor.iterates`.
 
     Raises:
         UserError: the pixel lies outside, there is no such class, or alpha is not in [0, 1].
@@ -71,7 +73,7 @@ def probe(
     if not 0 <= alpha <= 1:
         raise UserError(f"alpha must be a number from 0 to 1, got {alpha!r}")
     row, column = (place * cells // side for place, cells, side in zip(pixel, grid, size, strict=True))
-    colors, labels = predictor.kernels(encoding, present if of_background else [name], dilations)
+    colors, labels = predictor.kernels(encoding, present if of_background else [name], dilations, background_affinity)
     label = labels[:1] if of_background else labels[1:]
     here = np.s_[:, :, row : row + 1, column : column + 1]
     weights = [affinity(colors[here], label[here], share)[0, :, 0, 0].cpu().numpy() for share in (1.0, 0.0, alpha)]

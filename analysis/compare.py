@@ -1,6 +1,6 @@
 """Two masks of one photograph side by side, and over many photographs where they differ most (Fig. 7, Table 5)."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,21 +77,19 @@ def worst_first(
     left: Callable[[np.ndarray], np.ndarray],
     right: Callable[[np.ndarray], np.ndarray],
     classes: Sequence[str],
-) -> pd.DataFrame:
-    """A table with one line a photograph, those on which the two masks agree least first.
+) -> Iterator[pd.DataFrame]:
+    """After each photograph the table of all so far, those on which the two masks agree least first.
 
     Args:
         photographs: names and rgb (H, W, 3) uint8.
         left, right: make a mask (H, W) of a photograph.
         classes: of the masks, without background.
 
-    Returns:
+    Yields:
         Columns photograph, IoU, one for each kind in DIFFERENCES.
     """
-    num_classes = len(classes) + 1
     lines = []
     for name, rgb in photographs:
-        seen = compare(left(rgb), right(rgb), num_classes)
+        seen = compare(left(rgb), right(rgb), len(classes) + 1)
         lines.append({"photograph": name, "IoU": seen.mean} | seen.shares)
-    table = pd.DataFrame(lines, columns=None if lines else ["photograph", "IoU"])
-    return table.sort_values("IoU", kind="stable", ignore_index=True)
+        yield pd.DataFrame(lines).sort_values("IoU", kind="stable", ignore_index=True)

@@ -17,7 +17,7 @@ _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _LEGEND = {"orientation": "h", "x": 0.5, "xanchor": "center", "y": 1.06, "yanchor": "bottom"}
 
 LOSSES = {"total": "sum", "classification": "classification", "pixel": "pixel (Eq. 7)", "region": "region (Eq. 8)"}
-SCHEDULES = {"region_weight": "lambda (Eq. 9)", "alpha": "alpha (Eq. 5)"}
+SCHEDULES = {"region_weight": "lambda (Eq. 9)", "alpha": "alpha (Eq. 5)", "labelled": "labelled pixels"}
 SCORES = {"miou": "mIoU", "mean_boundary_iou": "boundary IoU", "accuracy": "pixel accuracy"}
 _TITLES = ("losses", "validation scores", "schedules", "learning rate")
 _PANELS = ((LOSSES, 1, 1), (SCORES, 1, 2), (SCHEDULES, 2, 1), ({"lr": "learning rate"}, 2, 2))

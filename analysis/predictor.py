@@ -23,7 +23,6 @@ from wsss.objective import reduce_image
 from wsss.predict import pixel_probs, predict_probs, prediction_settings, to_image, weigh
 from wsss.pseudo import claims, to_mask
 from wsss.refinement import DILATIONS, affinity, kernel, spread, with_background_scores
-from wsss.shape_cue import sample_offsets, self_information
 
 MOST_STEPS = 30
 """Refinement steps that the page can scrub through."""
@@ -45,8 +44,6 @@ class Encoding:
     rgb: np.ndarray  # (H, W, 3) uint8
     scores: np.ndarray  # (K-1,) image-level probabilities
     probs: np.ndarray  # (K, H, W) float32, at the photograph's size, refined as at test
-    best: np.ndarray  # (H, W) float32, the greatest of them at each pixel
-    information: np.ndarray  # (h, w) float32, self-information in nats at the network's size
     maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
     image: Tensor  # (1, 3, g, g') the colors of Eq. 5
     source: Tensor  # (1, K, g, g') s of Eq. 5
@@ -131,13 +128,10 @@ class Predictor:
             refine_stride=self.config.test_refine_stride,
             objects=output.scores.sigmoid() >= self.config.class_cutoff,
         )
-        probs = probs[0].cpu().numpy()
         return Encoding(
             rgb=rgb,
             scores=output.scores.sigmoid()[0].cpu().numpy(),
-            probs=probs,
-            best=probs.max(0),
-            information=self._information(image)[0, 0].cpu().numpy(),
+            probs=probs[0].cpu().numpy(),
             maps=maps[0],
             image=colors,
             source=source,
@@ -145,18 +139,16 @@ class Predictor:
             key=key,
         )
 
-    def _information(self, image: Tensor) -> Tensor:
-        if self.network.shape_cue is not None:
-            return self.network.shape_cue.information(image)
-        return self_information(image, sample_offsets(self.config.info_radius, 0))
-
     def present(self, encoding: Encoding) -> list[str]:
-        """The classes that the network sees in the photograph: those above a half, at least the best one."""
-        seen = encoding.scores >= min(0.5, encoding.scores.max())
+        """The classes that the network sees in the photograph, at least the likeliest one.
+
+        They are those of its mask; a network whose masks have any class sees those above a half.
+        """
+        seen = encoding.scores >= min(self.config.class_cutoff or 0.5, encoding.scores.max())
         return [name for name, is_seen in zip(self.classes, seen, strict=True) if is_seen]
 
     def mask(self, encoding: Encoding, threshold: float = 0.0, *, with_crf: bool = False) -> np.ndarray:
-        """The network's mask, (H, W) uint8; pixels whose best probability is below the threshold are unlabelled.
+        """The network's mask, (H, W) uint8; pixels whose class has a probability below the threshold are unlabelled.
 
         With a CRF it takes the place of the refinement; the probability remains the refined one.
 
@@ -166,7 +158,10 @@ class Predictor:
         _require("the threshold", threshold)
         make = self._crf_mask if with_crf else self._mask
         mask = self._masks.get((encoding.key, with_crf), lambda: make(encoding))
-        return np.where(encoding.best < threshold, np.uint8(UNLABELLED), mask)
+        if threshold == 0:
+            return mask
+        prob = np.take_along_axis(encoding.probs, mask[None].astype(np.int64), 0)[0]
+        return np.where(prob < threshold, np.uint8(UNLABELLED), mask)
 
     def _crf_mask(self, encoding: Encoding) -> np.ndarray:
         settings = prediction_settings(self.config, with_crf=True)
@@ -182,7 +177,12 @@ class Predictor:
         return weighed.argmax(0).byte().numpy()
 
     def iterates(
-        self, encoding: Encoding, present: Sequence[str], alpha: float, dilations: Sequence[int] = DILATIONS
+        self,
+        encoding: Encoding,
+        present: Sequence[str],
+        alpha: float,
+        dilations: Sequence[int] = DILATIONS,
+        background_affinity: bool | None = None,
     ) -> Tensor:
         """All maps m_0 ... m_T of the refinement (Eq. 6), T = MOST_STEPS.
 
@@ -190,6 +190,8 @@ class Predictor:
             present: names of the objects in the photograph; only they and the background are refined.
             alpha: balance of Eq. 5, in [0, 1].
             dilations: distances of the neighbours in pixels of the grid.
+            background_affinity: whether the background has a class affinity (`with_background_scores`); None: as the
+                checkpoint was trained.
 
         Returns:
             (T+1, K, g, g') float32; classes that are not present are 0.
@@ -199,8 +201,9 @@ class Predictor:
         """
         _require("alpha", alpha)
         _require_dilations(dilations)
-        key = encoding.key, tuple(self.indices(present)), round(alpha, 4), tuple(sorted(dilations))
-        return self._iterates.get(key, lambda: self._refine(encoding, present, alpha, key[3]))
+        kind = tuple(sorted(dilations)), self._has_background_affinity(background_affinity)
+        key = encoding.key, tuple(self.indices(present)), round(alpha, 4), *kind
+        return self._iterates.get(key, lambda: self._refine(encoding, present, alpha, *kind))
 
     def indices(self, present: Sequence[str]) -> list[int]:
         """Indices of the classes of that name, the background's 0 first. Raises UserError for an unknown name."""
@@ -209,9 +212,13 @@ class Predictor:
         return [0, *(k for k, name in enumerate(self.classes, 1) if name in present)]
 
     def kernels(
-        self, encoding: Encoding, present: Sequence[str], dilations: Sequence[int] = DILATIONS
+        self,
+        encoding: Encoding,
+        present: Sequence[str],
+        dilations: Sequence[int] = DILATIONS,
+        background_affinity: bool | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """The color kernel (1, N, g, g') and the class kernels (P, N, g, g') of Eq. 5.
+        """The color kernel (1, N, g, g') and the class kernels (P, N, g, g') of Eq. 5; arguments as in `iterates`.
 
         The latter are those of the background and the objects named, in the order of `indices`.
 
@@ -219,13 +226,20 @@ class Predictor:
             UserError: a dilation is not the paper's, or a class is not the checkpoint's.
         """
         _require_dilations(dilations)
-        key = encoding.key, tuple(self.indices(present)), tuple(dilations)
-        return self._kernels.get(key, lambda: self._both_kernels(encoding, list(key[1]), key[2]))
+        kind = tuple(dilations), self._has_background_affinity(background_affinity)
+        classes = self.indices(present)
+        key = encoding.key, tuple(classes), *kind
+        return self._kernels.get(key, lambda: self._both_kernels(encoding, classes, *kind))
+
+    def _has_background_affinity(self, asked: bool | None) -> bool:
+        return self.config.background_affinity if asked is None else bool(asked)
 
     @torch.inference_mode()
-    def _both_kernels(self, encoding: Encoding, classes: list[int], dilations: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def _both_kernels(
+        self, encoding: Encoding, classes: list[int], dilations: tuple[int, ...], background_affinity: bool
+    ) -> tuple[Tensor, Tensor]:
         source = encoding.source
-        if self.config.background_affinity:
+        if background_affinity:
             present = torch.zeros(source.shape[:2], dtype=torch.bool)
             present[:, classes] = True
             source = with_background_scores(source, present)
@@ -233,9 +247,16 @@ class Predictor:
         return color, kernel(source[0, classes].unsqueeze(1), dilations)
 
     @torch.inference_mode()
-    def _refine(self, encoding: Encoding, present: Sequence[str], alpha: float, dilations: Sequence[int]) -> Tensor:
+    def _refine(
+        self,
+        encoding: Encoding,
+        present: Sequence[str],
+        alpha: float,
+        dilations: tuple[int, ...],
+        background_affinity: bool,
+    ) -> Tensor:
         classes = self.indices(present)
-        weights = affinity(*self.kernels(encoding, present, dilations), alpha)
+        weights = affinity(*self.kernels(encoding, present, dilations, background_affinity), alpha)
         out = encoding.maps.new_zeros(MOST_STEPS + 1, *encoding.maps.shape)
         out[:, classes] = torch.stack(list(spread(encoding.maps[classes], weights, MOST_STEPS, dilations)))
         return out
@@ -252,6 +273,7 @@ class Predictor:
         background_cutoff: float,
         least_cutoff: float | None = None,
         dilations: Sequence[int] = DILATIONS,
+        background_affinity: bool | None = None,
         size: tuple[int, int] | None = None,
     ) -> Tensor:
         """Which pixels each class claims after `steps` steps of refinement (Sec. 4.1.3), (K, H, W) bool.
@@ -269,7 +291,7 @@ class Predictor:
         _require("the threshold", object_cutoff)
         _require("the background's threshold", background_cutoff)
         _require("the floor", least_cutoff)
-        refined = self.iterates(encoding, present, alpha, dilations)[int(steps)]
+        refined = self.iterates(encoding, present, alpha, dilations, background_affinity)[int(steps)]
         classes = self.indices(present)
         out = torch.zeros(len(refined), *(size or encoding.rgb.shape[:2]), dtype=torch.bool, device=refined.device)
         out[classes] = claims(

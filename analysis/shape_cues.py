@@ -44,12 +44,11 @@ def shape_cues(
     relative: bool = False,
     seed: int = 0,
     short_side: int = SHORT_SIDE,
-    stride: int = 1,
 ) -> ShapeCues:
     """Self-information, drop probability and one drop of a photograph.
 
-    With a checkpoint's settings, its test_short_side and seed 0, the information is that which its network uses; with
-    the stride of its shape stage the drop is so too.
+    With a checkpoint's settings, its test_short_side and seed 0, the information is that which its network uses. The
+    drop is that of each pixel; the network's, of the coarser positions of its features, is in `feature_energy`.
 
     Args:
         rgb: (H, W, 3) uint8.
@@ -61,8 +60,6 @@ def shape_cues(
         drop_rate, relative: as in `wsss.shape_cue`.
         seed: of the drawn neighbours and of the drop.
         short_side: the photograph is resized to it; 0 keeps its size.
-        stride: side of the square of pixels that the drop takes as one position; it has the information of its most
-            informative pixel. 1: Eq. 4 for every pixel.
 
     Raises:
         UserError: a number is out of its range.
@@ -71,9 +68,7 @@ def shape_cues(
     offsets = sample_offsets(int(radius), int(samples), torch.Generator().manual_seed(int(seed)))
     image = to_image(rgb, short_side)
     information = self_information(image, offsets, patch=int(patch), bandwidth=bandwidth, relative=relative)
-    size = [-(-side // stride) for side in image.shape[-2:]]
-    pooled = F.adaptive_max_pool2d(information, size)
-    drop = drop_probability(pooled, temperature=temperature, drop_rate=drop_rate)[0, 0]
+    drop = drop_probability(information, temperature=temperature, drop_rate=drop_rate)[0, 0]
     # The draw of wsss.shape_cue takes torch's global generator, which all visitors share.
     dropped = torch.bernoulli(drop, generator=torch.Generator().manual_seed(int(seed))) > 0
     return ShapeCues(information[0, 0].numpy(), drop.numpy(), dropped.numpy())
@@ -88,16 +83,19 @@ def shallow_features(predictor: Predictor, encoding: Encoding) -> Tensor:
 
 
 @torch.inference_mode()
-def feature_energy(features: Tensor, drop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def feature_energy(
+    features: Tensor, information: np.ndarray, *, temperature: float, drop_rate: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Mean square over the channels at each position, before the drop and after the expected one, each (h, w) float32.
 
     Args:
         features: (1, C, h, w), from `shallow_features`.
-        drop: probabilities of any size; a position takes the least of those that it covers, as in the network.
+        information: of every pixel, (H, W); a position has that of its most informative one, as in the network.
+        temperature, drop_rate: as in `shape_cues`.
     """
-    # min-pooling: P falls with the information, so this is the P of the most informative pixel
-    survival = F.adaptive_max_pool2d(1 - torch.from_numpy(drop)[None, None], features.shape[-2:])
-    after = drop_texture(features, 1 - survival, stochastic=False)
+    pooled = F.adaptive_max_pool2d(torch.from_numpy(information)[None, None], features.shape[-2:])
+    drop = drop_probability(pooled, temperature=temperature, drop_rate=drop_rate)
+    after = drop_texture(features, drop, stochastic=False)
     return tuple(x.square().mean(1)[0].numpy() for x in (features, after))
 
 

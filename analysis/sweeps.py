@@ -20,11 +20,19 @@ from wsss.config import Config
 from wsss.metrics import confusion, mean_iou
 from wsss.refinement import DILATIONS
 
-AXES = {"alpha": "alpha", "T": "steps", "threshold": "object_cutoff", "tau": "temperature", "R1": "radius"}
+AXES = {
+    "alpha": "alpha",
+    "T": "steps",
+    "threshold": "object_cutoff",
+    "background threshold": "background_cutoff",
+    "floor": "least_cutoff",
+    "tau": "temperature",
+    "R1": "radius",
+}
 """What can be swept, and which of the `Settings` it is."""
 
 MEASURES = {
-    "iou": "mean IoU with the ground truth",
+    "iou": "mean IoU of the labelled pixels with the ground truth",
     "edges": "outlines on the photograph's edges",
     "valid": "labelled pixels",
     "neighbor": "agreement with the neighboring cell",
@@ -38,7 +46,7 @@ NETWORK_AXES = ("tau", "R1")
 
 _WHOLE_AXES = ("T", "R1")
 _EDGE_SHARE = 0.2  # of the photograph's pixels count as its edges
-_CELL_WIDTH, _BAR, _GAP, _MARGIN = 220, 22, 4, 110  # of a contact sheet in pixels
+_CELL_WIDTH, _BAR, _GAP, _MARGIN = 220, 22, 4, 124  # of a contact sheet in pixels
 _A_LINE = 6  # cells in a line of a sheet that has one axis
 _TOLERANCE = 2  # pixels between an outline and an edge
 
@@ -55,6 +63,7 @@ class Settings:
     temperature: float
     radius: int
     dilations: tuple[int, ...] = DILATIONS
+    background_affinity: bool | None = None  # None: the checkpoint's
 
     @classmethod
     def of(cls, config: Config) -> "Settings":
@@ -67,6 +76,7 @@ class Settings:
             config.least_cutoff,
             config.drop_temperature,
             config.info_radius,
+            background_affinity=config.background_affinity,
         )
 
 
@@ -191,7 +201,8 @@ def contact_sheet(
         for c, value in enumerate(columns.values):
             pen.text((margin + wide * c, 3), f"{columns.name} = {value:g}", "black", font)
         for r, value in enumerate(rows.values):
-            pen.text((6, _BAR + high * r + height // 2), f"{rows.name} = {value:g}", "black", font)
+            name = rows.name.replace(" ", "\n")
+            pen.text((6, _BAR + high * r + height // 2), f"{name} = {value:g}", "black", font)
     else:
         pen.text((margin, 3), f"{rows.name}: {MEASURES[measure]}", "black", font)
     places = [_place(row, column, columns) for row in range(len(rows.values)) for column in range(_count(columns))]
@@ -286,6 +297,7 @@ def _pseudo(predictor: Predictor, encoding: Encoding, present: Sequence[str], se
         background_cutoff=settings.background_cutoff,
         least_cutoff=settings.least_cutoff,
         dilations=settings.dilations,
+        background_affinity=settings.background_affinity,
     )
 
 

@@ -32,7 +32,7 @@ def trajectory(
     Raises:
         UserError: a setting is out of range.
     """
-    kept = {name: settings[name] for name in ("alpha", "dilations") if name in settings}
+    kept = {name: settings[name] for name in ("alpha", "dilations", "background_affinity") if name in settings}
     maps = predictor.iterates(encoding, present, **kept)[:, predictor.indices(present)]
     masks = [predictor.pseudo(encoding, present, steps=step, **settings) for step in range(MOST_STEPS + 1)]
     change = (maps[1:] - maps[:-1]).abs().mean((1, 2, 3)).cpu().numpy()

@@ -23,12 +23,13 @@ from analysis.tabs.words import in_words
 from wsss import UNLABELLED
 from wsss.crf import available as crf_is_available
 from wsss.data.item import read_rgb
+from wsss.predict import to_image
 
 ROOT = Path(__file__).parent.parent
 CAT = ROOT / "analysis" / "examples" / "chelsea.jpg"
 PRESENT = ["cat", "dog"]
 DILATIONS = [1, 2, 4, 8, 12, 24]
-REFINEMENT = (0.8, 10, 0.6, 0.7, 0.2, DILATIONS, "cat")  # alpha, T, the thresholds, the floor, ..., class of the maps
+REFINEMENT = (0.8, 10, 0.6, 0.7, 0.2, DILATIONS, True, "cat")  # alpha, T, thresholds, floor, ..., class of the maps
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ def refined(visitor: Client, *settings) -> tuple:
 
 
 def test_a_photograph_gets_its_classes(visitor):
-    present, about = give(visitor, CAT)
+    present, about, *_ = give(visitor, CAT)
     assert "cat" in present["value"] and "mIoU" in about
 
 
@@ -94,7 +95,9 @@ def test_the_interface_gives_what_the_predictor_gives(visitor, shipped_or_fresh)
     settings = {"alpha": 0.3, "steps": 7, "object_cutoff": 0.5, "background_cutoff": 0.6}
     assert np.array_equal(np.asarray(Image.open(pseudo)), predictor.pseudo(encoding, ("cat", "dog"), **settings))
     _, nats = visitor.predict(handle_file(str(CAT)), api_name="/self_information")
-    assert nats["greatest"] == pytest.approx(encoding.information.max(), rel=1e-4)
+    image = to_image(encoding.rgb, predictor.config.test_short_side)
+    seen = predictor.network.shape_cue.information(image).max().item()
+    assert nats["greatest"] == pytest.approx(seen, rel=1e-4)
     settings = {"radius": 3, "bandwidth": 0.5, "samples": 0, "patch": 1}
     _, nats = visitor.predict(handle_file(str(CAT)), *settings.values(), api_name="/self_information")
     cues = shape_cues(encoding.rgb, **settings, short_side=predictor.config.test_short_side)
@@ -232,7 +235,9 @@ def test_without_any_checkpoint_the_page_has_its_shape_cues():
         "app.DEFAULT_CHECKPOINT = Path('nowhere/animals')\n"
         "library = app.Library(app.offered(app.DEFAULT_CHECKPOINT))\n"
         "app.build_page(library)\n"
-        f"print(library.names, library['untrained'].encode(read_rgb(Path({str(CAT)!r}))).information.max())"
+        "from analysis.shape_cues import shape_cues\n"
+        f"rgb = library['untrained'].encode(read_rgb(Path({str(CAT)!r}))).rgb\n"
+        "print(library.names, shape_cues(rgb).information.max())"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr

@@ -58,7 +58,27 @@ def test_a_crf_smooths_what_the_network_itself_says(predictor, encoding, cat):
 def test_a_threshold_takes_the_least_confident_pixels_away(predictor, encoding):
     every, sure = (predictor.mask(encoding, threshold) for threshold in (0.0, 0.5))
     assert (every != UNLABELLED).all() and (sure == UNLABELLED).any()
-    assert np.array_equal(sure == UNLABELLED, encoding.probs.max(0) < 0.5)
+    prob = np.take_along_axis(encoding.probs, every[None].astype(int), 0)[0]
+    assert np.array_equal(sure == UNLABELLED, prob < 0.5)
+
+
+def test_a_class_that_the_mask_leaves_out_has_no_probability_and_is_not_ticked(predictor, cat):
+    config = replace(predictor.config, test_refine_steps=0)
+    scores = predictor.encode(cat).scores
+    cutoff = float(np.sort(scores)[-2:].mean())  # between the likeliest class and the next
+    for steps in (0, 10):
+        config = replace(config, class_cutoff=cutoff, test_refine_steps=steps)
+        other = Predictor(predictor.network, config, CLASSES, {})
+        seen = other.encode(cat)
+        assert seen.probs[1:][scores < cutoff].max() == 0 and seen.probs[1:][scores >= cutoff].max() > 0
+        assert other.present(seen) == [CLASSES[scores.argmax()]]
+
+
+def test_the_background_may_be_held_by_the_objects_or_by_colors(predictor, encoding):
+    given = {flag: predictor.iterates(encoding, ("cat",), 0.5, background_affinity=flag) for flag in (False, True)}
+    assert torch.equal(given[False][:, 1], given[True][:, 1])
+    assert not torch.allclose(given[False][10, 0], given[True][10, 0], atol=1e-3)
+    assert torch.equal(predictor.iterates(encoding, ("cat",), 0.5), given[predictor.config.background_affinity])
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.8, 1.0])
@@ -149,12 +169,6 @@ def test_a_threshold_that_is_no_number_is_refused_in_words(predictor, encoding):
 def test_an_unknown_class_is_refused_with_those_that_are_known(predictor, encoding):
     with pytest.raises(UserError, match="no class 'unicorn'; the checkpoint knows cat, cow"):
         predictor.pseudo(encoding, ("unicorn",), **SETTINGS)
-
-
-def test_a_network_without_a_shape_cue_shows_information_all_the_same(cat):
-    config = replace(animals(), shape_cue="none", test_short_side=64)
-    encoding = Predictor(build(config, 3, pretrained=False), config, ("a", "b"), {}).encode(cat)
-    assert encoding.information.max() > 0.1
 
 
 def remembered(predictor: Predictor) -> int:

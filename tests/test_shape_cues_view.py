@@ -1,6 +1,7 @@
 """The look at the shape cue: what is shown is what the network does."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,10 @@ from analysis.charts import information_histogram
 from analysis.predictor import Predictor
 from analysis.shape_cues import feature_energy, shallow_features, shape_cues
 from wsss import UserError
+from wsss.network import build
+from wsss.predict import to_image
+from wsss.presets import animals
+from wsss.shape_cue import drop_texture
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +29,7 @@ def test_a_plain_photograph_has_no_information_and_drops_everywhere_alike():
 
 
 def test_with_the_checkpoints_settings_it_is_what_the_network_sees(predictor, cat):
-    encoding, config = predictor.encode(cat), predictor.config
+    config = predictor.config
     settings = {
         "radius": config.info_radius,
         "bandwidth": config.info_bandwidth,
@@ -35,12 +40,16 @@ def test_with_the_checkpoints_settings_it_is_what_the_network_sees(predictor, ca
         "relative": config.info_relative,
         "short_side": config.test_short_side,
     }
-    stride = predictor.network.encoder.strides[config.shape_stage]
-    cues = shape_cues(cat, **settings, stride=stride)
-    np.testing.assert_allclose(cues.information, encoding.information, atol=1e-5)
-    size = shallow_features(predictor, encoding).shape[-2:]
-    expected = predictor.network.shape_cue.drop(torch.from_numpy(encoding.information)[None, None], size)
-    np.testing.assert_allclose(cues.drop, expected[0, 0], atol=1e-5)
+    cues = shape_cues(cat, **settings)
+    module, image = predictor.network.shape_cue, to_image(cat, config.test_short_side)
+    information = module.information(image)
+    np.testing.assert_allclose(cues.information, information[0, 0], atol=1e-5)
+    features = shallow_features(predictor, predictor.encode(cat))
+    _, after = feature_energy(
+        features, cues.information, temperature=config.drop_temperature, drop_rate=config.drop_rate
+    )
+    kept = drop_texture(features, module.drop(information, features.shape[-2:]), stochastic=False)
+    np.testing.assert_allclose(after, kept.square().mean(1)[0], rtol=1e-3)
 
 
 def test_a_seed_gives_one_draw_again_and_another_seed_another(cat):
@@ -56,18 +65,29 @@ def test_as_much_is_dropped_as_the_probability_says(cat):
 
 
 def test_a_drop_only_takes_energy_and_none_where_nothing_is_dropped(predictor, cat):
-    features = shallow_features(predictor, predictor.encode(cat))
-    before, after = feature_energy(features, shape_cues(cat).drop)
+    features, information = shallow_features(predictor, predictor.encode(cat)), shape_cues(cat).information
+    before, after = feature_energy(features, information, temperature=0.5, drop_rate=0.5)
     assert before.shape == features.shape[-2:] and (after <= before).all() and after.sum() < before.sum()
-    before, after = feature_energy(features, shape_cues(cat, drop_rate=0).drop)
+    before, after = feature_energy(features, information, temperature=0.5, drop_rate=0)
     np.testing.assert_array_equal(before, after)
 
 
+def test_a_network_without_a_shape_cue_shows_its_features_all_the_same(cat):
+    config = replace(animals(), shape_cue="none", test_short_side=64)
+    plain = Predictor(build(config, 3, pretrained=False), config, ("a", "b"), {})
+    features = shallow_features(plain, plain.encode(cat))
+    before, after = feature_energy(features, shape_cues(cat).information, temperature=0.5, drop_rate=0.5)
+    assert 0 < after.sum() < before.sum()
+
+
 def test_a_position_of_the_features_survives_by_its_most_informative_pixel():
-    drop = np.full((4, 4), 0.9, np.float32)
-    drop[0, 1] = 0.5
-    _, after = feature_energy(torch.ones(1, 3, 2, 2), drop)
-    np.testing.assert_allclose(after, [[0.25, 0.01], [0.01, 0.01]], rtol=1e-5)
+    """Eq. 4 over positions: one of four has 3 nats, so that its weight is e^-6 of the others'."""
+    information = np.zeros((4, 4), np.float32)
+    information[0, 1] = 3.0
+    _, after = feature_energy(torch.ones(1, 3, 2, 2), information, temperature=0.5, drop_rate=0.5)
+    weights = np.array([[math.exp(-6), 1], [1, 1]])
+    expected = np.exp(-0.5 * weights / weights.mean()) ** 2
+    np.testing.assert_allclose(after, expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize(

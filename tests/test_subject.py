@@ -25,31 +25,55 @@ def scene(subject, cat) -> Scene:
     return Scene(predictor, predictor.encode(cat), ["cat"], None)
 
 
-def accepted_truth(subject: Subject, rgb: np.ndarray, path) -> np.ndarray | None:
-    return subject._accept(subject.library.names[0], rgb, str(path), "Inspect")[3]
+def ones(size: tuple[int, int], path) -> str:
+    Image.fromarray(np.ones(size, np.uint8)).save(path)
+    return str(path)
 
 
-def test_a_ground_truth_is_read_again_for_another_photograph(subject, cat, tmp_path):
-    Image.fromarray(np.ones(cat.shape[:2], np.uint8)).save(path := tmp_path / "truth.png")
-    assert accepted_truth(subject, cat, path).shape == cat.shape[:2]
-    smaller = cat[::2, ::2].copy()
-    assert accepted_truth(subject, smaller, path).shape == smaller.shape[:2]
+def test_what_belonged_to_a_photograph_does_not_outlive_it(subject, cat, tmp_path):
+    """Its ground truth may fit the next one's size and still be another photograph's."""
+    truth = ones(cat.shape[:2], tmp_path / "truth.png")
+    _, _, _, file, read, clicked, ticked, *_ = subject._accept(subject.library.names[0], cat, truth, "Inspect")
+    assert (file, read, clicked, ticked) == (None, None, None, False)
 
 
-def test_a_ground_truth_of_another_photograph_is_dropped_in_words(subject, cat, tmp_path):
-    Image.fromarray(np.ones((40, 200), np.uint8)).save(path := tmp_path / "truth.png")
+def test_for_another_checkpoint_the_photographs_classes_and_truth_remain(subject, cat, tmp_path):
+    truth, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
+    rgb = subject.default.encode(cat).rgb
+    chips, _, read, *_ = subject._reopen(name, rgb, ["dog", "unicorn"], True, truth, "Inspect")
+    assert chips.value == ["dog"] and read.shape == cat.shape[:2]
+    chips, *_ = subject._reopen(name, rgb, ["dog"], False, None, "Inspect")
+    assert chips.value == subject.default.present(subject.default.encode(cat)), "as nothing was said by the visitor"
+
+
+def test_a_ground_truth_that_does_not_fit_is_dropped_in_words(subject, cat, tmp_path):
+    path = ones((40, 200), tmp_path / "truth.png")
     with pytest.warns(UserWarning, match="not the photograph's proportions"):
-        assert accepted_truth(subject, cat, path) is None
+        read, *_ = subject._read_truth(subject.library.names[0], cat, path, "Inspect")
+    assert read is None
 
 
-def test_a_clicked_pixel_does_not_outlive_its_photograph(scene):
-    _, target, at, *_ = cams._show(scene, "cat", "pixel", ["GradCAM"], cams._SCALES[0], 0.5, (5, 7))
-    assert target == "image score" and at is None
+def test_without_a_photograph_the_controls_stay_and_the_pictures_go(subject):
+    """A control that was emptied would be refused with the next photograph."""
+    empty = [gr.skip(), None]
+    answer = subject.answer(lambda scene: None, 2, empty)
+    assert answer(subject.library.names[0], None, None, [], {}, None) == empty
+    assert subject.answer(lambda scene: None, 1)(subject.library.names[0], None, None, [], {}, None) is None
+
+
+def test_a_target_pixel_is_given_up_with_its_photograph_and_kept_with_its_pixel(scene):
+    asked = "cat", "pixel", ["GradCAM"], cams._SCALES[0], 0.5
+    assert cams._show(scene, *asked)[1] == "image score"
+    assert cams._show(scene._replace(clicked=(5, 7)), *asked)[1] == "pixel"
+
+
+def test_the_pixel_is_the_clicked_one_or_that_in_the_middle(scene):
+    assert scene.pixel == (150, 225) and scene._replace(clicked=[3, 4]).pixel == (3, 4)
 
 
 def test_the_target_pixel_asks_for_a_click(scene):
     with pytest.raises(UserError, match="click a pixel"):
-        cams._pictured(scene, "cat", "pixel", ["GradCAM"], cams._SCALES[0], 0.5, None)
+        cams._pictured(scene, "cat", "pixel", ["GradCAM"], cams._SCALES[0], 0.5)
 
 
 def test_a_control_that_is_moved_while_pictures_are_made_has_the_last_word():
@@ -67,16 +91,17 @@ def test_a_ground_truth_tells_right_from_wrong(scene):
     mask = scene.predictor.mask(scene.encoding)
     truth = np.where(mask > 0, 1, 0).astype(np.uint8)  # the cat's; then all is right
     truth[0] = 255
-    (_, right), *_ = inspect._mask(scene._replace(truth=truth), 1.0, 0.0, False, True, None)
+    (_, right), names, _ = inspect._mask(scene._replace(truth=truth), 1.0, 0.0, False, True)
+    assert "mean IoU 100.0 %" in names and "cat 100.0 %" in names
     assert {tuple(color) for color in right[mask == 1]} <= {(60, 170, 90), *map(tuple, right[0])}
     assert (right[1:] != np.array((225, 60, 60))).any(-1).all()
-    (_, wrong), *_ = inspect._mask(scene._replace(truth=np.where(mask > 0, 0, 1)), 1.0, 0.0, False, True, None)
+    (_, wrong), *_ = inspect._mask(scene._replace(truth=np.where(mask > 0, 0, 1)), 1.0, 0.0, False, True)
     assert (wrong == np.array((225, 60, 60))).all()
 
 
 def test_right_or_wrong_without_a_ground_truth_asks_for_one(scene):
-    (_, shown), names, _ = inspect._mask(scene, 0.5, 0.0, False, True, None)
-    (_, usual), *_ = inspect._mask(scene, 0.5, 0.0, False, False, None)
+    (_, shown), names, _ = inspect._mask(scene, 0.5, 0.0, False, True)
+    (_, usual), *_ = inspect._mask(scene, 0.5, 0.0, False, False)
     assert np.array_equal(shown, usual) and "give one" in names
 
 

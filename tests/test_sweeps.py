@@ -150,7 +150,7 @@ def test_the_sheet_shows_each_cell_where_a_click_finds_it(predictor, encoding, c
 def test_cells_that_are_not_there_yet_stay_gray(predictor, encoding, cells):
     whole, part = (contact_sheet(some, ALPHA, STEPS, encoding.rgb, predictor.colors) for some in (cells, cells[:1]))
     differing = cv2.boundingRect((whole != part).any(2).astype(np.uint8))
-    assert whole.shape == part.shape and differing[0] >= 110 and (part[-60:-40, 120:300] == 220).all()
+    assert whole.shape == part.shape and differing[0] >= 124 and (part[-60:-40, 134:300] == 220).all()
 
 
 def test_the_picture_tells_how_it_was_made(predictor, encoding, settings, cells):

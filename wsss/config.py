@@ -59,7 +59,9 @@ class Config:
     info_bandwidth: float = _number(1.0, "shape cue", "h of Eq. 3")
     info_relative: bool = _number(False, "shape cue", "measure distances in units of the image's mean distance")
     drop_temperature: float = _number(0.5, "shape cue", "tau of Eq. 4")
-    drop_rate: float = _number(0.5, "shape cue", "mean of the drop's exponent: e^-rate of the features stay, more where some inform")
+    drop_rate: float = _number(
+        0.5, "shape cue", "mean exponent of the drop: e^-rate of the features stay, more where some inform"
+    )
 
     # Pseudo masks
     alpha: float = _number(0.8, "pseudo masks", "Eq. 5: weight of color against class affinity, at the end")

@@ -28,7 +28,6 @@ class Settings(NamedTuple):
     methods: gr.CheckboxGroup
     scale: gr.Radio
     opacity: gr.Slider
-    at: gr.State  # (row, column) of the clicked pixel
 
 
 class Pictures(NamedTuple):
@@ -52,10 +51,9 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 vanilla = picture("Vanilla CAM (score map)")
             maps = picture("Methods by stages", "film")
     pictures = Pictures(region, vanilla, maps)
-    subject.follow(tab, _show, settings, [settings.name, settings.target, settings.at, *pictures])
-    chosen = [settings.name, settings.target, settings.methods, settings.scale, settings.opacity]
-    subject.live([control.input for control in chosen], _pictured, settings, pictures, show_progress="minimal")
-    region.select(_pixel, None, [settings.at, settings.target], **PRIVATE).then(
+    subject.follow(tab, _show, settings, [settings.name, settings.target, *pictures])
+    subject.live([control.input for control in settings], _pictured, settings, pictures, show_progress="minimal")
+    region.select(_pixel, None, [subject.clicked, settings.target], **PRIVATE).then(
         subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
     )
     subject.live([slow.input], _estimated, [slow], [estimate])
@@ -73,34 +71,35 @@ def _settings(subject: Subject) -> Settings:
             gr.CheckboxGroup(list(METHODS), value=["GradCAM", "LayerCAM"], label="Methods"),
             gr.Radio(list(_SCALES), value=_SCALES[0], label="Colors are relative to"),
             slider("opacity", 0.6, "of the maps"),
-            gr.State(),
         )
 
 
 def _slow_settings() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
     with gr.Accordion("Slow methods", open=False):
-        slow = gr.Dropdown(list(SLOW_METHODS), label="Method", info="runs the network once for each channel")
+        slow = gr.Dropdown(
+            list(SLOW_METHODS), value=None, label="Method", info="runs the network once for each channel"
+        )
         estimate = gr.HTML()
         return slow, gr.Button("Run it", size="sm"), estimate
 
 
-def _show(scene: Scene, name, target, methods, scale, opacity, at) -> tuple:
-    """All that the tab shows of a new subject; a clicked pixel belongs to the photograph before."""
+def _show(scene: Scene, name, target, methods, scale, opacity) -> tuple:
+    """All that the tab shows of a new subject; a target that was a pixel of the photograph before is given up."""
     if name not in scene.present:
         name = scene.present[0] if scene.present else scene.predictor.classes[int(scene.encoding.scores.argmax())]
-    target = TARGETS[0] if target == _PIXEL else target
+    target = TARGETS[0] if target == _PIXEL and scene.clicked is None else target
     names = gr.Dropdown(list(scene.predictor.classes), value=name)
-    return names, target, None, *_pictured(scene, name, target, methods, scale, opacity, None)
+    return names, target, *_pictured(scene, name, target, methods, scale, opacity)
 
 
-def _pictured(scene: Scene, name, target, methods, scale, opacity, at) -> tuple:
+def _pictured(scene: Scene, name, target, methods, scale, opacity) -> tuple:
     """What moves with a choice, in the order of `Pictures`."""
-    vanilla, *cams = _explained(scene, name, target, tuple(methods), at)
+    vanilla, *cams = _explained(scene, name, target, tuple(methods))
     region = _region(scene, name)
     colors = scene.colors[[0, scene.predictor.indices([name])[-1]]]
     shown = overlay(scene.encoding.rgb, region.astype(np.uint8), colors, 0.55)
     score_map = cam_overlay(scene.encoding.rgb, vanilla.scaled(), opacity)
-    return marked(shown, at), score_map, _grid(scene, cams, region, scale, opacity)
+    return marked(shown, scene.clicked), score_map, _grid(scene, cams, region, scale, opacity)
 
 
 def _grid(scene: Scene, cams: list[Cam], region: np.ndarray, scale: str, opacity: float) -> np.ndarray | None:
@@ -113,11 +112,11 @@ def _grid(scene: Scene, cams: list[Cam], region: np.ndarray, scale: str, opacity
     return grid(rows) if rows else None
 
 
-def _explained(scene: Scene, name: str, target: str, methods: tuple[str, ...], at) -> list[Cam]:
+def _explained(scene: Scene, name: str, target: str, methods: tuple[str, ...]) -> list[Cam]:
     """Sliders that only change how maps are drawn ask for the same maps again."""
-    if target == _PIXEL and at is None:
+    if target == _PIXEL and scene.clicked is None:
         raise UserError("click a pixel of the predicted region first")
-    at = tuple(at) if target == _PIXEL else None
+    at = tuple(scene.clicked) if target == _PIXEL else None
     return scene.predictor.kept.get_unlocked(  # a slow method takes a minute, grad-cam's import ten seconds
         ("cams", scene.encoding.key, name, target, methods, at),
         lambda: explain(scene.predictor, scene.encoding, name, methods=methods, target=target, pixel=at),
@@ -133,8 +132,8 @@ def _captioned(scene: Scene, cam: Cam, region: np.ndarray, opacity: float, most:
     covered, inside = coverage(cam, region)
     said = "no region of the class is predicted"
     if not np.isnan(covered):
-        said = f"covers {100 * covered:.0f} % of the object"
-        said += "" if np.isnan(inside) else f"; {100 * inside:.0f} % of it lies inside"
+        said = f"half its maximum: covers {100 * covered:.0f} % of the object"
+        said += "" if np.isnan(inside) else f"; {100 * inside:.0f} % of that lies inside"
     lines = [f"{cam.stage}, {cam.method}: {cam.low:.2g} to {cam.high:.2g}", said]
     return captioned(cam_overlay(scene.encoding.rgb, cam.scaled(most), opacity), lines)
 
@@ -144,14 +143,14 @@ def _estimated(scene: Scene, method) -> str:
     return f'<div class="legend">about {seconds:.0f} s on this machine</div>'
 
 
-def _slowly(scene: Scene, name, target, methods, scale, opacity, at, slow) -> np.ndarray | None:
+def _slowly(scene: Scene, name, target, methods, scale, opacity, slow) -> np.ndarray | None:
     """The maps of a slow method below the others."""
-    _, *cams = _explained(scene, name, target, (*methods, *([slow] if slow else [])), at)
+    _, *cams = _explained(scene, name, target, (*methods, *([slow] if slow else [])))
     return _grid(scene, cams, _region(scene, name), scale, opacity)
 
 
-def _files(scene: Scene, name, target, methods, scale, opacity, at) -> dict[str, bytes]:
-    cams = _explained(scene, name, target, tuple(methods), at)
+def _files(scene: Scene, name, target, methods, scale, opacity) -> dict[str, bytes]:
+    cams = _explained(scene, name, target, tuple(methods))
     drawn = _grid(scene, cams[1:], _region(scene, name), scale, opacity)
     arrays = {f"{cam.stage} {cam.method}".replace(" ", "_"): cam.values for cam in cams}
     return {"arrays.npz": arrays_npz(**arrays)} | ({} if drawn is None else {"cams.png": picture_png(drawn)})

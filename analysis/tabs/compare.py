@@ -1,6 +1,6 @@
 """Two checkpoints, or two settings, on one photograph or on many (Fig. 7)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from analysis.render import overlay
 from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import picture, slider, wipe
-from analysis.tabs.subject import QUIET, Scene, Subject
+from analysis.tabs.subject import Scene, Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
 from wsss.data.item import read_rgb
@@ -27,6 +27,10 @@ KINDS = ("mask", "mask with CRF", "pseudo mask")
 
 MOST_PHOTOGRAPHS = 100
 """In a folder that is compared."""
+
+
+_MANY = PRIVATE | {"concurrency_id": "many", "concurrency_limit": 1}
+"""Of what looks at many photographs: other questions are answered in between."""
 
 
 class Side(NamedTuple):
@@ -50,9 +54,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
     with gr.Tab("Compare", id="Compare") as tab:
         with gr.Row():
-            left, right = (
-                _side(subject.library, name, kind) for name, kind in (("Left", KINDS[0]), ("Right", KINDS[2]))
-            )
+            left, right = (_side(subject, name, kind) for name, kind in (("Left", KINDS[0]), ("Right", KINDS[2])))
         sides = {"left": left, "right": right}
         with gr.Row():
             pair = wipe("Left | right")
@@ -61,10 +63,13 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 shares = gr.HTML()
                 names = [f"{name} {part}" for name in sides for part in Side._fields]
                 download.build(subject, "comparison", _files_by(subject.library), [*left, *right], names)
-        bars = gr.Plot(label="IoU between left and right")
+        bars = gr.Plot(label="IoU between left and right, where both have a label")
         with gr.Accordion("Many photographs, those that differ most first", open=False):
             files = gr.File(label=f"Up to {MOST_PHOTOGRAPHS} photographs", file_count="multiple", height=120)
             table = gr.Dataframe(label="Click a line to look at its photograph", interactive=False, max_height=320)
+            with gr.Row():
+                again = gr.Button("Compare them", size="sm", min_width=110)
+                stop = gr.Button("Stop", size="sm", min_width=70)
     controls, pictures = [*left, *right], Pictures(pair, difference, shares, bars)
     shown = _shown_by(subject.library)
 
@@ -75,18 +80,23 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
 
     subject.follow(tab, opened, controls, [left.checkpoint, right.checkpoint, *pictures])
     subject.live([control.input for control in controls], shown, controls, pictures)
-    files.upload(in_words(_table_by(subject.library)), [files, *controls], table, **(QUIET | {"show_progress": "full"}))
-    files.clear(lambda: None, None, table, **PRIVATE)
+    tabulate = in_words(_table_by(subject.library))
+    asked = gr.on([files.upload, again.click], tabulate, [files, *controls], table, **_MANY)
+    stop.click(None, cancels=asked, api_visibility="private")
+    # What was tabulated is of the pair before; another table takes long, so it is made when it is asked for.
+    left_behind = [files.clear, *(control.input for control in controls)]
+    gr.on(left_behind, lambda: None, None, table, cancels=asked, **PRIVATE)
     table.select(in_words(_photograph), [files, table], subject.photograph, api_visibility="private")
     return {f"{name}_{part}": getattr(side, part) for name, side in sides.items() for part in Side._fields}
 
 
-def _side(library: Library, name: str, kind: str) -> Side:
+def _side(subject: Subject, name: str, kind: str) -> Side:
+    library, config = subject.library, subject.default.config
     with gr.Column(min_width=300), gr.Group():
         return Side(
             gr.Dropdown(library.names, value=library.names[0], label=f"{name}: checkpoint"),
             gr.Radio(list(KINDS), value=kind, label="picture"),
-            slider("alpha", 0.8, "of the pseudo mask (Eq. 5)"),
+            slider("alpha", config.alpha, "of the pseudo mask (Eq. 5)"),
         )
 
 
@@ -165,8 +175,8 @@ def _differences(shares: dict[str, float]) -> str:
 
 
 def _table_by(library: Library) -> Callable:
-    def table(files, *controls) -> pd.DataFrame:
-        """One line a photograph, those on which left and right agree least first."""
+    def table(files, *controls) -> Iterator[pd.DataFrame]:
+        """One line a photograph, those on which left and right agree least first, as they come."""
         files = files or []
         if len(files) > MOST_PHOTOGRAPHS:
             raise UserError(f"{len(files)} photographs are too many; {MOST_PHOTOGRAPHS} are allowed")
@@ -178,7 +188,8 @@ def _table_by(library: Library) -> Callable:
             return lambda rgb: renumbered(_mask(predictor, rgb, None, kind, alpha), predictor.classes, classes)
 
         photographs = ((Path(file).name, library[controls[0]].encode(_read(file)).rgb) for file in files)
-        return worst_first(photographs, *(masks(*side) for side in sides), classes).round(3)
+        for lines in worst_first(photographs, *(masks(*side) for side in sides), classes):
+            yield lines.round(3)
 
     return table
 

@@ -25,7 +25,7 @@ def build(
 
     def zipped(scene: Scene, *values) -> str:
         given = dict(zip(names, values, strict=True))
-        settings = settings_json(scene.predictor, scene.encoding, scene.present, **given)
+        settings = settings_json(scene.predictor, scene.encoding, scene.present, pixel=list(scene.pixel), **given)
         path = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()), f"{name}.zip")
         path.write_bytes(archive({**files(scene, *values), "settings.json": settings}))
         return str(path)

@@ -1,8 +1,11 @@
 """What the network sees: its mask over the photograph, and what it thinks of a pixel."""
 
+import html
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import gradio as gr
+import numpy as np
 import plotly.graph_objects as go
 
 from analysis.exports import arrays_npz, mask_png
@@ -13,6 +16,7 @@ from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import picture, pixel, slider, wipe
 from analysis.tabs.subject import QUIET, Scene, Subject
 from wsss.crf import available
+from wsss.metrics import class_iou, confusion, mean_iou
 
 _JUDGED = (
     '<div class="legend"><span class="entry"><i style="background:#3caa5a"></i>a right object</span>'
@@ -44,14 +48,12 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 download.build(subject, "mask", _files, controls, controls._fields)
         with gr.Row():
             scores = gr.Plot(label="Class scores of the photograph")
-            bars = gr.Plot(label="Class probabilities of the pixel")
-            path = gr.Plot(label="Its scores by T (Eq. 6)")
-        at = gr.State()
+            bars = gr.Plot(label="Class scores of the pixel in the mask (refined, they need not sum to 1)")
+            path = gr.Plot(label="Its scores by T (Eq. 6), on the grid of the pseudo masks")
     pictures = [pair, names, pointed]
-    subject.follow(tab, _show, controls, [*pictures, scores, bars, path, at])
-    moved = [control.input for control in controls]
-    subject.live(moved, _mask, [*controls, at], pictures, api_name="mask")
-    _click(subject, pointed, controls, at, [pointed, bars, path])
+    subject.follow(tab, _show, controls, [*pictures, scores, bars, path])
+    subject.live([control.input for control in controls], _mask, controls, pictures, api_name="mask")
+    _click(subject, pointed, controls, [pointed, bars, path])
     return {
         "opacity": controls.opacity,
         "confidence": controls.confidence,
@@ -78,30 +80,41 @@ def _controls() -> Controls:
 
 
 def _show(scene: Scene, *settings) -> tuple:
-    """All that the tab shows of a new subject; the pixel is that at its center until another one is clicked."""
+    """All that the tab shows of a new subject."""
     scores = score_bars(scene.encoding.scores, scene.predictor.classes, scene.colors)
-    at = tuple(side // 2 for side in scene.encoding.rgb.shape[:2])
-    return *_mask(scene, *settings, at), scores, *_pixel(scene, at), at
+    return *_mask(scene, *settings), scores, *_pixel(scene)
 
 
-def _mask(scene: Scene, opacity, confidence, with_crf, judged, at) -> tuple:
+def _mask(scene: Scene, opacity, confidence, with_crf, judged) -> tuple:
     """The mask over the photograph twice, once to wipe and once to click, and its legend.
 
     Judged, it shows where the mask is right and wrong, if the visitor gave a ground truth.
     """
-    colors, rgb = scene.colors, scene.encoding.rgb
+    colors, rgb, classes = scene.colors, scene.encoding.rgb, scene.predictor.classes
     mask = scene.predictor.mask(scene.encoding, confidence, with_crf=bool(with_crf))
     if judged and scene.truth is not None:
-        shown, names = error_map(rgb, scene.truth, mask, opacity), _JUDGED
+        shown, names = error_map(rgb, scene.truth, mask, opacity), _JUDGED + _judgement(scene.truth, mask, classes)
     else:
-        shown, names = overlay(rgb, mask, colors, opacity), legend(mask, scene.predictor.classes, colors)
+        shown, names = overlay(rgb, mask, colors, opacity), legend(mask, classes, colors)
         names += _NO_TRUTH if judged else ""
-    return (rgb, shown), names, marked(shown, at)
+    return (rgb, shown), names, marked(shown, scene.pixel)
 
 
-def _pixel(scene: Scene, at: tuple[int, int]) -> tuple[go.Figure, go.Figure]:
-    """What the network thinks of a pixel, and what the refinement makes of it with the checkpoint's settings."""
-    predictor, encoding = scene.predictor, scene.encoding
+def _judgement(truth: np.ndarray, mask: np.ndarray, classes: Sequence[str]) -> str:
+    """IoU with the ground truth of each class in either, and their mean, over the pixels that both label."""
+    counts = confusion(truth, mask, len(classes) + 1)
+    parts = [f"mean IoU {100 * mean_iou(counts):.1f} %"]
+    parts += [
+        f"{html.escape(name)} {100 * iou:.1f} %"
+        for name, iou in zip(("background", *classes), class_iou(counts), strict=True)
+        if not np.isnan(iou)
+    ]
+    return f'<div class="legend">{" &middot; ".join(parts)}</div>'
+
+
+def _pixel(scene: Scene) -> tuple[go.Figure, go.Figure]:
+    """What the network thinks of the pixel, and what the refinement makes of it with the checkpoint's settings."""
+    predictor, encoding, at = scene.predictor, scene.encoding, scene.pixel
     known = predictor.indices(scene.present)
     maps = predictor.iterates(encoding, scene.present, predictor.config.alpha)
     row, column = (
@@ -123,16 +136,13 @@ def _files(scene: Scene, opacity, confidence, with_crf, judged) -> dict[str, byt
     }
 
 
-def _click(
-    subject: Subject, pointed: gr.Image, controls: Controls, at: gr.State, outputs: list[gr.components.Component]
-) -> None:
+def _click(subject: Subject, pointed: gr.Image, controls: Controls, outputs: list[gr.components.Component]) -> None:
     """What a click into the mask does: the pixel is marked, its probabilities and its scores are shown."""
 
     def asked(scene: Scene, *settings) -> tuple:
-        *_, at = settings
         *_, shown = _mask(scene, *settings)
-        return shown, *_pixel(scene, at)
+        return shown, *_pixel(scene)
 
-    pointed.select(pixel, None, at, **PRIVATE).then(
-        subject.answer(asked, len(outputs)), subject.inputs([*controls, at]), outputs, **QUIET
+    pointed.select(pixel, None, subject.clicked, **PRIVATE).then(
+        subject.answer(asked, len(outputs)), subject.inputs(controls), outputs, **QUIET
     )

@@ -38,7 +38,7 @@ def build(page: gr.Blocks, settings: dict[str, gr.components.Component]) -> None
     copy, dark = gr.Button("Copy a link to these settings", size="sm"), gr.Button("Dark or light", size="sm")
     names, controls = list(settings), list(settings.values())
     copy.click(None, controls, None, js=_COPY % names, api_visibility="private").then(
-        lambda: gr.Info("The link is in the address bar and on the clipboard."), api_visibility="private"
+        lambda: gr.Info("The link is in the address bar, and on the clipboard where the browser allows that."), api_visibility="private"
     )
     dark.click(None, js=_DARK, api_visibility="private")
 

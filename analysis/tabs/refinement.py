@@ -33,6 +33,9 @@ _CAUSES = (
 )
 
 
+_BY_OBJECTS = "Eq. 5: its score is the greatest of theirs, as its own is constant (0/0), which leaves it to colors"
+
+
 class Settings(NamedTuple):
     """What the visitor moves."""
 
@@ -42,6 +45,7 @@ class Settings(NamedTuple):
     background_cutoff: gr.Slider
     least_cutoff: gr.Slider
     dilations: gr.CheckboxGroup
+    background_affinity: gr.Checkbox
     shown: gr.Dropdown
 
 
@@ -67,10 +71,10 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             timer = gr.Timer(_SECONDS_A_STEP, active=False)
         with gr.Column(scale=5, min_width=340):
             before, pictures, film = _pictures()
-            curves, kind, probe_pictures, at = _details()
-    subject.follow(tab, _show, [*settings, kind], [settings.shown, before, *pictures, *probe_pictures, at])
+            curves, kind, probe_pictures = _details()
+    subject.follow(tab, _show, [*settings, kind], [settings.shown, before, *pictures, *probe_pictures])
     _wire_steps(subject, tab, settings, [film, curves])
-    _wire_probe(subject, settings, pictures.pseudo, probe_pictures, [*settings, kind, at])
+    _wire_probe(subject, settings, pictures.pseudo, probe_pictures, [*settings, kind])
     subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
     subject.live([settings.shown.input], _heats, settings, [before, pictures.after])
     film.select(_step_of, subject.rgb, settings.steps, **PRIVATE)
@@ -87,14 +91,20 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     for done in reset:
         done.then(subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET)
         done.then(
-            subject.answer(_probed, len(probe_pictures)), subject.inputs([*settings, kind, at]), probe_pictures, **QUIET
+            subject.answer(_probed, len(probe_pictures)), subject.inputs([*settings, kind]), probe_pictures, **QUIET
         )
-    return dict(zip(("alpha", "T", "threshold", "background_threshold", "floor", "dilations"), settings, strict=False))
+    return dict(
+        zip(
+            ("alpha", "T", "threshold", "background_threshold", "floor", "dilations", "by_objects"),
+            settings,
+            strict=False,
+        )
+    )
 
 
 def _settings(subject: Subject) -> Settings:
     first = subject.default
-    alpha, steps, object_cutoff, background_cutoff, floor, dilations = _values(first.config)
+    alpha, steps, object_cutoff, background_cutoff, floor, dilations, by_objects = _values(first.config)
     with gr.Group():
         return Settings(
             slider("alpha", alpha, "1: colors only, as PAMR; 0: classes only (Eq. 5)"),
@@ -103,6 +113,7 @@ def _settings(subject: Subject) -> Settings:
             slider("background threshold", background_cutoff, "the same for the background"),
             slider("floor", floor, "no claim is below this score"),
             gr.CheckboxGroup(list(DILATIONS), value=dilations, label="dilations", info="distances of the neighbours"),
+            gr.Checkbox(by_objects, label="the background by the objects", info=_BY_OBJECTS),
             gr.Dropdown(["background", *first.classes], value="background", label="maps of the class"),
         )
 
@@ -110,7 +121,8 @@ def _settings(subject: Subject) -> Settings:
 def _values(config: Config) -> list[Any]:
     """The settings' values that a config asks for; the paper's are the defaults of `Config`."""
     cutoffs = [config.object_cutoff, config.background_cutoff, config.least_cutoff]
-    return [config.alpha, min(config.refine_steps, MOST_STEPS), *cutoffs, list(DILATIONS)]
+    steps = min(config.refine_steps, MOST_STEPS)
+    return [config.alpha, steps, *cutoffs, list(DILATIONS), config.background_affinity]
 
 
 def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
@@ -128,33 +140,31 @@ def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
     return before, Pictures(after, pseudo, names, unlabelled), film
 
 
-def _details() -> tuple[gr.Plot, gr.Radio, list[gr.components.Component], gr.State]:
-    """The curves; of the affinity probe the kind of weight that is drawn, its three pictures, and its pixel."""
+def _details() -> tuple[gr.Plot, gr.Radio, list[gr.components.Component]]:
+    """The curves; of the affinity probe the kind of weight that is drawn, and its three pictures."""
     with gr.Row():
         drawn = picture("The pixel's neighbours")
         near = picture("The nearer ones, enlarged")
     kind = gr.Radio(list(_KINDS), value="joint", label="Drawn weights", info="joint: both as they act (Eq. 5)")
     bars = gr.Plot(label="Its weights (Eq. 5)")
-    return gr.Plot(label="Step by step"), kind, [drawn, near, bars], gr.State()
+    return gr.Plot(label="Step by step"), kind, [drawn, near, bars]
 
 
 def _show(scene: Scene, *given) -> tuple:
     """All that the tab shows of a new subject but its steps; its maps are an object's, where there is one."""
     *settings, shown, kind = given
-    names = ["background", *scene.predictor.classes]
-    shown = shown if shown in scene.present else ["background", *scene.present][-1]
+    names = ["background", *scene.present]  # maps of other classes are 0
+    shown = shown if shown in scene.present else names[-1]
     before, _ = _heats(scene, *settings, shown)
-    height, width = scene.encoding.rgb.shape[:2]
-    at = (height // 2, width // 2)
-    probed = _probed(scene, *settings, shown, kind, at)
-    return gr.Dropdown(names, value=shown), before, *_pictured(scene, *settings, shown), *probed, at
+    probed = _probed(scene, *settings, shown, kind)
+    return gr.Dropdown(names, value=shown), before, *_pictured(scene, *settings, shown), *probed
 
 
 def _heats(scene: Scene, *settings) -> tuple[np.ndarray, np.ndarray]:
     """The class's map before and after the refinement, in the same colors: black is 0, bright is 1."""
-    alpha, steps, *_, dilations, shown = settings
+    alpha, steps, *_, dilations, by_objects, shown = settings
     names = ("background", *scene.predictor.classes)
-    maps = scene.predictor.iterates(scene.encoding, scene.present, alpha, sorted(dilations))
+    maps = scene.predictor.iterates(scene.encoding, scene.present, alpha, sorted(dilations), by_objects)
     k, size = names.index(shown) if shown in names else 0, scene.encoding.rgb.shape[:2]
     return tuple(heat(maps[t, k].cpu().numpy(), size, limits=(0, 1)) for t in (0, int(steps)))
 
@@ -178,7 +188,8 @@ def _chosen(settings: tuple) -> dict[str, Any]:
 
 def _files(scene: Scene, *settings) -> dict[str, bytes]:
     chosen = _chosen(settings)
-    maps = scene.predictor.iterates(scene.encoding, scene.present, chosen["alpha"], chosen["dilations"])
+    kind = chosen["dilations"], chosen["background_affinity"]
+    maps = scene.predictor.iterates(scene.encoding, scene.present, chosen["alpha"], *kind)
     mask = scene.predictor.pseudo(scene.encoding, scene.present, **chosen)
     return {
         "pseudo_mask.png": mask_png(mask, scene.predictor.classes),
@@ -206,13 +217,15 @@ def _wire_steps(subject: Subject, tab: gr.Tab, settings: Settings, outputs: list
     """They need the pseudo masks of all steps, so they wait until a slider is let go."""
     subject.follow(tab, _steps, settings, outputs)
     let_go = [control.release for control in settings if isinstance(control, gr.Slider)]
-    subject.live([*let_go, settings.dilations.input], _steps, settings, outputs)
+    chosen = settings.dilations.input, settings.background_affinity.input
+    subject.live([*let_go, *chosen], _steps, settings, outputs)
 
 
 def _probed(scene: Scene, *given) -> tuple:
-    alpha, *_, dilations, shown, kind, at = given
+    alpha, *_, dilations, by_objects, shown, kind = given
     rings, rgb = sorted(dilations), scene.encoding.rgb
-    seen = probe(scene.predictor, scene.encoding, at, shown, scene.present, alpha=alpha, dilations=rings)
+    settings = {"alpha": alpha, "dilations": rings, "background_affinity": by_objects}
+    seen = probe(scene.predictor, scene.encoding, scene.pixel, shown, scene.present, **settings)
     near = rings[(len(rings) - 1) // 2]
     return draw(rgb, seen, _KINDS[kind]), draw(rgb, seen, _KINDS[kind], within=near), affinity_bars(seen, alpha)
 
@@ -224,12 +237,13 @@ def _wire_probe(
     outputs: list[gr.components.Component],
     inputs: list[gr.components.Component],
 ) -> None:
-    """A click into the pseudo mask chooses the pixel, the last of the inputs."""
-    *_, kind, at = inputs
-    pseudo.select(pixel, None, at, **PRIVATE).then(
+    """A click into the pseudo mask chooses the pixel."""
+    *_, kind = inputs
+    pseudo.select(pixel, None, subject.clicked, **PRIVATE).then(
         subject.answer(_probed, len(outputs)), subject.inputs(inputs), outputs, **QUIET
     )
-    moved = [settings.alpha.release, settings.dilations.input, settings.shown.input, kind.input]
+    chosen = [settings.dilations, settings.background_affinity, settings.shown, kind]
+    moved = [settings.alpha.release, *(control.input for control in chosen)]
     subject.live(moved, _probed, inputs, outputs)
 
 

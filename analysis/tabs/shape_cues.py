@@ -93,9 +93,13 @@ def _settings() -> Settings:
             gr.Slider(1, MOST_RADIUS, radius, step=1, label="R1", info="Manhattan radius of the neighbourhood, pixels"),
             gr.Slider(0.05, 3, bandwidth, step=0.05, label="bandwidth", info="h of Eq. 3; colors lie in [0, 1]"),
             gr.Slider(0.05, 3, temperature, step=0.05, label="tau", info="temperature of Eq. 4"),
-            gr.Slider(1, 112, samples, step=1, label="samples", info="neighbours drawn for Eq. 3; R1 = 7 has 112"),
+            gr.Slider(
+                0, 112, samples, step=1, label="samples", info="neighbours drawn for Eq. 3; 0: all, 112 of R1 = 7"
+            ),
             gr.Slider(1, 5, patch, step=2, label="patch", info="side of the compared patches, pixels"),
-            gr.Slider(0, 3, rate, step=0.1, label="drop rate", info="e^-rate of the features stay on average"),
+            gr.Slider(
+                0, 3, rate, step=0.1, label="drop rate", info="e^-rate of the features stay, more where some inform"
+            ),
             gr.Checkbox(relative, label="relative distances", info="in units of the photograph's mean distance"),
             gr.Number(seed, label="seed", info="of the drawn neighbours and of the drop", precision=0, minimum=0),
         )
@@ -141,7 +145,8 @@ def _pictured(scene: Scene, *values) -> tuple:
     features = scene.predictor.kept.get(
         ("shallow", scene.encoding.key), lambda: shallow_features(scene.predictor, scene.encoding)
     )
-    before, after = feature_energy(features, cues.drop)
+    given = dict(zip(Settings._fields, values, strict=True))
+    before, after = feature_energy(features, nats, temperature=given["temperature"], drop_rate=given["drop_rate"])
     limits = 0.0, float(before.max())
     return (
         heat(nats, size),

@@ -46,6 +46,13 @@ class Scene(NamedTuple):
     present: list[str]  # names of the classes that the visitor says are there
     truth: np.ndarray | None  # (H, W) uint8 class indices, 255 unlabelled; where the visitor gave a mask
     own_colors: Mapping[str, tuple[int, int, int]] = MappingProxyType({})  # by class, where the visitor chose one
+    clicked: tuple[int, int] | None = None  # (row, column) of the pixel that the visitor chose, on whatever tab
+
+    @property
+    def pixel(self) -> tuple[int, int]:
+        """The clicked pixel, or that in the middle."""
+        height, width = self.encoding.rgb.shape[:2]
+        return tuple(self.clicked or (height // 2, width // 2))
 
     @property
     def colors(self) -> np.ndarray:
@@ -71,6 +78,8 @@ class Subject:
         self.rgb = gr.State()  # the photograph as it is shown
         self.truth = gr.State()
         self.own_colors = gr.State({})
+        self.clicked = gr.State()
+        self.ticked = gr.State(False)  # whether the visitor has said what is in the photograph
         self._lay_out()
 
     @property
@@ -92,7 +101,8 @@ class Subject:
                 self.present = Chips(
                     list(self.default.classes),
                     label="Classes in the photograph",
-                    info="The weak label, all that training is told. Ticked: what the network sees. Change it freely.",
+                    info="The weak label, all that training is told. Ticked: what the network sees, at least the "
+                    "likeliest. Change it freely.",
                 )
                 self.about = gr.HTML(about(self.default))
                 with gr.Accordion("Ground-truth mask to compare with (optional)", open=False):
@@ -119,7 +129,8 @@ class Subject:
             The event, so that another can cancel it.
         """
         turn, quiet = self._turn(tab), QUIET | {"show_progress": "full"} | settings
-        answer, inputs = self.answer(show, len(outputs)), self.inputs(controls)
+        empty = [gr.skip() if output in controls else None for output in outputs]
+        answer, inputs = self.answer(show, len(outputs), empty), self.inputs(controls)
         if inspect.isgeneratorfunction(show):
             return turn.change(answer, inputs, outputs, **quiet)
         with self.tools:  # not among the tabs, which are counted
@@ -152,13 +163,21 @@ class Subject:
         To be called when all tabs follow. Each would have to be asked otherwise, whether it is the opened one.
         """
         gr.on(
-            [page.load, self.photograph.change, self.checkpoint.change],
+            [page.load, self.photograph.change],
             in_words(self._accept),
             [self.checkpoint, self.photograph, self.truth_file, self.opened],
-            [self.rgb, self.present, self.about, self.truth, *self.turns],
+            [self.rgb, self.present, self.about, self.truth_file, self.truth, self.clicked, self.ticked, *self.turns],
             api_name="photograph",
             api_visibility="undocumented",
             trigger_mode="always_last",  # a photograph that comes while the example is looked at must not be lost
+            **MODEL,
+        )
+        self.checkpoint.change(
+            in_words(self._reopen),
+            [self.checkpoint, self.rgb, self.present, self.ticked, self.truth_file, self.opened],
+            [self.present, self.about, self.truth, *self.turns],
+            api_visibility="private",
+            trigger_mode="always_last",
             **MODEL,
         )
         self.truth_file.change(
@@ -167,7 +186,12 @@ class Subject:
             [self.truth, *self.turns],
             api_visibility="private",
         )
-        self.present.input(self.turned, self.opened, self.turns, **(LIVE | {"queue": True}))
+        self.present.input(
+            lambda opened: (True, *self.turned(opened)),
+            self.opened,
+            [self.ticked, *self.turns],
+            **(LIVE | {"queue": True}),
+        )
 
     def turned(self, opened: str) -> list:
         """A value for each of the turns: the opened tab's is told to look again."""
@@ -194,54 +218,79 @@ class Subject:
         )
 
     def inputs(self, controls: Sequence[gr.components.Component]) -> list[gr.components.Component]:
-        return [self.checkpoint, self.rgb, self.truth, self.present, self.own_colors, *controls]
+        return [self.checkpoint, self.rgb, self.truth, self.present, self.own_colors, self.clicked, *controls]
 
-    def answer(self, show: Callable, count: int) -> Callable:
+    def answer(self, show: Callable, count: int, empty: list | None = None) -> Callable:
         """A handler of `inputs` that calls show(scene, *controls); its failures are told in words.
 
-        `show` may be a generator of answers. `count` is the number of outputs, emptied while there is no photograph.
+        Args:
+            show: may be a generator of answers.
+            count: of outputs.
+            empty: what they get while there is no photograph; nothing unless given.
         """
-        empty = None if count == 1 else [None] * count
+        empty = empty or [None] * count
+        empty = empty[0] if count == 1 else empty
 
-        def once(checkpoint, rgb, truth, present, own_colors, *settings):
-            return empty if rgb is None else show(self._scene(checkpoint, rgb, truth, present, own_colors), *settings)
+        def once(checkpoint, rgb, truth, present, own_colors, clicked, *settings):
+            if rgb is None:
+                return empty
+            return show(self._scene(checkpoint, rgb, truth, present, own_colors, clicked), *settings)
 
-        def stream(checkpoint, rgb, truth, present, own_colors, *settings):
+        def stream(checkpoint, rgb, truth, present, own_colors, clicked, *settings):
             if rgb is None:
                 yield empty
             else:
-                yield from show(self._scene(checkpoint, rgb, truth, present, own_colors), *settings)
+                yield from show(self._scene(checkpoint, rgb, truth, present, own_colors, clicked), *settings)
 
         answer = stream if inspect.isgeneratorfunction(show) else once
         answer.__name__ = show.__name__
         return in_words(answer)
 
-    def _scene(self, checkpoint, rgb, truth, present, own_colors) -> Scene:
+    def _scene(self, checkpoint, rgb, truth, present, own_colors, clicked) -> Scene:
         predictor = self.library[checkpoint]
         known = [name for name in present if name in predictor.classes]
-        return Scene(predictor, predictor.encode(rgb), known, truth, own_colors)
+        return Scene(predictor, predictor.encode(rgb), known, truth, own_colors, clicked)
 
     def _accept(self, checkpoint, picture, truth_file, opened) -> tuple:
-        """A new photograph or checkpoint: the photograph as it is shown, the classes seen in it, and its truth."""
-        predictor, turns = self.library[checkpoint], self.turned(opened)
+        """A new photograph: as it is shown, and the classes seen in it. What belonged to the one before is put away."""
+        predictor = self.library[checkpoint]
+        if truth_file is not None:
+            gr.Info("The ground-truth mask was of the photograph before. Give it again if it belongs to this one.")
+        fresh = gr.skip() if truth_file is None else None, None, None, False, *self.turned(opened)
         if picture is None:
-            return None, gr.CheckboxGroup(list(predictor.classes), value=[]), about(predictor), None, *turns
+            return None, _no_chips(predictor), about(predictor), *fresh
         encoding = predictor.encode(picture)
-        chips = [
-            (f"{name} {100 * score:.0f} %", name)
-            for name, score in zip(predictor.classes, encoding.scores, strict=True)
-        ]
-        chips = gr.CheckboxGroup(chips, value=predictor.present(encoding))
-        return encoding.rgb, chips, about(predictor), _truth(truth_file, predictor, encoding.rgb), *turns
+        return encoding.rgb, _chips(predictor, encoding), about(predictor), *fresh
+
+    def _reopen(self, checkpoint, rgb, present, ticked, truth_file, opened) -> tuple:
+        """Another checkpoint for the same photograph, whose classes remain what the visitor has said."""
+        predictor = self.library[checkpoint]
+        if rgb is None:
+            return _no_chips(predictor), about(predictor), None, *self.turned(opened)
+        chips = _chips(predictor, predictor.encode(rgb), present if ticked else None)
+        return chips, about(predictor), _truth(truth_file, predictor, rgb), *self.turned(opened)
 
     def _read_truth(self, checkpoint, rgb, path, opened) -> tuple:
         return _truth(path, self.library[checkpoint], rgb), *self.turned(opened)
 
 
+def _no_chips(predictor: Predictor) -> gr.CheckboxGroup:
+    return gr.CheckboxGroup(list(predictor.classes), value=[])
+
+
+def _chips(predictor: Predictor, encoding: Encoding, present: Sequence[str] | None = None) -> gr.CheckboxGroup:
+    """The classes with their scores; ticked are those present, unless given those that the network sees."""
+    chips = [
+        (f"{name} {100 * score:.0f} %", name) for name, score in zip(predictor.classes, encoding.scores, strict=True)
+    ]
+    seen = predictor.present(encoding) if present is None else [name for name in present if name in predictor.classes]
+    return gr.CheckboxGroup(chips, value=seen)
+
+
 def _truth(path: str | None, predictor: Predictor, rgb: np.ndarray | None) -> np.ndarray | None:
     """The visitor's mask in the checkpoint's classes, at the size of the photograph as it is shown.
 
-    None, and a sentence to the visitor, where it does not fit: it may have been meant for the photograph before.
+    None, and a sentence to the visitor, where it does not fit.
     """
     if path is None or rgb is None:
         return None

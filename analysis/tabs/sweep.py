@@ -38,6 +38,8 @@ VALUES = {
     "alpha": "0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1",
     "T": "0, 1, 3, 5, 10, 20, 30",
     "threshold": "0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9",
+    "background threshold": "0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9",
+    "floor": "0, 0.1, 0.2, 0.3, 0.4, 0.5",
     "tau": "0.1, 0.25, 0.5, 1, 2",
     "R1": "1, 3, 5, 7, 9",
 }
@@ -95,7 +97,7 @@ def build(
             downloads = [gr.DownloadButton(f"Download {kind}", size="sm") for kind in ("PNG", "CSV")]
         results = Results(sheet, gr.Plot(label="Measure"), gr.State(), *downloads)
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
-    controls = [*axes, *sliders, refinement["dilations"]]
+    controls = [*axes, *sliders, refinement["dilations"], refinement["by_objects"]]
     # Not when an axis is chosen: its values follow, and the sweep with them.
     asked = [axes.row_values.change, axes.column_values.change, axes.measure.change]
     runs = [
@@ -133,11 +135,12 @@ def _axes() -> Axes:
 
 def _sweep(scene: Scene, rows, row_values, columns, column_values, measure, *given) -> Iterator[tuple]:
     """The contact sheet as it fills, then the figure; in the order of `Results`."""
-    *sliders, dilations = given
+    *sliders, dilations, by_objects = given
     down = Axis.read(rows, row_values)
     across = None if columns == NOTHING else Axis.read(columns, column_values)
     config = scene.predictor.config
-    settings = Settings(*sliders, config.drop_temperature, config.info_radius, tuple(sorted(dilations)))
+    kind = tuple(sorted(dilations)), by_objects
+    settings = Settings(*sliders, config.drop_temperature, config.info_radius, *kind)
     if measure == _BEST:
         measure = "edges" if scene.truth is None else "iou"
     cells: list[Cell] = []
