@@ -159,7 +159,7 @@ class Predictor:
         make = self._crf_mask if with_crf else self._mask
         mask = self._masks.get((encoding.key, with_crf), lambda: make(encoding))
         if threshold == 0:
-            return mask
+            return mask.copy()
         prob = np.take_along_axis(encoding.probs, mask[None].astype(np.int64), 0)[0]
         return np.where(prob < threshold, np.uint8(UNLABELLED), mask)
 

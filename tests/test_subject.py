@@ -67,8 +67,10 @@ def test_a_target_pixel_is_given_up_with_its_photograph_and_kept_with_its_pixel(
     assert cams._show(scene._replace(clicked=(5, 7)), *asked)[1] == "pixel"
 
 
-def test_the_pixel_is_the_clicked_one_or_that_in_the_middle(scene):
+def test_the_pixel_is_the_clicked_one_or_that_in_the_middle(subject, scene, cat):
     assert scene.pixel == (150, 225) and scene._replace(clicked=[3, 4]).pixel == (3, 4)
+    gone = subject._scene(subject.library.names[0], cat, None, ["cat"], {}, (300, 4))
+    assert gone.clicked is None, "it lies outside: the photograph that was clicked has gone"
 
 
 def test_the_target_pixel_asks_for_a_click(scene):

@@ -249,6 +249,8 @@ class Subject:
     def _scene(self, checkpoint, rgb, truth, present, own_colors, clicked) -> Scene:
         predictor = self.library[checkpoint]
         known = [name for name in present if name in predictor.classes]
+        if clicked and not all(place < side for place, side in zip(clicked, rgb.shape, strict=False)):
+            clicked = None  # a click that came with a photograph that has gone meanwhile
         return Scene(predictor, predictor.encode(rgb), known, truth, own_colors, clicked)
 
     def _accept(self, checkpoint, picture, truth_file, opened) -> tuple:
