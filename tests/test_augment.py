@@ -74,6 +74,13 @@ def test_masks_that_are_asked_for_must_exist():
         views(source=source, with_masks=True)[0]
 
 
+def test_a_mask_of_another_size_is_refused():
+    source = Echo()
+    source.rgb = lambda index: np.zeros((40, 80, 3), np.uint8)
+    with pytest.raises(UserError, match=r"a: the mask is \(20, 30\), the photograph \(20, 40\)"):
+        views(source=Reduced(source, 20, cache=False), with_masks=True)[0]
+
+
 @pytest.mark.parametrize("size", [(375, 500), (500, 375), (10, 400), (1, 1)])
 def test_a_window_lies_within_the_image_and_takes_its_share(size):
     random = np.random.default_rng(0)
@@ -89,6 +96,14 @@ def test_reducing_keeps_proportions_and_small_pictures():
     rgb = np.zeros((300, 450, 3), np.uint8)
     assert reduce(rgb, 100).shape == (100, 150, 3)
     assert reduce(rgb, 0) is rgb and reduce(rgb, 300) is rgb
+
+
+@pytest.mark.parametrize("short_side", [0, 7, 20, 39, 50])
+def test_a_reduced_mask_has_the_size_of_its_photograph_which_is_not_decoded_for_it(short_side):
+    source = Echo()
+    size = Reduced(source, short_side, cache=False).rgb(0).shape[:2]
+    source.rgb = None
+    assert Reduced(source, short_side, cache=False).mask(0).shape == size
 
 
 def test_a_cache_decodes_once():

@@ -112,6 +112,11 @@ def test_a_file_that_is_no_safetensors_is_refused(folder):
         checkpoint.load(folder)
 
 
+def test_without_git_no_commit_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert checkpoint.commit() == ""
+
+
 def test_the_newest_states_are_kept_and_rubbish_is_swept(tmp_path):
     for name in ("step-000001", "step-000002", "step-000010", "step-000020", ".tmp-1-step-000011"):
         (tmp_path / name).mkdir()

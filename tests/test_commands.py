@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -81,6 +82,24 @@ def test_predict_with_a_broken_photograph_writes_nothing(animals_model, photogra
     assert not out.exists()
 
 
+@pytest.mark.parametrize(("out", "code"), [("file", 2), ("/proc/masks", 4)])
+def test_predict_tells_a_file_in_the_folders_place_from_a_disk_that_cannot_be_written(
+    out, code, animals_model, photographs, tmp_path, capsys
+):
+    (tmp_path / "file").write_text("")
+    assert predict.main([*photographs, "--checkpoint", str(animals_model), "--out", str(tmp_path / out)]) == code
+    assert ("is a file" if code == 2 else "cannot be written") in refusal(capsys)
+
+
+@pytest.mark.parametrize("out", [".", "linked"])
+def test_predict_does_not_replace_a_photograph_by_its_mask(out, animals_model, photographs, tmp_path, capsys):
+    (tmp_path / "linked").symlink_to(tmp_path)
+    before = sorted((path, path.read_bytes()) for path in tmp_path.glob("*.*"))
+    assert predict.main([*photographs, "--checkpoint", str(animals_model), "--out", str(tmp_path / out)]) == 2
+    assert "two.png: is one of the given files" in refusal(capsys)
+    assert sorted((path, path.read_bytes()) for path in tmp_path.glob("*.*")) == before
+
+
 def test_predict_refuses_two_photographs_of_one_name(animals_model, photographs, tmp_path, capsys):
     (tmp_path / "other").mkdir()
     twin = shutil.copy(photographs[0], tmp_path / "other" / "one.jpg")
@@ -108,6 +127,27 @@ def test_evaluate_reports_every_score(shapes_model, tmp_path, capsys):
 def test_evaluate_names_a_missing_folder_of_the_report_before_it_begins(shapes_model, tmp_path, capsys):
     assert evaluate.main(["--checkpoint", str(shapes_model), "--json", str(tmp_path / "no" / "r.json")]) == 2
     assert "no such folder for the report" in refusal(capsys)
+
+
+def test_a_report_that_cannot_be_written_ends_as_a_full_disk_does(shapes_model, tmp_path, capsys):
+    (tmp_path / "r.json").mkdir()  # a file cannot take the place of a folder
+    assert evaluate.main(["--checkpoint", str(shapes_model), "--json", str(tmp_path / "r.json")]) == 4
+    assert "r.json: cannot be written" in capsys.readouterr().err and [*tmp_path.iterdir()] == [tmp_path / "r.json"]
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_evaluate_does_not_replace_the_data_by_its_masks(folder, tmp_path, capsys):
+    for name in ("images", "masks"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB" if name == "images" else "L", (32, 32)).save(tmp_path / name / "a.png")
+    (tmp_path / "labels.csv").write_text("image,labels\na.png,cat\n")
+    config = replace(tiny(), dataset="folder")
+    checkpoint.save(tmp_path / "model", build(config, 2, pretrained=False).state_dict(), config, ("cat",))
+    before = (tmp_path / folder / "a.png").read_bytes()
+    flags = ["--checkpoint", str(tmp_path / "model"), "--data", str(tmp_path), "--masks", str(tmp_path / folder)]
+    assert evaluate.main(flags) == 2
+    assert "a.png: is one of the given files" in refusal(capsys)
+    assert (tmp_path / folder / "a.png").read_bytes() == before
 
 
 def test_evaluate_says_so_when_image_labels_are_used(shapes_model, capsys):

@@ -18,8 +18,9 @@ from wsss.data.folder import read_folder
 from wsss.data.item import item, mask_size, read_mask, read_rgb
 from wsss.data.labels import read_csv, read_xml
 from wsss.data.npy import read_npy
-from wsss.data.source import check, read, require_sound
+from wsss.data.source import check, read, require_sound, with_masks
 from wsss.data.voc import VOC_CLASSES, VOC_PALETTE, read_list, read_voc, voc_values
+from wsss.preflight import survey
 
 IDS = ["2007_000001", "2007_000002", "2007_000003"]
 BOXES = [["dog"], ["person", "dog"], ["cat", "cat"]]
@@ -510,6 +511,12 @@ def test_coco_without_pycocotools_has_labels_and_says_what_masks_need(coco_root,
     assert "pip install pycocotools" in one_fault(source, masks=True)
 
 
+def test_coco_without_pycocotools_is_told_before_training_when_it_is_evaluated_by_masks(coco_root, monkeypatch):
+    monkeypatch.setattr(coco, "coco_mask", None)
+    assert len(survey("coco", coco_root, "train2014").source) == 2
+    assert "pip install pycocotools" in refusal(survey, "coco", coco_root, "train2014", masks=True)
+
+
 def test_a_wrong_coco_file_is_refused_by_name(coco_root):
     path = coco_root / "annotations" / "instances_train2014.json"
     content = json.loads(path.read_text())
@@ -598,6 +605,17 @@ def test_a_jpeg_with_bytes_behind_its_end_is_sound(devkit):
     assert check(source) == []
 
 
+@pytest.mark.parametrize(("how", "words"), [("large", "has 8000x5001 pixels"), ("scans", "of more than 100 scans")])
+def test_what_training_would_refuse_of_a_whole_jpeg_is_a_fault_before(devkit, how, words):
+    source = read_voc(devkit, "train")
+    if how == "large":
+        Image.new("L", (8000, 5001)).save(source.images[2])
+    else:
+        data = source.images[2].read_bytes()
+        source.images[2].write_bytes(data[:-2] + b"\xff\xda" * 101 + data[-2:])
+    assert words in one_fault(source) and words in refusal(source.rgb, 2)
+
+
 def test_all_faults_are_told_at_once(devkit):
     source = read_voc(devkit, "train")
     source.images[0].unlink()
@@ -640,6 +658,15 @@ def test_with_a_part_of_vocs_classes_the_others_are_background_and_no_fault(devk
 def test_a_mask_without_any_label_is_a_fault(folder):
     save_mask(folder / "masks" / "zoo.png", np.full((24, 32), 255), mode="L")
     assert "zoo.png: is unlabelled (255) all over" in one_fault(read_folder(folder, "val"), masks=True)
+
+
+@pytest.mark.parametrize("dataset", ["folder", "shapes"])
+def test_a_mask_that_a_network_has_made_may_be_unlabelled_all_over(dataset, folder, tmp_path):
+    source = read(dataset, folder, "val")
+    (tmp_path / "made").mkdir()
+    for index, name in enumerate(source.names):
+        save_mask(tmp_path / "made" / f"{name}.png", np.full(source.rgb(index).shape[:2], 255), mode="L")
+    assert check(with_masks(source, tmp_path / "made"), masks=True) == []
 
 
 def test_a_colored_mask_and_a_jpeg_mask_are_refused_with_the_reason(folder):

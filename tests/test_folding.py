@@ -33,7 +33,8 @@ def test_a_folded_network_computes_the_same(encoder, shape_cue):
     image = torch.rand(2, 3, 96, 64)
     with torch.no_grad():
         expected, found = plain(image), folded(plain)(image)
-    for ours, theirs in ((found.logits, expected.logits), (found.scores, expected.scores)):
+        stages = zip(folded(plain).encoder(image), plain.encoder(image), strict=True)
+    for ours, theirs in ((found.logits, expected.logits), (found.scores, expected.scores), *stages):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
     assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
 

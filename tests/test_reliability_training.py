@@ -717,6 +717,26 @@ def test_t12_two_processes_see_every_photograph_each_epoch(tmp_path, monkeypatch
     measured("T12", figure, "3/3, equal, 2/2", all(covered) and equal and all(identical))
 
 
+def keeping(folder: Path) -> None:
+    """Write down the average that each process has after its last step, in this process."""
+
+    def keeping_step(*arguments):
+        terms = take_step(*arguments)
+        torch.save(arguments[1].average.state_dict(), folder / f"average-{os.environ['RANK']}.pt")
+        return terms
+
+    wsss.train.take_step = keeping_step
+
+
+def test_every_process_has_the_average_that_is_saved(tmp_path):
+    flags = ["--epochs", "1", "--warmup-epochs", "0"]
+    assert [child.wait() for child in pair(tmp_path / "run", *flags, change=partial(keeping, tmp_path))] == [0, 0]
+    first, second = (torch.load(tmp_path / f"average-{rank}.pt", weights_only=True) for rank in (0, 1))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    saved = torch.load(tmp_path / "run" / "states" / "step-000003" / "training.pt", weights_only=True)["average"]
+    assert all(torch.equal(first[name], saved[name]) for name in first)
+
+
 def test_t13_a_folder_belongs_to_one_run(whole, tmp_path, capsys):
     out = tmp_path / "run"
     first = begin(out, "--workers", "2", change=partial(slowly, 0.2))

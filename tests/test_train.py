@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsss import UNLABELLED, UserError, checkpoint, records, step, two_stage
+from wsss import UNLABELLED, UserError, checkpoint, pseudo_labels, records, step, two_stage
 from wsss.crf import available as crf_is_available
 from wsss.crf import crf
 from wsss.data.augment import View
@@ -468,6 +469,44 @@ def test_a_share_that_is_none_is_refused_before_anything_is_made(share, tmp_path
         two_stage.main(["--preset", "tiny", "--sure", share, "--out", str(tmp_path / "x")])
     assert ended.value.code == 2 and "--sure" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture(scope="module")
+def masks(tmp_path_factory):
+    """Training masks of drawn shapes, and the words of the command that has made them."""
+    folder = tmp_path_factory.mktemp("pseudo")
+    config = replace(tiny(), encoder="test_efficientnet", encoder_weights="none", refine_steps=1)
+    for seed, name in enumerate(("one", "other")):
+        torch.manual_seed(seed)
+        checkpoint.save(folder / name, build(config, 5).state_dict(), config, read("shapes", None, "val").classes)
+    flags = ["--split", "val", "--out", str(folder / "masks"), "--sure", "0.5"]
+    assert pseudo_labels.main(["--checkpoint", str(folder / "one"), *flags]) == 0
+    return folder, flags
+
+
+@pytest.mark.parametrize(
+    ("name", "more", "words"),
+    [
+        ("other", [], "another --checkpoint;"),
+        ("one", ["--multi-scale", "--sure", "0.25"], "another --multi-scale and --sure;"),
+    ],
+)
+def test_masks_that_were_made_otherwise_are_not_mixed(masks, name, more, words, capsys):
+    folder, flags = masks
+    (first, *_), before = (folder / "masks").glob("*.png"), len(list((folder / "masks").iterdir()))
+    first.unlink()
+    assert pseudo_labels.main(["--checkpoint", str(folder / name), *flags, *more]) == 2
+    assert words in capsys.readouterr().err and len(list((folder / "masks").iterdir())) == before - 1
+    assert pseudo_labels.main(["--checkpoint", str(folder / "one"), *flags]) == 0
+    assert len(list((folder / "masks").iterdir())) == before
+
+
+def test_masks_without_a_note_of_how_they_were_made_are_taken_as_they_are(masks, tmp_path, capsys):
+    folder, flags = masks
+    shutil.copytree(folder / "masks", tmp_path / "older")
+    (tmp_path / "older" / "settings.json").unlink()
+    assert pseudo_labels.main(["--checkpoint", str(folder / "other"), *flags, "--out", str(tmp_path / "older")]) == 0
+    assert capsys.readouterr().out.startswith("0 masks written")
 
 
 def test_a_missing_training_mask_is_named(tmp_path):

@@ -18,7 +18,7 @@ from torch import Tensor
 from wsss import UserError
 from wsss.config import Config, from_dict
 from wsss.data.labels import check_classes
-from wsss.exits import NoUsableState, writing
+from wsss.exits import NoUsableState, reading, writing
 from wsss.json_file import read_json
 from wsss.network import ShapeAwareNetwork, build
 from wsss.weights import read_safetensors, require_fit
@@ -141,7 +141,9 @@ def load(folder: Path) -> Checkpoint:
 def read_config(folder: Path) -> dict[str, Any]:
     """The contents of a checkpoint's config.json. Raises UserError when it is missing, broken or of another format."""
     path = folder / "config.json"
-    if not path.exists():
+    with reading(path):
+        there = path.exists()
+    if not there:
         raise UserError(f"{folder}: is not a checkpoint folder, it has no config.json")
     content = read_json(path)
     if content.get("format") != FORMAT:
@@ -154,7 +156,9 @@ def read_weights(folder: Path, expected_digest: str | None) -> dict[str, Tensor]
     path = folder / "model.safetensors"
     if not path.is_file():
         raise UserError(f"{folder}: has no model.safetensors")
-    if expected_digest is None or digest(path) != expected_digest:
+    with reading(path):
+        found = digest(path)
+    if found != expected_digest:
         raise UserError(f"{path}: is not the file that config.json describes (SHA-256), copy the checkpoint again")
     return read_safetensors(path)
 
@@ -172,9 +176,12 @@ def digest(path: Path) -> str:
 
 
 def commit() -> str:
-    """The commit of this code, "" outside a repository."""
+    """The commit of this code, "" outside a repository and where git is not installed."""
     here = Path(__file__).parent
-    result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    try:
+        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+    except OSError:
+        return ""
     return result.stdout.strip()
 
 
@@ -188,10 +195,8 @@ def require_whole(folder: Path) -> dict[str, Any]:
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path}: is missing")
-        try:
+        with reading(path):
             found = digest(path)
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from None
         if found != expected.get("sha256"):
             raise UserError(f"{path}: is not the file that config.json describes (SHA-256)")
     return content

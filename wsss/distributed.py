@@ -4,13 +4,14 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from wsss import UserError
@@ -40,6 +41,16 @@ class Group(NamedTuple):
         shared = torch.tensor(number)
         dist.all_reduce(shared, dist.ReduceOp.MAX, group=self.control)
         return int(shared)
+
+    def follow(self, tensors: Iterable[Tensor]) -> None:
+        """Give these tensors, all of one type, the values that they have in the first process."""
+        if self.world == 1:
+            return
+        tensors = list(tensors)
+        shared = torch.cat([tensor.flatten() for tensor in tensors])  # one message: to send each alone takes longer
+        dist.broadcast(shared, 0)
+        for tensor, values in zip(tensors, shared.split([tensor.numel() for tensor in tensors]), strict=True):
+            tensor.copy_(values.view_as(tensor))
 
     def told(self, sentence: str) -> list[str]:
         """The sentences of all processes, without the empty ones."""

@@ -18,11 +18,11 @@ from wsss.crf import crf
 from wsss.data.item import Source, item
 from wsss.data.source import read, require_sound
 from wsss.distributed import pick_device
-from wsss.exits import Stopped, said, writing
+from wsss.exits import Stopped, make_folder, replacing, said
 from wsss.folding import folded
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, predict_probs, prediction_settings, save_mask
+from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, predict_probs, prediction_settings, require_apart, save_mask
 from wsss.stopping import StopRequest
 from wsss.workers import each_of
 
@@ -110,7 +110,8 @@ def main(argv: list[str] | None = None) -> int:
             report = _evaluate(arguments)
             _print(report)
             if arguments.json:
-                _write(arguments.json, json.dumps(report, indent=1) + "\n")
+                with replacing(arguments.json) as temporary:
+                    temporary.write_text(json.dumps(report, indent=1) + "\n")
     except Stopped as stopped:
         return stopped.code
     except Exception as error:
@@ -125,15 +126,16 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     require_classes(source, classes)
     require_sound(source, masks=True)
     if arguments.masks:
-        _make(arguments.masks)
+        files = [*getattr(source, "images", ()), *getattr(source, "masks", ())]  # the drawn shapes have none
+        require_apart((arguments.masks / f"{name}.png" for name in source.names), files)
+        make_folder(arguments.masks)
     rows: list[dict[str, object]] = []
 
     def each(name: str, scores: Scores, mask: np.ndarray) -> None:
         if arguments.per_image:
             rows.append(_row(name, scores, classes))
         if arguments.masks:
-            with writing(arguments.masks):
-                save_mask(arguments.masks / f"{name}.png", mask, classes)
+            save_mask(arguments.masks / f"{name}.png", mask, classes)
 
     start = time.perf_counter()
     scores = evaluate(
@@ -166,20 +168,6 @@ def _row(name: str, scores: Scores, classes: tuple[str, ...]) -> dict[str, objec
     ious = {label: row["iou"] for label, row in known["classes"].items() if row["iou"] is not None}
     headlines = {key: known[key] for key in ("miou", "mean_boundary_iou", "accuracy")}
     return {"name": name, **headlines, "iou": ious}
-
-
-def _make(folder: Path) -> None:
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    try:
-        temporary = path.with_name(f".tmp-{path.name}")
-        temporary.write_text(text)
-        temporary.replace(path)
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror})") from None
 
 
 def _print(report: dict[str, object]) -> None:

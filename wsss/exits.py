@@ -47,19 +47,22 @@ class Stopped(BaseException):
         self.code = 128 + number
 
 
-def explained(error: BaseException) -> tuple[int, str] | None:
-    """The exit code and the sentence of a failure; None for one that nobody foresaw, whose traceback is wanted."""
+def explained(error: BaseException, if_full: str = "") -> tuple[int, str] | None:
+    """The exit code and the sentence of a failure; None for one that nobody foresaw, whose traceback is wanted.
+
+    `if_full` is what the command can do where the memory is full.
+    """
     text = str(error)
     for kind, code in ((NoUsableState, 3), (UserError, 2), (NotFinite, 3), (WorkerFailed, 6)):
         if isinstance(error, kind):
             return code, text
     if isinstance(error, OSError):
-        # What is read becomes a UserError where it is read, so what is left here was to be written.
+        # What is read becomes a UserError by `reading`, so what is left here was to be written.
         if isinstance(error, Unwritable):
             return 4, text
         return 4, f"{error.filename or 'standard output'}: cannot be written ({error.strerror or text})"
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
-        return 5, "the memory is full: choose a smaller --batch or --crop, or --cache false"
+        return 5, "the memory is full" + (f": {if_full}" if if_full else "")
     if isinstance(error, RuntimeError) and is_worker_failure(text):
         return 6, worker_sentence(text)
     if isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "NCCL", "Connection", "ProcessGroup")):
@@ -67,9 +70,9 @@ def explained(error: BaseException) -> tuple[int, str] | None:
     return None
 
 
-def said(error: Exception) -> int:
-    """Say a failure in one sentence on standard error; returns its exit code. One that nobody foresaw is raised."""
-    if (known := explained(error)) is None:
+def said(error: Exception, if_full: str = "") -> int:
+    """Say what is `explained`, on standard error; returns its exit code. A failure that nobody foresaw is raised."""
+    if (known := explained(error, if_full)) is None:
         raise error
     code, sentence = known
     speaker = f"process {os.environ['RANK']}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
@@ -104,6 +107,15 @@ def worker_sentence(text: str) -> str:
 
 
 @contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Within, a failure to read becomes a UserError that names the file, `path` unless the system names another."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{error.filename or path}: cannot be read ({error.strerror or error})") from None
+
+
+@contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Within, a failure to write becomes Unwritable, naming `path` and whether its disk is full.
 
@@ -117,6 +129,31 @@ def writing(path: Path) -> Iterator[None]:
         if not _is_of_writing(error):
             raise
         raise Unwritable(unwritable_sentence(path, error)) from error
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write to, which takes its place at the end.
+
+    Raises:
+        Unwritable: as in `writing`; what was there before still stands, and nothing else is left.
+    """
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        with writing(path):
+            yield temporary
+            temporary.replace(path)
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, unless it is there. Raises UserError where a file is, and Unwritable."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder}: is a file, a folder is needed here")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def unwritable_sentence(path: Path, error: Exception) -> str:

@@ -28,10 +28,11 @@ def folded(network: ShapeAwareNetwork) -> ShapeAwareNetwork:
     return copy
 
 
-def _pairs(network: nn.Module) -> dict[nn.BatchNorm2d, nn.Conv2d]:
+def _pairs(network: ShapeAwareNetwork) -> dict[nn.BatchNorm2d, nn.Conv2d]:
     """Each normalisation that is given just what a convolution has made, and that convolution.
 
-    Seen on an image, as modules do not tell in which order they are called.
+    One whose output is a stage of the encoder as well, as WideResNet-38's first, is left out: others take it too. Seen
+    on an image, as modules do not tell in which order they are called.
     """
     makers: dict[int, tuple[Tensor, nn.Conv2d]] = {}  # the tensors are kept, so that no address is used twice
     pairs = {}
@@ -39,13 +40,15 @@ def _pairs(network: nn.Module) -> dict[nn.BatchNorm2d, nn.Conv2d]:
     def made(conv: nn.Conv2d, _: tuple, output: Tensor) -> None:
         makers[id(output)] = output, conv
 
-    def taken(norm: nn.BatchNorm2d, inputs: tuple) -> None:
+    def taken(module: nn.Module, inputs: tuple) -> None:
         if id(inputs[0]) in makers:
-            pairs[norm] = makers[id(inputs[0])][1]
+            pairs[module] = makers[id(inputs[0])][1]
 
+    takers = [*network.encoder.taps, *(m for m in network.modules() if isinstance(m, nn.BatchNorm2d))]
     hooks = [m.register_forward_hook(made) for m in network.modules() if isinstance(m, nn.Conv2d)]
-    hooks += [m.register_forward_pre_hook(taken) for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
+    hooks += [m.register_forward_pre_hook(taken) for m in takers]
     network(next(network.parameters()).new_zeros(1, 3, 64, 64))
     for hook in hooks:
         hook.remove()
-    return pairs
+    stages = {pairs.pop(tap, None) for tap in network.encoder.taps}
+    return {norm: conv for norm, conv in pairs.items() if conv not in stages}

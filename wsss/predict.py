@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -18,7 +18,7 @@ from wsss.crf import crf
 from wsss.data.item import read_rgb
 from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.distributed import pick_device
-from wsss.exits import Stopped, said, writing
+from wsss.exits import Stopped, make_folder, replacing, said
 from wsss.network import Output, ShapeAwareNetwork
 from wsss.objective import reduce_image
 from wsss.pseudo import with_background
@@ -106,7 +106,7 @@ def pixel_probs(
         size: (height, width) of the answer.
         refine_steps, alpha: T of Eq. 6 and alpha of Eq. 5; with 0 steps the logits are merely enlarged.
         refine_stride: the refinement works at the image's size over it.
-        objects: which ones are refined, (B, K-1) bool, all unless given; the answer of the others is 0.
+        objects: which ones there are, (B, K-1) bool, all unless given; the others' answer is 0.
 
     Returns:
         (B, K, height, width).
@@ -114,11 +114,12 @@ def pixel_probs(
     Source: the paper refines in training alone (Sec. 3.2.1). Here the scores are the logits and the background's is its
     constant, whatever a config asks for in training: neither probabilities nor `with_background_scores` brought more.
     """
+    present = with_background(torch.ones_like(output.scores) if objects is None else objects)
     if not refine_steps:
-        return F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
+        probs = F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
+        return probs * present[:, :, None, None]
     grid = tuple(max(1, side // refine_stride) for side in image.shape[-2:])
     logits, probs = output.resized(grid)
-    present = with_background(torch.ones_like(output.scores) if objects is None else objects)
     probs = probs * present[:, :, None, None]
     refined = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=refine_steps, present=present)
     return F.interpolate(refined, size, mode="bilinear", align_corners=False)
@@ -171,10 +172,17 @@ def palette_picture(mask: np.ndarray, classes: tuple[str, ...]) -> Image.Image:
 
 
 def save_mask(path: Path, mask: np.ndarray, classes: tuple[str, ...]) -> None:
-    """Write a mask as `palette_picture` makes it, a PNG; what was there before is replaced at once or not at all."""
-    temporary = path.with_name(f".tmp-{path.name}")
-    palette_picture(mask, classes).save(temporary, format="PNG")
-    temporary.replace(path)
+    """Write a mask as `palette_picture` makes it, a PNG. Raises Unwritable; what was there before then still stands."""
+    with replacing(path) as temporary:
+        palette_picture(mask, classes).save(temporary, format="PNG")
+
+
+def require_apart(masks: Iterable[Path], given: Iterable[Path | None]) -> None:
+    """Raises UserError where a mask to be written would replace a file that was given, by whatever path to it."""
+    kept = {path.resolve() for path in given if path is not None}
+    for path in masks:
+        if path.resolve() in kept:
+            raise UserError(f"{path}: is one of the given files, which a mask would replace; choose another folder")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -202,13 +210,12 @@ def _predict(arguments: argparse.Namespace) -> None:
     network = network.to(pick_device(arguments.device))
     if len({path.stem for path in arguments.images}) < len(arguments.images):
         raise UserError("two of the images have the same name but for its ending: their masks would be one file")
+    masks = [arguments.out / f"{path.stem}.png" for path in arguments.images]
+    require_apart(masks, arguments.images)
     for path in arguments.images:  # all are looked at before any mask is written, and not kept: they may be many
         read_rgb(path)
-    try:
-        arguments.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{arguments.out}: cannot be made a folder ({error.strerror})") from None
-    for path in arguments.images:
+    make_folder(arguments.out)
+    for path, mask in zip(arguments.images, masks, strict=True):
         rgb = read_rgb(path)
         probs = predict_probs(
             network,
@@ -218,8 +225,7 @@ def _predict(arguments: argparse.Namespace) -> None:
             flip=arguments.multi_scale,
         )
         probs = crf(rgb, probs) if arguments.crf else probs
-        with writing(arguments.out):
-            save_mask(arguments.out / f"{path.stem}.png", probs.argmax(0), classes)
+        save_mask(mask, probs.argmax(0), classes)
 
 
 if __name__ == "__main__":

@@ -4,15 +4,17 @@ The readers of `wsss.data` stop at the first wrong line. Here each line they ref
 the lists and tables, which is then read again: one implementation says what is wrong, and the rest can be trained on.
 """
 
+import os
 import re
-import shutil
 import tempfile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from wsss import UserError
+from wsss.data.coco import Coco, require_pycocotools
 from wsss.data.item import Photographs, Source
 from wsss.data.source import listed, photograph_faults, read, with_masks, without
+from wsss.exits import reading
 
 _TEXTS = (".txt", ".csv")
 _MOST_FAULTS = 1000  # then the data are of another kind than was said, and each would be looked for anew
@@ -34,15 +36,17 @@ def survey(dataset: str, root: Path | None, split: str, *, masks: bool = False, 
         masks_from: a folder of masks to take instead of the data's own.
 
     Raises:
-        UserError: there is no such data, or nothing could be read of it.
+        UserError: there is no such data, nothing could be read of it, or what draws its masks is not installed.
     """
     lines, dropped = [], 0
-    if dataset in ("voc", "folder") and root is not None and root.is_dir():
+    if dataset in ("voc", "folder") and root is not None and os.path.isdir(root):
         source, lines, dropped = _read_leniently(dataset, root, split)
     else:
         source = read(dataset, root, split)
     if masks_from:
         source = with_masks(source, Path(masks_from))
+    if masks and isinstance(source, Coco):
+        require_pycocotools()
     places = _places(dataset, root, split)
     faults = photograph_faults(source, masks=masks)
     placed = [
@@ -92,18 +96,25 @@ def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[
 def _copy_texts(root: Path, copy: Path) -> None:
     """Lists and tables are copied, folders of pictures linked to."""
     copy.mkdir()
-    for path in root.iterdir():
+    for path in _inside(root):
         target = copy / path.name
         if path.suffix in _TEXTS and path.is_file():
-            shutil.copyfile(path, target)
+            with reading(path):
+                content = path.read_bytes()
+            target.write_bytes(content)
         elif path.name in ("VOCdevkit", "VOC2012", "ImageSets", "Segmentation") and path.is_dir():
             _copy_texts(path, target)
         elif path.name == "images" and path.is_dir():  # a picture without a row is taken away in the copy
             target.mkdir()
-            for picture in path.iterdir():
+            for picture in _inside(path):
                 (target / picture.name).symlink_to(picture.absolute())
         else:
             target.symlink_to(path.absolute())
+
+
+def _inside(folder: Path) -> list[Path]:
+    with reading(folder):
+        return list(folder.iterdir())
 
 
 def _blank(sentence: str, copy: Path, split: str) -> set[str]:

@@ -1,10 +1,12 @@
 """Masks of a training set from its image labels: `python -m wsss.pseudo_labels --checkpoint DIR --data ROOT --out DIR`.
 
 The first stage of the paper's two-stage training (Table 1): `python -m wsss.train --supervision masks --masks DIR` then
-trains a plain segmentation network on them. Masks that are there already are kept, so an interrupted command goes on.
+trains a plain segmentation network on them. Masks that are there already are kept, so an interrupted command goes on;
+DIR/settings.json says how they are made, and others are not mixed with them.
 """
 
 import argparse
+import json
 import math
 import sys
 from collections.abc import Sequence
@@ -23,7 +25,8 @@ from wsss.crf import available, crf
 from wsss.data.item import Source
 from wsss.distributed import pick_device
 from wsss.evaluate import require_classes
-from wsss.exits import Stopped, said, writing
+from wsss.exits import Stopped, make_folder, replacing, said
+from wsss.json_file import read_json
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import refined_probs
 from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, save_mask, views
@@ -92,17 +95,33 @@ def write_masks(
         UserError: a photograph cannot be read.
         WorkerFailed: a process that makes masks died or hangs.
     """
-    with writing(out):
-        out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     missing = [index for index in range(len(source)) if not (out / f"{source.names[index]}.png").exists()]
     work = partial(_mask_of, network, source, config, **settings)
     masks = each_of(work, missing, next(network.parameters()).device)
     with closing(masks):
         for index, mask in zip(tqdm(missing, desc="masks"), masks, strict=True):
-            path = out / f"{source.names[index]}.png"
-            with writing(path):
-                save_mask(path, mask, source.classes)
+            save_mask(out / f"{source.names[index]}.png", mask, source.classes)
     return len(missing)
+
+
+def require_same_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Note in a folder how its masks are made. What has masks without a note, of an older version, is taken as it is.
+
+    Raises:
+        UserError: naming what was otherwise when the masks that are there were made.
+        Unwritable: the disk is full or cannot be written.
+    """
+    note = out / "settings.json"
+    if not any(out.glob("*.png")):
+        make_folder(out)
+        with replacing(note) as temporary:
+            temporary.write_text(json.dumps(settings, indent=1) + "\n")
+    elif note.exists():
+        before = read_json(note)
+        if changed := [f"--{name}" for name, value in settings.items() if before.get(name) != value]:
+            found = f"its masks were made with another {' and '.join(changed)}"
+            raise UserError(f"{out}: {found}; remove the folder, or choose another --out")
 
 
 def _mask_of(network: ShapeAwareNetwork, source: Source, config: Config, index: int, **settings: Any) -> np.ndarray:
@@ -148,12 +167,14 @@ def main(argv: list[str] | None = None) -> int:
 def _write(arguments: argparse.Namespace) -> None:
     if arguments.crf and not available():
         raise UserError("--crf needs the package pydensecrf2: pip install pydensecrf2")
-    network, config, classes, _ = checkpoint.load(arguments.checkpoint)
+    network, config, classes, facts = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
     split = arguments.split or config.train_split
     found = survey(config.dataset, arguments.data, split)
     require_sound({split: found}, skip_bad=arguments.skip_bad)
     require_classes(found.source, classes)
+    flags = {"crf": arguments.crf, "multi-scale": arguments.multi_scale, "sure": arguments.sure}
+    require_same_settings(arguments.out, {"checkpoint": facts["sha256"], **flags})
     scales = MULTI_SCALE if arguments.multi_scale else (1.0,)
     settings = {"scales": scales, "with_crf": arguments.crf, "sure": arguments.sure}
     count = write_masks(network, found.source, config, arguments.out, **settings)

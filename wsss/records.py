@@ -3,12 +3,11 @@
 import csv
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from wsss import UserError
-from wsss.exits import writing
+from wsss.exits import reading, replacing, writing
 
 HEADLINES = ("miou", "mean_boundary_iou", "accuracy")
 """The scores of an evaluation that the log holds."""
@@ -30,8 +29,10 @@ class Records:
     def __init__(self, folder: Path, step: int, *, tensorboard: bool = False) -> None:
         self.csv, self.jsonl = folder / "metrics.csv", folder / "metrics.jsonl"
         self.rows = [row for row in read(self.jsonl) if row["step"] <= step]
-        _replace(self.jsonl, "".join(map(_json_line, self.rows)))
-        _replace(self.csv, ",".join(FIELDS) + "\n" + "".join(map(_csv_line, self.rows)))
+        with replacing(self.jsonl) as temporary:
+            temporary.write_text("".join(map(_json_line, self.rows)))
+        with replacing(self.csv) as temporary:
+            temporary.write_text(",".join(FIELDS) + "\n" + "".join(map(_csv_line, self.rows)))
         self.events = event_writer()(folder / "tensorboard", purge_step=step + 1) if tensorboard else None
 
     @property
@@ -58,11 +59,13 @@ class Records:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics.jsonl; a torn last line is left out."""
+    """The lines of a metrics.jsonl; a torn last line is left out. Raises UserError when it cannot be read."""
     if not path.exists():
         return []
     rows = []
-    for line in path.read_text(errors="replace").splitlines():
+    with reading(path):
+        text = path.read_text(errors="replace")
+    for line in text.splitlines():
         try:
             rows.append(json.loads(line))
         except ValueError:
@@ -87,11 +90,3 @@ def _csv_line(row: dict[str, float]) -> str:
     text = io.StringIO()
     csv.DictWriter(text, FIELDS, lineterminator="\n").writerow(row)
     return text.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file so that a process that is killed meanwhile leaves the old one."""
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
-    with writing(path):
-        temporary.write_text(text)
-        temporary.replace(path)

@@ -19,9 +19,12 @@ from typing import Any
 import psutil
 
 from wsss import UserError
-from wsss.exits import Stopped, explained, writing
+from wsss.exits import Stopped, explained, replacing, writing
 
 FILE = "run.json"
+IF_FULL = "choose a smaller --batch or --crop, or --cache false"
+"""What training can do where the memory is full."""
+
 _LOCK = "lock"
 _held: set[int] = set()  # descriptors of locks, which the processes that load data must not inherit
 
@@ -57,14 +60,8 @@ class Run:
     def update(self, **values: Any) -> None:
         """Change some values and write the file. Raises Unwritable."""
         self.content |= values
-        temporary = self.path.with_name(f".tmp-{os.getpid()}-{FILE}")
-        try:
-            with writing(self.path):
-                temporary.write_text(json.dumps(self.content, indent=1) + "\n")
-                temporary.replace(self.path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        with replacing(self.path) as temporary:
+            temporary.write_text(json.dumps(self.content, indent=1) + "\n")
 
     @contextmanager
     def told(self) -> Iterator["Run"]:
@@ -75,7 +72,7 @@ class Run:
             self.end(stopped.code)
             raise
         except Exception as error:
-            self.end(*(explained(error) or (1, f"{type(error).__name__}: {error}")))
+            self.end(*(explained(error, IF_FULL) or (1, f"{type(error).__name__}: {error}")))
             raise
 
     def end(self, code: int, error: str | None = None) -> None:

@@ -50,6 +50,8 @@ def take_step(
     learner.scaler.update()
     if learner.average is not None:
         learner.average.update_parameters(learner.network)
+        # Batch norm has seen this process's share of the batch alone. The state that a run goes on from is the first's.
+        group.follow(buffer for buffer in learner.average.buffers() if buffer.is_floating_point())
     return {name: value.detach() for name, value in terms.items()}
 
 

@@ -37,7 +37,7 @@ from wsss.preflight import Surveyed, require_sound, survey
 from wsss.previews import write_previews
 from wsss.progress import Progress
 from wsss.records import Records, event_writer
-from wsss.run import Run, command_line, owned
+from wsss.run import IF_FULL, Run, command_line, owned
 from wsss.state import Learner, load_state, save_state
 from wsss.step import take_step
 from wsss.stopping import StopRequest
@@ -219,7 +219,7 @@ def main(argv: list[str] | None = None) -> int:
     except Stopped as stopped:
         return stopped.code
     except Exception as error:
-        return said(error)
+        return said(error, IF_FULL)
 
 
 def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) -> int:

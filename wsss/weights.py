@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wsss import UserError
+from wsss.exits import reading
 
 MOST_BYTES = 2 * 2**30
 """Of a file of weights; WideResNet-38 with 21 classes takes 0.5 GiB."""
@@ -80,20 +81,21 @@ def read_foreign_weights(path: Path) -> dict[str, Tensor]:
 def is_pt(path: Path) -> bool:
     """Whether the file begins as one of PyTorch: a zip archive, or the bare pickle of old versions."""
     require_weights_file(path)
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         return file.read(4)[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 
 
 def require_weights_file(path: Path) -> None:
     """Raises UserError unless it is a regular file of a fitting size, and none of the texts that come in its place."""
-    if not path.is_file():
-        raise UserError(f"{path}: is not a regular file" if path.exists() else f"{path}: no such file")
-    size = path.stat().st_size
+    with reading(path):
+        if not path.is_file():
+            raise UserError(f"{path}: is not a regular file" if path.exists() else f"{path}: no such file")
+        size = path.stat().st_size
     if size == 0:
         raise UserError(f"{path}: is empty")
     if size > MOST_BYTES:
         raise UserError(f"{path}: is too large, over {MOST_BYTES / 2**30:.0f} GiB")
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         start = file.read(64).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         raise UserError(f"{path}: is broken: a pointer of Git LFS stands in its place; run `git lfs pull`")
@@ -116,7 +118,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 def require_bounds(path: Path) -> None:
     """Raises UserError unless the header of a safetensors file describes just the bytes that follow it."""
     size = path.stat().st_size
-    with path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         length = _header_length(file, size, path)
         try:
             header = json.loads(file.read(length).decode(), object_pairs_hook=_without_duplicates)
@@ -173,7 +175,7 @@ def read_pt(path: Path) -> object:
     """
     require_weights_file(path)
     if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
+        with reading(path), path.open("rb") as file:
             if file.read(1) == b"\x80":
                 raise UserError(
                     f"{path}: {CODE}, or is a PyTorch file from before version 1.6, which cannot be told apart; save "

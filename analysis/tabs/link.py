@@ -26,6 +26,8 @@ _RESTORE = """(...values) => {
   });
 }"""
 
+_COPIED = "The link is in the address bar, and on the clipboard where the browser allows that."
+
 _DARK = "() => { document.body.classList.toggle('dark'); }"
 
 
@@ -37,9 +39,8 @@ def build(page: gr.Blocks, settings: dict[str, gr.components.Component]) -> None
     """
     copy, dark = gr.Button("Copy a link to these settings", size="sm"), gr.Button("Dark or light", size="sm")
     names, controls = list(settings), list(settings.values())
-    copy.click(None, controls, None, js=_COPY % names, api_visibility="private").then(
-        lambda: gr.Info("The link is in the address bar, and on the clipboard where the browser allows that."), api_visibility="private"
-    )
+    copied = copy.click(None, controls, None, js=_COPY % names, api_visibility="private")
+    copied.then(lambda: gr.Info(_COPIED), api_visibility="private")
     dark.click(None, js=_DARK, api_visibility="private")
 
     taken = json.dumps([{"name": name, **_taken(control)} for name, control in settings.items()])

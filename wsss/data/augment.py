@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from wsss import UNLABELLED, UserError
-from wsss.data.item import Source
+from wsss.data.item import Source, item
 
 
 class View(NamedTuple):
@@ -42,10 +42,13 @@ class TrainingViews(Dataset):
         return len(self.source)
 
     def __getitem__(self, index: int) -> View:
-        """The view of photograph `index`. Raises UserError where masks are asked for and it has none."""
+        """The view of photograph `index`. Raises UserError where masks are asked for and it has none of its size."""
         random = np.random.default_rng([self.seed, self.epoch, index])
-        rgb = self.source.rgb(index)
-        mask = self.source.mask(index) if self.with_masks else np.full(rgb.shape[:2], UNLABELLED, np.uint8)
+        if self.with_masks:
+            _, rgb, _, mask = item(self.source, index)
+        else:
+            rgb = self.source.rgb(index)
+            mask = np.full(rgb.shape[:2], UNLABELLED, np.uint8)
         if mask is None:
             raise UserError(f"{self.source.names[index]}: has no mask, which supervision by masks needs")
         window = random_window(rgb.shape[:2], self.least_scale, random)
@@ -94,10 +97,7 @@ def jitter(rgb: np.ndarray, strength: float, random: np.random.Generator) -> np.
 
 
 class Reduced:
-    """A source whose photographs are reduced to a short side and, if asked for, kept in memory once decoded.
-
-    Masks stay as they are: only training views are made of it, and those resize them anyway.
-    """
+    """A source reduced to a short side; its photographs are kept in memory once decoded, if asked for."""
 
     def __init__(self, source: Source, short_side: int, cache: bool) -> None:
         self.source, self.short_side = source, short_side
@@ -121,14 +121,21 @@ class Reduced:
         mask = self.source.mask(index)
         if mask is None:
             return None
-        height, width = self.rgb(index).shape[:2]
+        height, width = reduced_size(mask.shape, self.short_side)
         return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
 
 
 def reduce(rgb: np.ndarray, short_side: int) -> np.ndarray:
     """Shrink a picture so that its short side is at most `short_side`; 0 leaves it."""
-    height, width = rgb.shape[:2]
-    if short_side == 0 or min(height, width) <= short_side:
+    height, width = reduced_size(rgb.shape[:2], short_side)
+    if (height, width) == rgb.shape[:2]:
         return rgb
-    scale = short_side / min(height, width)
-    return cv2.resize(rgb, (round(width * scale), round(height * scale)), interpolation=cv2.INTER_AREA)
+    return cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
+
+
+def reduced_size(size: tuple[int, int], short_side: int) -> tuple[int, int]:
+    """The (height, width) that `reduce` gives a picture of `size`."""
+    if short_side == 0 or min(size) <= short_side:
+        return size
+    scale = short_side / min(size)
+    return round(size[0] * scale), round(size[1] * scale)

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from wsss import UNLABELLED, UserError
-from wsss.data.picture import FORMATS, mask_size, read_mask, read_rgb, require_file  # noqa: F401
+from wsss.data.picture import mask_size, photograph_size, read_mask, read_rgb  # noqa: F401
 
 
 class Item(NamedTuple):
@@ -39,7 +39,7 @@ class Photographs:
     """A `Source` of files: each picture a file and each mask a palette or gray PNG.
 
     `mask_values[k]` is the value that class k has in the mask files (background first); other values but 255 become
-    background.
+    background. Only masks `are_pseudo` that a network has made may be unlabelled all over.
     """
 
     classes: tuple[str, ...]
@@ -48,6 +48,7 @@ class Photographs:
     images: Sequence[Path]
     masks: Sequence[Path | None]
     mask_values: tuple[int, ...]
+    are_pseudo: bool = False
 
     def __len__(self) -> int:
         return len(self.names)

@@ -1,5 +1,6 @@
 """Reading picture files that may be anything: each is taken as a viewer would show it, or refused in one sentence."""
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,6 +33,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_ON_ITS_SIDE = [_UPRIGHT[tag] for tag in (5, 6, 7, 8)]
 
 _TILE = (322, 323)  # TIFF: width and length of a tile
 _SAMPLE_FORMAT, _UNSIGNED = 339, 1  # TIFF
@@ -67,6 +69,14 @@ def read_rgb(path: Path) -> np.ndarray:
     with _opened(path, "a picture") as picture:
         picture.load()
         return _rgb(_upright(picture))
+
+
+def photograph_size(path: Path) -> tuple[int, int]:
+    """(height, width) of what `read_rgb` gives, and its refusals; a JPEG that is not cut off is not decoded for it."""
+    with _opened(path, "a picture") as picture:
+        if picture.format == "JPEG" and _has_jpeg_end(path):
+            return picture.size if _turn(picture) in _ON_ITS_SIDE else picture.size[::-1]
+    return read_rgb(path).shape[:2]
 
 
 def read_mask(path: Path) -> np.ndarray:
@@ -121,6 +131,13 @@ def _require_few_scans(path: Path) -> None:
             raise UserError(f"{path}: is a JPEG of more than {_MOST_SCANS} scans")
 
 
+def _has_jpeg_end(path: Path) -> bool:
+    """Whether a JPEG ends as one does. One with bytes behind its end may be sound as well: decoding decides."""
+    with path.open("rb") as file:
+        file.seek(-2, os.SEEK_END)
+        return file.read() == b"\xff\xd9"
+
+
 def _require_modest(picture: Image.Image, path: Path) -> None:
     """Refuse what the header alone tells to be too large, before anything is decoded."""
     sizes = [picture.size]
@@ -133,11 +150,15 @@ def _require_modest(picture: Image.Image, path: Path) -> None:
 
 def _upright(picture: Image.Image) -> Image.Image:
     """The picture as its EXIF tag says it was held; as it is when the tags are broken."""
-    try:
-        turn = _UPRIGHT.get(picture.getexif().get(_ORIENTATION))
-    except Exception:  # of a block that no viewer minds
-        turn = None
+    turn = _turn(picture)
     return picture if turn is None else picture.transpose(turn)
+
+
+def _turn(picture: Image.Image) -> Image.Transpose | None:
+    try:
+        return _UPRIGHT.get(picture.getexif().get(_ORIENTATION))
+    except Exception:  # of a block that no viewer minds
+        return None
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

@@ -1,19 +1,18 @@
 """The one door to all layouts of data, and the check of the files before hours of training depend on them."""
 
-import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
-from PIL import ExifTags, Image
 
 from wsss import UNLABELLED, UserError
 from wsss.data.coco import Coco, read_coco, require_pycocotools
 from wsss.data.folder import read_folder
-from wsss.data.item import FORMATS, Photographs, Source, mask_size, read_mask, read_rgb, require_file
+from wsss.data.item import Photographs, Source, mask_size, photograph_size, read_mask
 from wsss.data.shapes import Shapes
 from wsss.data.voc import read_voc, voc_values
+from wsss.exits import reading
 
 _READERS = {"voc": read_voc, "folder": read_folder, "coco": read_coco}
 _DRAWN = {"train": (160, 0), "val": (40, 1)}  # number of pictures, seed
@@ -25,7 +24,7 @@ def read(dataset: str, root: Path | None, split: str) -> Source:
     """The photographs of a split of `root`, laid out as `dataset`: voc, folder or coco; shapes are drawn, without root.
 
     Raises:
-        UserError: there is no such layout, folder or split, or its list or labels are wrong.
+        UserError: there is no such layout, folder or split, or its list or labels are wrong or cannot be read.
     """
     if dataset == "shapes":
         if split not in _DRAWN:
@@ -35,9 +34,10 @@ def read(dataset: str, root: Path | None, split: str) -> Source:
         raise UserError(f"there is no layout of data {dataset!r}; choose {', '.join(_READERS)} or shapes")
     if root is None:
         raise UserError(f"the layout {dataset!r} is read from a folder; give one")
-    if not root.is_dir():
-        raise UserError(f"{root}: no such data folder")
-    return _READERS[dataset](root, split)
+    with reading(root):
+        if not root.is_dir():
+            raise UserError(f"{root}: no such data folder")
+        return _READERS[dataset](root, split)
 
 
 def with_masks(source: Source, folder: Path) -> Source:
@@ -46,13 +46,14 @@ def with_masks(source: Source, folder: Path) -> Source:
     Raises:
         UserError: there is no such folder.
     """
-    if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of masks")
-    found = (folder / f"{name}.png" for name in source.names)
-    masks = tuple(path if path.exists() else None for path in found)
+    with reading(folder):
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder of masks")
+        found = (folder / f"{name}.png" for name in source.names)
+        masks = tuple(path if path.exists() else None for path in found)
     values = voc_values(source.classes) or tuple(range(len(source.classes) + 1))
     if isinstance(source, Photographs):
-        return replace(source, masks=masks, mask_values=values)
+        return replace(source, masks=masks, mask_values=values, are_pseudo=True)
     return Masked(source, masks, values)
 
 
@@ -79,7 +80,7 @@ class Masked:
         path = self._masks.masks[index]
         if path is None:
             return [f"{self.names[index]}: has no mask, which is needed here"]
-        return _faults(lambda: _mask_size(path, self._masks.mask_values))
+        return _faults(lambda: _mask_size(path, self._masks.mask_values, are_pseudo=True))
 
 
 def require_sound(source: Source, *, masks: bool = False) -> None:
@@ -156,7 +157,7 @@ def _photograph_faults(source: Photographs, index: int, masks: bool) -> list[str
         missing = [f"{image}: has no mask, which is needed here"] if masks else []
         return missing + _picture_faults(image)
     try:
-        size = _mask_size(mask, source.mask_values if masks else None)
+        size = _mask_size(mask, source.mask_values if masks else None, source.are_pseudo)
     except UserError as error:
         return [str(error), *_picture_faults(image)]
     return _picture_faults(image, size, f"the mask {mask.name}")
@@ -165,7 +166,8 @@ def _photograph_faults(source: Photographs, index: int, masks: bool) -> list[str
 def _picture_faults(path: Path, expected: tuple[int, int] | None = None, by: str = "") -> list[str]:
     """What is wrong with a photograph, also when its (height, width) is not what `by` says."""
     try:
-        size = _picture_size(path)
+        _require_inside(path)
+        size = photograph_size(path)
     except UserError as error:
         return [str(error)]
     if expected is not None and size != expected:
@@ -173,28 +175,7 @@ def _picture_faults(path: Path, expected: tuple[int, int] | None = None, by: str
     return []
 
 
-def _picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) once upright. Raises UserError when the photograph cannot be used."""
-    _require_inside(path)
-    require_file(path)
-    try:
-        with Image.open(path, formats=FORMATS) as picture:
-            if picture.format == "JPEG" and _has_jpeg_end(path):
-                lies = picture.getexif().get(ExifTags.Base.Orientation) in (5, 6, 7, 8)
-                return picture.size if lies else picture.size[::-1]
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
-        pass  # read_rgb finds the same and has the words
-    return read_rgb(path).shape[:2]
-
-
-def _has_jpeg_end(path: Path) -> bool:
-    """Whether a JPEG ends as one does. One with bytes behind its end may be sound as well: decoding decides."""
-    with path.open("rb") as file:
-        file.seek(-2, os.SEEK_END)
-        return file.read() == b"\xff\xd9"
-
-
-def _mask_size(path: Path, values: Sequence[int] | None) -> tuple[int, int]:
+def _mask_size(path: Path, values: Sequence[int] | None, are_pseudo: bool) -> tuple[int, int]:
     """(height, width). With `values`, those of the classes, it is read too. Raises UserError when it cannot be used."""
     _require_inside(path)
     if values is None:
@@ -205,7 +186,7 @@ def _mask_size(path: Path, values: Sequence[int] | None) -> tuple[int, int]:
     unknown = found - {*values, UNLABELLED} if list(values) == list(range(len(values))) else set()
     if unknown:
         raise UserError(f"{path}: holds the values {sorted(unknown)[:5]}; they must be 0 to {values[-1]}, or 255")
-    if found == {UNLABELLED}:
+    if found == {UNLABELLED} and not are_pseudo:
         raise UserError(f"{path}: is unlabelled (255) all over")
     return mask.shape
 
