@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from analysis.experiments import PAPER_ALPHA, TRAINED
 from analysis.figures import plain
 from wsss import UserError
-from wsss.exits import writing
+from wsss.exits import make_folder, replacing
 
 MEASURES = ("mIoU", "boundary IoU")
 _BAR = 0.4  # width of a bar; the variants are 1 apart
@@ -30,13 +30,10 @@ def write(folder: Path, name: str, table: pd.DataFrame) -> None:
         "md": markdown(name, table),
         "json": figure(name, table).to_json(),
     }
+    make_folder(folder)
     for ending, text in texts.items():
-        path = folder / f"table_{name}.{ending}"
-        with writing(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".tmp-{path.name}")
+        with replacing(folder / f"table_{name}.{ending}") as temporary:
             temporary.write_text(text)
-            temporary.replace(path)
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:
