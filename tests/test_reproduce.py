@@ -18,6 +18,7 @@ from wsss.presets import tiny
 
 SMALL = ["--preset", "tiny", "--seeds", "0", "--epochs", "1", "--warmup-epochs", "0", "--crop", "32", "--batch", "64"]
 SMALL += ["--encoder", "test_efficientnet", "--encoder-weights", "none", "--aspp-channels", "8", "--previews", "0"]
+SMALL += ["--precision", "float32"]  # which format is the fastest is measured, and may differ from run to run
 
 
 @pytest.fixture
