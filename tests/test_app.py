@@ -43,7 +43,7 @@ def within(shown: dict) -> Image.Image:
 
 
 def give(visitor: Client, path: Path) -> tuple:
-    return visitor.predict("animals", handle_file(str(path)), None, api_name="/photograph")
+    return visitor.predict("animals", handle_file(str(path)), None, [], api_name="/photograph")
 
 
 def refined(visitor: Client, *settings) -> tuple:
@@ -235,12 +235,13 @@ def test_without_any_checkpoint_the_page_has_its_shape_cues():
         "app.DEFAULT_CHECKPOINT = Path('nowhere/animals')\n"
         "library = app.Library(app.offered(app.DEFAULT_CHECKPOINT))\n"
         "app.build_page(library)\n"
-        "from analysis.shape_cues import shape_cues\n"
-        f"rgb = library['untrained'].encode(read_rgb(Path({str(CAT)!r}))).rgb\n"
-        "print(library.names, shape_cues(rgb).information.max())"
+        "from analysis.tabs import shape_cues, subject; from wsss.config import Config\n"
+        f"predictor, rgb = library['untrained'], read_rgb(Path({str(CAT)!r}))\n"
+        "scene = subject.Scene(predictor, predictor.encode(rgb), [], None)\n"
+        "shown = shape_cues._pictured(scene, *shape_cues._values(Config()))\n"
+        "print(library.names, len(shown), shown[0].shape == rgb.shape, shown[0].std() > 1)"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert "There is no checkpoint" in ended.stdout
-    names, _, greatest = ended.stdout.splitlines()[-1].rpartition(" ")
-    assert names == "['untrained']" and float(greatest) > 0
+    assert ended.stdout.splitlines()[-1] == "['untrained'] 8 True True"

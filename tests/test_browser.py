@@ -151,7 +151,7 @@ DRAG = """async label => {
   const shown = element => element.offsetParent !== null;
   const slider = [...document.querySelectorAll(`input[aria-label="range slider for ${label}"]`)].find(shown);
   for (let i = 1; i <= 120; i++) {
-    slider.value = i % 30;
+    slider.value = i < 120 ? i % 29 + 1 : 0;
     slider.dispatchEvent(new Event("input", {bubbles: true}));
     await new Promise(done => setTimeout(done, 16));
   }
@@ -163,11 +163,12 @@ def test_a_drag_of_120_events_ends_on_its_last_value(page):
     upload(page, CAT)
     show(page, "Refinement")
     image = picture(page, "Pseudo mask: click a pixel")
-    assert changes(image, lambda: move(page, "T", "1"))
     assert changes(image, lambda: move(page, "T", "0"))
     at_zero = image.get_attribute("src")  # a picture's address is made of its content
-    page.evaluate(DRAG, "T")  # 1, 2, ... 29, 0, four times
-    page.wait_for_timeout(1500)
+    assert changes(image, lambda: move(page, "T", "5"))
+    page.evaluate(DRAG, "T")  # 1, 2, ... 29 again and again, and 0 at last
+    sync_api.expect(image).to_have_attribute("src", at_zero, timeout=30_000)
+    page.wait_for_timeout(500)  # an older answer that comes later would draw over it
     assert image.get_attribute("src") == at_zero
 
 
@@ -222,11 +223,13 @@ def test_a_link_brings_the_settings_back(page, address):
     show(page, "Refinement")
     values = {
         label: page.get_by_label(f"number input for {label}", exact=True).locator("visible=true")
-        for label in ("alpha", "T", "threshold")
+        for label in ("alpha", "T", "threshold", "R1")
     }
-    page.wait_for_timeout(1000)
-    assert float(values["alpha"].input_value()) == 0.3 and float(values["T"].input_value()) == 7
+    sync_api.expect(values["alpha"]).to_have_value("0.3", timeout=30_000)
+    sync_api.expect(values["T"]).to_have_value("7", timeout=30_000)
     assert 0 < float(values["threshold"].input_value()) <= 1
+    show(page, "Shape cues")
+    sync_api.expect(values["R1"]).to_have_value("7", timeout=30_000)  # 999 is none
 
 
 def test_the_page_begins_with_an_example_and_another_one_is_one_click(page):

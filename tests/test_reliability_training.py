@@ -35,6 +35,7 @@ from wsss.data.shapes import Shapes
 from wsss.distributed import Group
 from wsss.presets import tiny
 from wsss.state import fingerprint, save_state
+from wsss.stopping import StopRequest
 from wsss.train import main, start, take_step
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
@@ -94,6 +95,20 @@ def slowly(seconds: float = 0.05) -> None:
         return take_step(*arguments)
 
     wsss.train.take_step = slow_step
+
+
+def slowly_and_telling(heard: Path) -> None:
+    """Make each step take 5 seconds, and the file once a signal was remembered, in this process."""
+    slowly(5)
+    remember = StopRequest._remember
+
+    def told(*given):
+        try:
+            remember(*given)
+        finally:
+            heard.touch()
+
+    StopRequest._remember = told
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -579,10 +594,11 @@ def test_t10_a_signal_ends_the_step_saves_and_leaves(whole, tmp_path):
         assert go_on(out) == 0
         right.append(stopped and not differences(whole, out))
         assert right[-1], (i, code, ended, newest, differences(whole, out))
-    child = begin(tmp_path / "twice", change=partial(slowly, 5))
+    heard = tmp_path / "heard"
+    child = begin(tmp_path / "twice", change=partial(slowly_and_telling, heard))
     until(lambda: rows_or_states(tmp_path / "twice"))
     child.send(signal.SIGTERM)
-    time.sleep(0.2)
+    until(heard.exists)  # two signals that nobody has looked at are one
     child.send(signal.SIGTERM)
     sent = time.monotonic()
     killed = child.wait() == -signal.SIGTERM and time.monotonic() - sent < 1

@@ -9,7 +9,7 @@ from analysis.library import Library
 from analysis.render import recolored
 from analysis.tabs import cams, inspect
 from analysis.tabs.class_colors import parse
-from analysis.tabs.subject import Scene, Subject, _again_if_moved, _noting
+from analysis.tabs.subject import Scene, Subject, _again_if_moved, _noting, emptied
 from wsss import UserError
 
 
@@ -32,30 +32,35 @@ def ones(size: tuple[int, int], path) -> str:
 
 def test_what_belonged_to_a_photograph_does_not_outlive_it(subject, cat, tmp_path):
     """Its ground truth may fit the next one's size and still be another photograph's."""
-    truth = ones(cat.shape[:2], tmp_path / "truth.png")
-    _, _, _, file, read, clicked, ticked, *_ = subject._accept(subject.library.names[0], cat, truth, "Inspect")
-    assert (file, read, clicked, ticked) == (None, None, None, False)
+    path, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
+    before = np.ascontiguousarray(cat[:, ::-1])
+    given = subject._accept(name, cat, path, ["dog"], "Inspect", before, path, True)
+    chips, _, file, rgb, *belonged, ticked = given[:8]
+    assert np.array_equal(rgb, cat) and "dog" not in chips.value
+    assert (file, *belonged, ticked) == (None, None, None, None, False)
+    assert subject._accept(name, None, path, ["dog"], "Inspect", before, path, True)[2:8] == (*[None] * 5, False)
 
 
 def test_for_another_checkpoint_the_photographs_classes_and_truth_remain(subject, cat, tmp_path):
-    truth, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
-    rgb = subject.default.encode(cat).rgb
-    chips, _, read, *_ = subject._reopen(name, rgb, ["dog", "unicorn"], True, truth, "Inspect")
-    assert chips.value == ["dog"] and read.shape == cat.shape[:2]
-    chips, *_ = subject._reopen(name, rgb, ["dog"], False, None, "Inspect")
+    path, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
+    chips, _, _, rgb, _, truth, *_ = subject._accept(name, cat, path, ["dog", "unicorn"], "Inspect", cat, path, True)
+    assert chips.value == ["dog"] and truth.shape == cat.shape[:2] and np.array_equal(rgb, cat)
+    chips, *_ = subject._accept(name, cat, None, ["dog"], "Inspect", cat, None, False)
     assert chips.value == subject.default.present(subject.default.encode(cat)), "as nothing was said by the visitor"
 
 
 def test_a_ground_truth_that_does_not_fit_is_dropped_in_words(subject, cat, tmp_path):
     path = ones((40, 200), tmp_path / "truth.png")
     with pytest.warns(UserWarning, match="not the photograph's proportions"):
-        read, *_ = subject._read_truth(subject.library.names[0], cat, path, "Inspect")
-    assert read is None
+        given, read, *_ = subject._read_truth(subject.library.names[0], cat, path, "Inspect")
+    assert given == path and read is None
 
 
 def test_without_a_photograph_the_controls_stay_and_the_pictures_go(subject):
-    """A control that was emptied would be refused with the next photograph."""
-    empty = [gr.skip(), None]
+    with gr.Blocks():
+        name, picture, kept = gr.Dropdown(["cat", "dog"]), gr.Image(), gr.State()
+    empty = emptied([name, picture], [kept, name])
+    assert empty == [gr.skip(), None]
     answer = subject.answer(lambda scene: None, 2, empty)
     assert answer(subject.library.names[0], None, None, [], {}, None) == empty
     assert subject.answer(lambda scene: None, 1)(subject.library.names[0], None, None, [], {}, None) is None
@@ -99,6 +104,12 @@ def test_a_ground_truth_tells_right_from_wrong(scene):
     assert (right[1:] != np.array((225, 60, 60))).any(-1).all()
     (_, wrong), *_ = inspect._mask(scene._replace(truth=np.where(mask > 0, 0, 1)), 1.0, 0.0, False, True)
     assert (wrong == np.array((225, 60, 60))).all()
+
+
+def test_a_mask_without_labels_is_not_judged(scene):
+    nothing = np.full(scene.encoding.rgb.shape[:2], 255, np.uint8)
+    _, names, _ = inspect._mask(scene._replace(truth=nothing), 1.0, 0.0, False, True)
+    assert "no pixel" in names and "nan" not in names
 
 
 def test_right_or_wrong_without_a_ground_truth_asks_for_one(scene):

@@ -30,7 +30,7 @@ class Endpoints:
 
         Args:
             picture: a JPEG, PNG, WebP, GIF, BMP or TIFF file of at most 20 MB and 40 megapixels.
-            threshold: pixels whose best probability is below it are unlabelled; 0 to 1.
+            threshold: pixels whose class has a probability below it are unlabelled; 0 to 1.
             crf: whether a dense CRF takes the place of the refinement.
         """
         mask = self.predictor.mask(self._encoded(picture), threshold, with_crf=bool(crf))
@@ -112,7 +112,7 @@ class Endpoints:
         Args:
             picture: as in /segment.
             present: as in /refine.
-            axis: alpha, T, threshold, tau or R1.
+            axis: alpha, T, threshold, background threshold, floor, tau or R1.
             values: of the axis, numbers with commas between.
         """
         encoding = self._encoded(picture)

@@ -103,6 +103,8 @@ def _mask(scene: Scene, opacity, confidence, with_crf, judged) -> tuple:
 def _judgement(truth: np.ndarray, mask: np.ndarray, classes: Sequence[str]) -> str:
     """IoU with the ground truth of each class in either, and their mean, over the pixels that both label."""
     counts = confusion(truth, mask, len(classes) + 1)
+    if not counts.any():
+        return '<div class="legend">no pixel has a label in both</div>'
     parts = [f"mean IoU {100 * mean_iou(counts):.1f} %"]
     parts += [
         f"{html.escape(name)} {100 * iou:.1f} %"

@@ -77,6 +77,7 @@ class Subject:
         self._turns: dict[str, gr.State] = {}  # by a tab's label; a new number tells it to look at the subject again
         self.rgb = gr.State()  # the photograph as it is shown
         self.truth = gr.State()
+        self.truth_path = gr.State()  # of the file that was read last; the page's own may be the photograph's before
         self.own_colors = gr.State({})
         self.clicked = gr.State()
         self.ticked = gr.State(False)  # whether the visitor has said what is in the photograph
@@ -129,8 +130,7 @@ class Subject:
             The event, so that another can cancel it.
         """
         turn, quiet = self._turn(tab), QUIET | {"show_progress": "full"} | settings
-        empty = [gr.skip() if output in controls else None for output in outputs]
-        answer, inputs = self.answer(show, len(outputs), empty), self.inputs(controls)
+        answer, inputs = self.answer(show, len(outputs), emptied(outputs, controls)), self.inputs(controls)
         if inspect.isgeneratorfunction(show):
             return turn.change(answer, inputs, outputs, **quiet)
         with self.tools:  # not among the tabs, which are counted
@@ -162,28 +162,28 @@ class Subject:
 
         To be called when all tabs follow. Each would have to be asked otherwise, whether it is the opened one.
         """
+        # One event: what sets a checkpoint and a photograph at once would have two race with each other.
         gr.on(
-            [page.load, self.photograph.change],
+            [page.load, self.photograph.change, self.checkpoint.change],
             in_words(self._accept),
-            [self.checkpoint, self.photograph, self.truth_file, self.opened],
-            [self.rgb, self.present, self.about, self.truth_file, self.truth, self.clicked, self.ticked, *self.turns],
+            [
+                *(self.checkpoint, self.photograph, self.truth_file, self.present, self.opened),
+                *(self.rgb, self.truth_path, self.ticked),
+            ],
+            [
+                *(self.present, self.about, self.truth_file),
+                *(self.rgb, self.truth_path, self.truth, self.clicked, self.ticked),
+                *self.turns,
+            ],
             api_name="photograph",
             api_visibility="undocumented",
             trigger_mode="always_last",  # a photograph that comes while the example is looked at must not be lost
             **MODEL,
         )
-        self.checkpoint.change(
-            in_words(self._reopen),
-            [self.checkpoint, self.rgb, self.present, self.ticked, self.truth_file, self.opened],
-            [self.present, self.about, self.truth, *self.turns],
-            api_visibility="private",
-            trigger_mode="always_last",
-            **MODEL,
-        )
         self.truth_file.change(
             in_words(self._read_truth),
             [self.checkpoint, self.rgb, self.truth_file, self.opened],
-            [self.truth, *self.turns],
+            [self.truth_path, self.truth, *self.turns],
             api_visibility="private",
         )
         self.present.input(
@@ -253,31 +253,43 @@ class Subject:
             clicked = None  # a click that came with a photograph that has gone meanwhile
         return Scene(predictor, predictor.encode(rgb), known, truth, own_colors, clicked)
 
-    def _accept(self, checkpoint, picture, truth_file, opened) -> tuple:
-        """A new photograph: as it is shown, and the classes seen in it. What belonged to the one before is put away."""
-        predictor = self.library[checkpoint]
+    def _accept(self, checkpoint, picture, truth_file, present, opened, rgb, truth_path, ticked) -> tuple:
+        """A new photograph: as it is shown, and the classes seen in it. What belonged to the one before is put away.
+
+        Another checkpoint for the same one: its classes remain what the visitor has said, its truth is read again.
+        """
+        predictor, turns = self.library[checkpoint], self.turned(opened)
+        encoding = None if picture is None else predictor.encode(picture)
+        if encoding is not None and rgb is not None and np.array_equal(encoding.rgb, rgb):
+            chips = _chips(predictor, encoding, present if ticked else None)
+            truth = _truth(truth_path, predictor, rgb)
+            return chips, about(predictor), gr.skip(), rgb, truth_path, truth, gr.skip(), ticked, *turns
         if truth_file is not None:
             gr.Info("The ground-truth mask was of the photograph before. Give it again if it belongs to this one.")
-        fresh = gr.skip() if truth_file is None else None, None, None, False, *self.turned(opened)
-        if picture is None:
-            return None, _no_chips(predictor), about(predictor), *fresh
-        encoding = predictor.encode(picture)
-        return encoding.rgb, _chips(predictor, encoding), about(predictor), *fresh
-
-    def _reopen(self, checkpoint, rgb, present, ticked, truth_file, opened) -> tuple:
-        """Another checkpoint for the same photograph, whose classes remain what the visitor has said."""
-        predictor = self.library[checkpoint]
-        if rgb is None:
-            return _no_chips(predictor), about(predictor), None, *self.turned(opened)
-        chips = _chips(predictor, predictor.encode(rgb), present if ticked else None)
-        return chips, about(predictor), _truth(truth_file, predictor, rgb), *self.turned(opened)
+        chips = _chips(predictor, encoding) if encoding else gr.CheckboxGroup(list(predictor.classes), value=[])
+        shown = encoding.rgb if encoding else None
+        return (
+            chips,
+            about(predictor),
+            gr.skip() if truth_file is None else None,
+            shown,
+            None,
+            None,
+            None,
+            False,
+            *turns,
+        )
 
     def _read_truth(self, checkpoint, rgb, path, opened) -> tuple:
-        return _truth(path, self.library[checkpoint], rgb), *self.turned(opened)
+        return path, _truth(path, self.library[checkpoint], rgb), *self.turned(opened)
 
 
-def _no_chips(predictor: Predictor) -> gr.CheckboxGroup:
-    return gr.CheckboxGroup(list(predictor.classes), value=[])
+def emptied(outputs: Sequence[Any], controls: Sequence[Any]) -> list:
+    """What a tab's outputs become while there is no photograph: nothing, but a control keeps its value.
+
+    One that was emptied would be refused with the next photograph.
+    """
+    return [gr.skip() if output in controls else None for output in outputs]
 
 
 def _chips(predictor: Predictor, encoding: Encoding, present: Sequence[str] | None = None) -> gr.CheckboxGroup:
