@@ -24,6 +24,7 @@ import pytest
 import torch
 from PIL import Image
 from reliability import Child, measured, until
+from safetensors.torch import load_file
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import wsss.data.source
@@ -33,6 +34,7 @@ import wsss.workers
 from wsss import UserError, checkpoint, records, run
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
+from wsss.network import ShapeAwareNetwork
 from wsss.presets import tiny
 from wsss.state import fingerprint, save_state
 from wsss.stopping import StopRequest
@@ -751,6 +753,27 @@ def test_every_process_has_the_average_that_is_saved(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
     saved = torch.load(tmp_path / "run" / "states" / "step-000003" / "training.pt", weights_only=True)["average"]
     assert all(torch.equal(first[name], saved[name]) for name in first)
+
+
+def standing_still() -> None:
+    """Have batch norm, dropout and the shape cue do in training as in evaluation, in this process."""
+    ShapeAwareNetwork.train = lambda network, mode=True: torch.nn.Module.train(network, False)
+
+
+def test_two_processes_step_as_one_does_on_the_whole_batch(tmp_path):
+    """Where no statistics are those of a share of the batch: the gradient is the mean over all of it."""
+    flags = ["--epochs", "1", "--warmup-epochs", "1", "--keep-states", "9"]
+    children = [begin(tmp_path / "one", *flags, change=standing_still)]
+    children += pair(tmp_path / "two", *flags, change=standing_still)
+    assert [child.wait() for child in children] == [0, 0, 0]
+    first, one, two = (
+        load_file(tmp_path / name / "model.safetensors")
+        for name in ("one/states/step-000000", "one/states/step-000003", "two/states/step-000003")
+    )
+    trained = [name for name in first if not torch.equal(first[name], one[name])]
+    assert len(trained) > 10
+    for name in trained:
+        torch.testing.assert_close(two[name] - first[name], one[name] - first[name], rtol=1e-3, atol=1e-6)
 
 
 def test_t13_a_folder_belongs_to_one_run(whole, tmp_path, capsys):
