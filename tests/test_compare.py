@@ -5,6 +5,9 @@ import pytest
 
 from analysis.charts import agreement_bars
 from analysis.compare import DIFFERENCES, compare, in_common, renumbered, worst_first
+from analysis.predictor import Predictor
+from analysis.tabs import compare as compare_tab
+from analysis.tabs.subject import Scene
 from wsss import UNLABELLED
 
 LEFT = np.uint8([[0, 1, 1, 0, 1, 0, UNLABELLED, 1]])
@@ -81,3 +84,15 @@ def test_bars_show_the_classes_that_are_in_either():
     colors = np.uint8([[0, 0, 0], [9, 9, 9], [99, 0, 0]])
     (bars,) = agreement_bars(compare(LEFT, LEFT, 3), ("cat", "dog"), colors).data
     assert list(bars.y) == ["background", "cat"]
+
+
+def test_with_a_ground_truth_each_side_is_judged(shipped_or_fresh, cat):
+    predictor = Predictor.from_checkpoint(shipped_or_fresh)
+    scene = Scene(predictor, predictor.encode(cat), ["cat"], None)
+    right = predictor.mask(scene.encoding)
+    wrong = np.where(right > 0, 0, 1).astype(np.uint8)
+    assert compare_tab._judgement(scene, [predictor] * 2, [right, wrong]) == ""
+    said = compare_tab._judgement(scene._replace(truth=right), [predictor] * 2, [right, wrong])
+    assert "left 100.0 %, right 0.0 %" in said
+    nothing = np.full_like(right, 255)
+    assert "left -" in compare_tab._judgement(scene._replace(truth=nothing), [predictor] * 2, [right, wrong])

@@ -21,6 +21,7 @@ from analysis.tabs.subject import Scene, Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
 from wsss.data.item import read_rgb
+from wsss.metrics import confusion, mean_iou
 
 KINDS = ("mask", "mask with CRF", "pseudo mask")
 """What of a checkpoint is compared."""
@@ -146,7 +147,8 @@ def _shown_by(library: Library) -> Callable:
             for side, mask in zip(predictors, masks, strict=True)
         )
         colors = scene.colors_of(predictors[0])[predictors[0].indices(classes)]
-        return pair, seen.picture, _differences(seen.shares), agreement_bars(seen, classes, colors)
+        said = _differences(seen.shares) + _judgement(scene, predictors, masks)
+        return pair, seen.picture, said, agreement_bars(seen, classes, colors)
 
     return shown
 
@@ -172,6 +174,19 @@ def _differences(shares: dict[str, float]) -> str:
         if share > 0
     )
     return f'<div class="legend">{entries}</div>'
+
+
+def _judgement(scene: Scene, predictors: list[Predictor], masks: list[np.ndarray]) -> str:
+    """Each side's mean IoU with the ground truth, over the pixels that both label; nothing without one."""
+    if scene.truth is None:
+        return ""
+    said = []
+    for side, predictor, mask in zip(("left", "right"), predictors, masks, strict=True):
+        classes = in_common(scene.predictor.classes, predictor.classes)
+        truth = renumbered(scene.truth, scene.predictor.classes, classes)
+        iou = mean_iou(confusion(truth, renumbered(mask, predictor.classes, classes), len(classes) + 1))
+        said.append(f"{side} -" if np.isnan(iou) else f"{side} {100 * iou:.1f} %")
+    return f'<div class="legend">mean IoU with the ground truth, where labelled: {", ".join(said)}</div>'
 
 
 def _table_by(library: Library) -> Callable:
