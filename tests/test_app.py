@@ -235,10 +235,10 @@ def test_without_any_checkpoint_the_page_has_its_shape_cues():
         "app.DEFAULT_CHECKPOINT = Path('nowhere/animals')\n"
         "library = app.Library(app.offered(app.DEFAULT_CHECKPOINT))\n"
         "app.build_page(library)\n"
-        "from analysis.tabs import shape_cues, subject; from wsss.config import Config\n"
+        "from analysis.tabs import scene, shape_cues; from wsss.config import Config\n"
         f"predictor, rgb = library['untrained'], read_rgb(Path({str(CAT)!r}))\n"
-        "scene = subject.Scene(predictor, predictor.encode(rgb), [], None)\n"
-        "shown = shape_cues._pictured(scene, *shape_cues._values(Config()))\n"
+        "given = scene.Scene(predictor, predictor.encode(rgb), [], None)\n"
+        "shown = shape_cues._pictured(given, *shape_cues._values(Config()))\n"
         "print(library.names, len(shown), shown[0].shape == rgb.shape, shown[0].std() > 1)"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

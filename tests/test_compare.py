@@ -7,7 +7,7 @@ from analysis.charts import agreement_bars
 from analysis.compare import DIFFERENCES, compare, in_common, renumbered, worst_first
 from analysis.predictor import Predictor
 from analysis.tabs import compare as compare_tab
-from analysis.tabs.subject import Scene
+from analysis.tabs.scene import Scene
 from wsss import UNLABELLED
 
 LEFT = np.uint8([[0, 1, 1, 0, 1, 0, UNLABELLED, 1]])

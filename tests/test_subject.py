@@ -9,7 +9,9 @@ from analysis.library import Library
 from analysis.render import recolored
 from analysis.tabs import cams, inspect
 from analysis.tabs.class_colors import parse
-from analysis.tabs.subject import Scene, Subject, _again_if_moved, _noting, emptied
+from analysis.tabs.outputs import again_if_moved, emptied, noting
+from analysis.tabs.scene import Scene
+from analysis.tabs.subject import Subject
 from wsss import UserError
 
 
@@ -87,8 +89,8 @@ def test_a_control_that_is_moved_while_pictures_are_made_has_the_last_word():
     def answer(photograph, opacity, pixel):
         return f"{photograph} at {opacity}", pixel
 
-    *_, shown = _noting(answer, 2, 2)("cat", 0.5, None)
-    again = _again_if_moved(answer, 2, [0])  # the pixel is the tab's own: it follows from the photograph
+    *_, shown = noting(answer, 2, 2)("cat", 0.5, None)
+    again = again_if_moved(answer, 2, [0])  # the pixel is the tab's own: it follows from the photograph
     assert again(shown, "cat", 1.0, None) == ("cat at 1.0", None)
     assert again(shown, "cat", 0.5, (3, 4)) == [gr.skip()] * 2
     assert again(None, "cat", 1.0, None) == [gr.skip()] * 2  # a session that was forgotten

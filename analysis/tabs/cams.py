@@ -13,7 +13,8 @@ from analysis.render import captioned, grid, marked, overlay
 from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import picture, pixel, slider
-from analysis.tabs.subject import QUIET, Scene, Subject
+from analysis.tabs.scene import Scene
+from analysis.tabs.subject import QUIET, Subject
 from wsss import UserError
 
 _PIXEL = TARGETS[2]

@@ -17,7 +17,8 @@ from analysis.render import overlay
 from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import picture, slider, wipe
-from analysis.tabs.subject import Scene, Subject
+from analysis.tabs.scene import Scene
+from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
 from wsss.data.item import read_rgb

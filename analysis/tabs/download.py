@@ -7,7 +7,8 @@ from pathlib import Path
 import gradio as gr
 
 from analysis.exports import archive, settings_json
-from analysis.tabs.subject import QUIET, Scene, Subject
+from analysis.tabs.scene import Scene
+from analysis.tabs.subject import QUIET, Subject
 
 
 def build(

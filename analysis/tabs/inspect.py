@@ -14,7 +14,8 @@ from analysis.render import error_map, legend, marked, overlay
 from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import picture, pixel, slider, wipe
-from analysis.tabs.subject import QUIET, Scene, Subject
+from analysis.tabs.scene import Scene
+from analysis.tabs.subject import QUIET, Subject
 from wsss.crf import available
 from wsss.metrics import class_iou, confusion, mean_iou
 

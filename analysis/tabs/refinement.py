@@ -15,7 +15,8 @@ from analysis.render import causes, film_strip, frame_width, heat, legend, overl
 from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import PICTURE, picture, pixel, slider
-from analysis.tabs.subject import QUIET, Scene, Subject
+from analysis.tabs.scene import Scene
+from analysis.tabs.subject import QUIET, Subject
 from analysis.trajectory import trajectory
 from wsss.config import Config
 from wsss.pseudo import to_mask

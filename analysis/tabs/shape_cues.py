@@ -12,7 +12,8 @@ from analysis.render import heat
 from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
 from analysis.tabs import download
 from analysis.tabs.pictures import picture
-from analysis.tabs.subject import QUIET, Scene, Subject
+from analysis.tabs.scene import Scene
+from analysis.tabs.subject import QUIET, Subject
 from wsss.config import Config
 
 

@@ -3,20 +3,20 @@
 import html
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
 import numpy as np
 
 from analysis.library import Library
 from analysis.predictor import Encoding, Predictor
-from analysis.render import recolored
 from analysis.tabs.chips import Chips
 from analysis.tabs.events import PRIVATE
+from analysis.tabs.outputs import again_if_moved, emptied, noting
 from analysis.tabs.photograph import Photograph
+from analysis.tabs.scene import Scene
 from analysis.tabs.words import in_words, sentence
 from analysis.truth import read_truth
 from wsss import UserError
@@ -36,32 +36,6 @@ LIVE = PRIVATE | {"trigger_mode": "always_last", "queue": False}
 Each visitor has at most one such question under way, and the predictor's lock takes them in turn: to wait in the queue
 as well would only cost time.
 """
-
-
-class Scene(NamedTuple):
-    """The subject as a tab's functions get it."""
-
-    predictor: Predictor
-    encoding: Encoding
-    present: list[str]  # names of the classes that the visitor says are there
-    truth: np.ndarray | None  # (H, W) uint8 class indices, 255 unlabelled; where the visitor gave a mask
-    own_colors: Mapping[str, tuple[int, int, int]] = MappingProxyType({})  # by class, where the visitor chose one
-    clicked: tuple[int, int] | None = None  # (row, column) of the pixel that the visitor chose, on whatever tab
-
-    @property
-    def pixel(self) -> tuple[int, int]:
-        """The clicked pixel, or that in the middle."""
-        height, width = self.encoding.rgb.shape[:2]
-        return tuple(self.clicked or (height // 2, width // 2))
-
-    @property
-    def colors(self) -> np.ndarray:
-        """The color of each of the predictor's classes, (K, 3) uint8."""
-        return self.colors_of(self.predictor)
-
-    def colors_of(self, predictor: Predictor) -> np.ndarray:
-        """The same for another checkpoint."""
-        return recolored(predictor.colors, predictor.classes, self.own_colors)
 
 
 class Subject:
@@ -135,9 +109,9 @@ class Subject:
             return turn.change(answer, inputs, outputs, **quiet)
         with self.tools:  # not among the tabs, which are counted
             shown = gr.State()  # the values of the controls that the pictures were made with
-        event = turn.change(_noting(answer, len(outputs), len(controls)), inputs, [*outputs, shown], **quiet)
+        event = turn.change(noting(answer, len(outputs), len(controls)), inputs, [*outputs, shown], **quiet)
         own = [at for at, control in enumerate(controls) if control not in outputs]  # that only the visitor moves
-        event.success(_again_if_moved(answer, len(outputs), own), [shown, *inputs], outputs, **LIVE)
+        event.success(again_if_moved(answer, len(outputs), own), [shown, *inputs], outputs, **LIVE)
         return event
 
     def _turn(self, tab: gr.Tab) -> gr.State:
@@ -264,32 +238,16 @@ class Subject:
             chips = _chips(predictor, encoding, present if ticked else None)
             truth = _truth(truth_path, predictor, rgb)
             return chips, about(predictor), gr.skip(), rgb, truth_path, truth, gr.skip(), ticked, *turns
+        put_away = gr.skip()
         if truth_file is not None:
+            put_away = None
             gr.Info("The ground-truth mask was of the photograph before. Give it again if it belongs to this one.")
         chips = _chips(predictor, encoding) if encoding else gr.CheckboxGroup(list(predictor.classes), value=[])
         shown = encoding.rgb if encoding else None
-        return (
-            chips,
-            about(predictor),
-            gr.skip() if truth_file is None else None,
-            shown,
-            None,
-            None,
-            None,
-            False,
-            *turns,
-        )
+        return chips, about(predictor), put_away, shown, None, None, None, False, *turns
 
     def _read_truth(self, checkpoint, rgb, path, opened) -> tuple:
         return path, _truth(path, self.library[checkpoint], rgb), *self.turned(opened)
-
-
-def emptied(outputs: Sequence[Any], controls: Sequence[Any]) -> list:
-    """What a tab's outputs become while there is no photograph: nothing, but a control keeps its value.
-
-    One that was emptied would be refused with the next photograph.
-    """
-    return [gr.skip() if output in controls else None for output in outputs]
 
 
 def _chips(predictor: Predictor, encoding: Encoding, present: Sequence[str] | None = None) -> gr.CheckboxGroup:
@@ -313,32 +271,6 @@ def _truth(path: str | None, predictor: Predictor, rgb: np.ndarray | None) -> np
     except UserError as error:
         gr.Warning(sentence(str(error)))
         return None
-
-
-def _noting(answer: Callable, outputs: int, controls: int) -> Callable:
-    """The handler `answer`, with the values of its last inputs, the controls, as one more output."""
-
-    def noted(*given):
-        shown = answer(*given)
-        return *(shown if outputs > 1 else [shown]), given[len(given) - controls :]
-
-    return noted
-
-
-def _again_if_moved(answer: Callable, outputs: int, own: Sequence[int]) -> Callable:
-    """A handler that answers anew where one of the visitor's `own` controls is no longer what was shown.
-
-    A slider that is moved while the pictures of a new photograph are made has its answer first; theirs, made with the
-    value before, would stay.
-    """
-
-    def again(shown, *given):
-        now = given[-len(shown) :] if shown else ()  # nothing is known of a session that was forgotten meanwhile
-        if now and any(shown[at] != now[at] for at in own):
-            return answer(*given)
-        return gr.skip() if outputs == 1 else [gr.skip()] * outputs
-
-    return again
 
 
 def _unlike_before() -> int:

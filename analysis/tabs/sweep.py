@@ -27,7 +27,8 @@ from analysis.sweeps import (
 )
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import PICTURE
-from analysis.tabs.subject import Scene, Subject
+from analysis.tabs.scene import Scene
+from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
 
