@@ -34,7 +34,7 @@ _CAUSES = (
 )
 
 
-_BY_OBJECTS = "Eq. 5: its score is the greatest of theirs, as its own is constant (0/0), which leaves it to colors"
+_BY_OBJECTS = "Eq. 5: its score is then the greatest of theirs; its own is constant (0/0), which leaves it to colors"
 
 
 class Settings(NamedTuple):
@@ -114,7 +114,7 @@ def _settings(subject: Subject) -> Settings:
             slider("background threshold", background_cutoff, "the same for the background"),
             slider("floor", floor, "no claim is below this score"),
             gr.CheckboxGroup(list(DILATIONS), value=dilations, label="dilations", info="distances of the neighbours"),
-            gr.Checkbox(by_objects, label="the background by the objects", info=_BY_OBJECTS),
+            gr.Checkbox(by_objects, label="hold the background by the objects", info=_BY_OBJECTS),
             gr.Dropdown(["background", *first.classes], value="background", label="maps of the class"),
         )
 
