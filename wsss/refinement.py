@@ -14,8 +14,8 @@ DILATIONS = (1, 2, 4, 8, 12, 24)
 """Distances of the eight neighbours that a pixel looks at, as in PAMR: 48 neighbours in all."""
 
 _BANDWIDTH = 0.1  # Eq. 5 divides by sigma^2; PAMR, which SPR equals at alpha = 1, by a tenth of sigma
-_LEAST_SCORE = -1e4  # below any score, and finite in float16
 _EPSILON = 1e-8  # vanishes in float16, where a plain surface would be 0/0: hence float32 throughout
+_LEAST_SCORE = -1e4  # below any score, and finite in float16
 
 
 def neighbor_offsets(dilations: Sequence[int] = DILATIONS) -> list[tuple[int, int]]:
@@ -138,6 +138,8 @@ def with_background_scores(scores: Tensor, present: Tensor) -> Tensor:
 
     Returns:
         (B, K, H, W), in memory of its own.
+
+    Source: ours; Eq. 5 leaves open what s is where it is constant. The log of results has its effect by alpha.
     """
     absent = ~present[:, 1:, None, None].to(scores.device, non_blocking=True)
     greatest = scores[:, 1:].masked_fill(absent, _LEAST_SCORE).amax(1, keepdim=True)
