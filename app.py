@@ -5,6 +5,7 @@ import ipaddress
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from analysis.private import private_folder
@@ -112,7 +113,8 @@ def main(argv: list[str] | None = None) -> int:
         library = Library(offered(arguments.checkpoint))
         page = build_page(library)
         _serve(page, arguments.host, arguments.port, login)
-        library[library.names[0]].rehearse()  # while a visitor looks for a photograph
+        # In a thread: an interruption that comes while kernels are compiled in the main one would be swallowed.
+        threading.Thread(target=library[library.names[0]].rehearse, daemon=True).start()
         page.block_thread()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
