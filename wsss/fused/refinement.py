@@ -92,13 +92,16 @@ def _scale_row(padded, offsets, reach, factor, bandwidth, epsilon, y, scale):
     width, samples = len(scale), np.float32(len(offsets) + len(offsets) // 8)
     center = padded[reach + y, reach : reach + width]
     total, squares = np.zeros(width, np.float32), np.zeros(width, np.float32)
-    for n in range(len(offsets)):
-        left = reach + offsets[n, 1]
-        near = padded[reach + y + offsets[n, 0], left : left + width]
-        for x in range(width):
-            difference = near[x] - center[x]
-            total[x] += difference
-            squares[x] += difference * difference
+    for n in range(0, len(offsets), 8):  # a ring and the pixel itself: three rows of three
+        dilation = offsets[n + 7, 0]
+        for dy in (-dilation, 0, dilation):
+            whole = padded[reach + y + dy]
+            left, right = whole[reach - dilation :][:width], whole[reach + dilation :][:width]
+            middle = whole[reach:][:width]
+            for x in range(width):
+                a, b, c = left[x] - center[x], middle[x] - center[x], right[x] - center[x]
+                total[x] += a + b + c
+                squares[x] += a * a + b * b + c * c
     for x in range(width):
         variance = (squares[x] - total[x] * total[x] / samples) / (samples - ONE)
         deviation = np.sqrt(variance if variance > ZERO else ZERO)
