@@ -35,7 +35,7 @@ from analysis.tabs import (
     train,
 )
 from analysis.tabs.cache import write_pictures_whole
-from analysis.tabs.guard import Guard
+from analysis.tabs.guard import Guard, fetch_nothing
 from analysis.tabs.sessions import keep_no_description
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import failures_in_words
@@ -62,6 +62,12 @@ CSS = """
 """
 
 
+_LET_GO = """() => document.addEventListener("keyup", event => {
+  if (event.target.type === "range") event.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
+})"""
+"""To Gradio only a pointer lets a slider go; what waits for that would miss one that is moved by keys."""
+
+
 def build_page(library: Library) -> gr.Blocks:
     """Assemble the tabs."""
     with gr.Blocks(title="Shape cues", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
@@ -76,7 +82,7 @@ def build_page(library: Library) -> gr.Blocks:
             results.build()
         subject.watch(page)
         with subject.tools:
-            link.build(page, {"checkpoint": subject.checkpoint} | settings)
+            link.build(page, {"checkpoint": subject.checkpoint} | settings, library)
             class_colors.build(subject)
             checkpoint_upload.build(subject)
         endpoints.build(library)
@@ -150,6 +156,7 @@ def _serve(page: gr.Blocks, host: str, port: int | None, login: tuple[str, str] 
     failures_in_words(page)
     write_pictures_whole()
     keep_no_description()
+    fetch_nothing()
     try:
         page.launch(
             server_name=host,
@@ -158,6 +165,7 @@ def _serve(page: gr.Blocks, host: str, port: int | None, login: tuple[str, str] 
             share=False,
             theme=gr.themes.Soft(),
             css=CSS,
+            js=_LET_GO,
             max_file_size="20mb",
             max_threads=16,
             show_error=False,

@@ -1,6 +1,6 @@
 """How fast the method is beside its peers: `python -m analysis.benchmark [--out DIR]`.
 
-Writes benchmark.csv, benchmark.md and benchmark.html.
+Writes benchmark.csv, benchmark.md and benchmark.html into runs/results.
 """
 
 import argparse
@@ -328,7 +328,7 @@ def figure(grown: pd.DataFrame) -> object:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; prints the table and writes it."""
     parser = argparse.ArgumentParser(prog="python -m analysis.benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=ROOT / "analysis" / "results", metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR")
     out = parser.parse_args(argv).out
     out.mkdir(parents=True, exist_ok=True)
     begun, measured = time.perf_counter(), []

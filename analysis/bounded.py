@@ -42,6 +42,9 @@ class Bounded:
     def _bytes(self) -> int:
         return sum(count for _, count in self._values.values())
 
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._values
+
     def __len__(self) -> int:
         return len(self._values)
 

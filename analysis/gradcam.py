@@ -79,7 +79,7 @@ class Evidence(NamedTuple):
     logits: np.ndarray  # (K, h, w)
 
 
-def library() -> ModuleType:
+def grad_cam() -> ModuleType:
     """grad-cam, imported when it is first needed: that takes 6 to 10 seconds. Raises UserError where it is missing."""
     try:
         import pytorch_grad_cam
@@ -129,7 +129,7 @@ def explain(
     if unknown := [method for method in methods if method not in METHODS | SLOW_METHODS]:
         raise UserError(f"there is no method {unknown[0]!r}; choose from {', '.join(METHODS | SLOW_METHODS)}")
     if methods:
-        library()  # before the lock, which others wait for
+        grad_cam()  # before the lock, which others wait for
     image, question = _asked(predictor, encoding, name, target, pixel)
     with predictor.lock, borrowed(predictor.network):
         evidence = observe(predictor.network, image, question)
@@ -265,7 +265,7 @@ def _at(pixel: tuple[int, int] | None, size: tuple[int, ...], index: int) -> Que
 
 def _maps(method: str, evidence: Evidence) -> list[Cam]:
     """The maps of a method that needs nothing but features and gradients: it gets no network to hook into."""
-    cam = getattr(library(), METHODS[method])(nn.Linear(1, 1), [])
+    cam = getattr(grad_cam(), METHODS[method])(nn.Linear(1, 1), [])
     return [
         Cam(stage, method, _finite(cam.get_cam_image(None, None, None, features, evidence.gradients[stage], False)))
         for stage, features in evidence.features.items()
@@ -290,10 +290,10 @@ def _slow_maps(method: str, predictor: Predictor, image: Tensor, question: Quest
     """
     with predictor.lock:
         network = copy.deepcopy(predictor.network).eval()
-    options = {"ablation_layer": library().ablation_layer.AblationLayer()} if method == "AblationCAM" else {}
+    options = {"ablation_layer": grad_cam().ablation_layer.AblationLayer()} if method == "AblationCAM" else {}
     cams = []
     for stage, module in stages(network).items():
-        cam = getattr(library(), SLOW_METHODS[method])(_Answer(network, question), [], **options)
+        cam = getattr(grad_cam(), SLOW_METHODS[method])(_Answer(network, question), [], **options)
         features = evidence.features[stage]
         values = cam.get_cam_image(image, module, [torch.sum], features, None, False)
         cams.append(Cam(stage, method, _finite(values)))

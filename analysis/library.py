@@ -84,6 +84,7 @@ class Library:
             return self._open[name]
 
     def _keep(self, name: str, predictor: Predictor) -> None:
+        predictor.facts["name"] = name  # a run's folder is called "best"
         self._open[name] = predictor
         while len(self._open) > MOST_OPEN:
             self._open.popitem(last=False)

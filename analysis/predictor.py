@@ -75,7 +75,7 @@ class Predictor:
         torch.set_flush_denormal(True)
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         network, config, classes, facts = checkpoint.load(folder)
-        return cls(network.to(device), config, classes, facts | {"name": folder.name})
+        return cls(network.to(device), config, classes, facts | {"name": folder.resolve().name})
 
     @property
     def device(self) -> torch.device:

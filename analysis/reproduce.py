@@ -3,12 +3,13 @@
 TABLE   5            the four networks with and without SCM and SPR
         8            the four combinations of losses
         supervised   image labels against masks
-        two-stage    a plain network trained on the refined, CRF-smoothed masks of the first
+        two-stage    a plain network trained on the masks that the first one and a CRF make of three scales
         6            pseudo masks of a checkpoint by alpha
         crf          what the refinement and the CRF add to a checkpoint's masks
 
 Trains what is missing only, and goes on where it was interrupted. Writes table_TABLE.csv, .md and .json (a Plotly
-figure). Seeds, commands, commits and the paper's numbers stand beside what was measured.
+figure) into runs/results, where the Results tab finds them. Seeds, commands, commits and the paper's numbers stand
+beside what was measured.
 """
 
 import argparse
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=Path, default=Path("runs/tables"), metavar="DIR", help="of the trained networks")
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "animals", metavar="DIR")
     parser.add_argument("--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="of table 6")
-    parser.add_argument("--out", type=Path, default=ROOT / "analysis" / "results", metavar="DIR")
+    parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR")
     arguments, flags = parser.parse_known_args(argv)
     try:
         if arguments.table in TRAINED:
@@ -150,7 +151,7 @@ def _scores(variant: Variant, seed: int, model: Path, argv: Sequence[str]) -> di
         "boundary IoU": 100 * content["val"]["mean_boundary_iou"],
         "paper mIoU": variant.paper[0],
         "paper boundary IoU": variant.paper[1],
-        "commit": content.get("commit", "")[:12],
+        "commit": content.get("commit", ""),
         "command": f"python -m wsss.train {shlex.join(_of_any_machine(argv))}",
     }
 
@@ -172,7 +173,7 @@ def _by_alpha(arguments: argparse.Namespace) -> pd.DataFrame:
         source = _source(config.dataset, arguments.data, split, classes)
         for alpha, quality in pseudo_quality(network, source, config, ALPHAS).items():
             rows.append({"split": split, "photographs": len(source), "alpha": alpha, **quality})
-    return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", ""))[:12])
+    return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", "")))
 
 
 def _by_refinement(arguments: argparse.Namespace) -> pd.DataFrame:
@@ -190,7 +191,7 @@ def _by_refinement(arguments: argparse.Namespace) -> pd.DataFrame:
         settings = prediction_settings(config) | {"refine_steps": refine_steps}
         scores = evaluate(network, source, **settings, with_crf=with_crf, progress=True).as_dict(classes)
         rows.append({"masks": name, "mIoU": 100 * scores["miou"], "boundary IoU": 100 * scores["mean_boundary_iou"]})
-    return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", ""))[:12])
+    return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", "")))
 
 
 def _source(dataset: str, data: str | None, split: str, classes: tuple[str, ...]) -> Source:

@@ -15,9 +15,6 @@ from wsss import UserError
 from wsss.predict import to_image
 from wsss.shape_cue import drop_probability, drop_texture, sample_offsets, self_information
 
-SHORT_SIDE = 256
-"""Photographs are looked at with this short side in pixels: what Eq. 3 sees depends on it."""
-
 MOST_RADIUS = 16
 """Of R1, so that a slider stays live even where all neighbours are taken."""
 
@@ -43,7 +40,7 @@ def shape_cues(
     drop_rate: float = 0.5,
     relative: bool = False,
     seed: int = 0,
-    short_side: int = SHORT_SIDE,
+    short_side: int,
 ) -> ShapeCues:
     """Self-information, drop probability and one drop of a photograph.
 

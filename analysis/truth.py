@@ -23,7 +23,7 @@ def read_truth(path: Path, classes: Sequence[str], size: tuple[int, int]) -> np.
     try:
         raw = read_mask(path)
     except UserError as error:
-        raise UserError(f"this mask cannot be used: it {str(error).replace(f'{path}: ', '')}") from None
+        raise UserError(f"this mask cannot be used ({str(error).removeprefix(f'{path}: ')})") from None
     height, width = raw.shape
     if abs(width * size[0] - height * size[1]) > 0.02 * width * size[0]:
         raise UserError(f"this mask is {width}x{height} pixels, which are not the photograph's proportions")

@@ -196,6 +196,49 @@ def test_a_phone_scrolls_along_the_film_strip_and_clicks_a_step(page):
     sync_api.expect(page.get_by_label("number input for T", exact=True).locator("visible=true")).to_have_value("30")
 
 
+def choose(page, label: str, choice: str) -> None:
+    page.get_by_label(label, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=choice, exact=True).locator("visible=true").click()
+
+
+@pytest.mark.slow
+def test_a_slider_that_is_put_back_changes_its_picture(page):
+    upload(page, CAT)
+    shown = picture(page, "Mask: click a pixel")
+    assert changes(shown, partial(move, page, "opacity", "1"))
+    assert changes(shown, page.get_by_label("Reset to default value").locator("visible=true").first.click)
+
+
+@pytest.mark.slow
+def test_a_slider_that_is_moved_by_keys_changes_what_waits_until_it_is_let_go(page):
+    upload(page, CAT)
+    show(page, "Refinement")
+    film = picture(page, "Step by step: click one")
+    alpha = page.get_by_label("range slider for alpha", exact=True).locator("visible=true")
+    assert changes(film, partial(alpha.press, "Home"))
+
+
+@pytest.mark.slow
+def test_another_axis_makes_another_sweep_though_its_values_are_the_same(page):
+    upload(page, CAT)
+    show(page, "Sweep")
+    sheet = picture(page, "Click a cell to refine it")
+    for axis in ("threshold", "background threshold"):
+        assert changes(sheet, partial(choose, page, "Rows", axis)), axis
+        page.locator(".js-plotly-plot:visible", has_text=axis).wait_for(timeout=60_000)
+
+
+@pytest.mark.slow
+def test_of_two_sweeps_the_later_one_stays(page):
+    upload(page, CAT)
+    show(page, "Sweep")
+    for label, axis in (("Rows", "R1"), ("Columns", "tau"), ("Columns", "nothing"), ("Rows", "floor")):
+        choose(page, label, axis)
+    page.locator(".js-plotly-plot:visible", has_text="floor").wait_for(timeout=60_000)
+    page.wait_for_timeout(3000)  # in which the first one would have ended
+    assert page.locator(".js-plotly-plot:visible", has_text="floor").count() == 1
+
+
 @pytest.mark.slow
 def test_a_cell_of_a_sweep_opens_in_the_refinement(page):
     upload(page, CAT)
@@ -219,7 +262,10 @@ def test_what_a_tab_shows_can_be_downloaded(page):
 
 @pytest.mark.slow
 def test_a_link_brings_the_settings_back(page, address):
-    page.goto(f"{address}?alpha=0.3&T=7&threshold=unicorn&R1=999")
+    page.goto(
+        f"{address}?alpha=0.3&T=7&threshold=unicorn&R1=999&seed=5&checkpoint=gone&left_checkpoint=animals-two-stage"
+    )
+    page.get_by_text("The checkpoint 'gone' of the link is not here.").wait_for(timeout=30_000)
     show(page, "Refinement")
     values = {
         label: page.get_by_label(f"number input for {label}", exact=True).locator("visible=true")
@@ -230,6 +276,10 @@ def test_a_link_brings_the_settings_back(page, address):
     assert 0 < float(values["threshold"].input_value()) <= 1
     show(page, "Shape cues")
     sync_api.expect(values["R1"]).to_have_value("7", timeout=30_000)  # 999 is none
+    sync_api.expect(page.get_by_label("seed").locator("visible=true")).to_have_value("5")
+    show(page, "Compare")
+    left = page.get_by_label("Left: checkpoint", exact=True).locator("visible=true")
+    sync_api.expect(left).to_have_value("animals-two-stage", timeout=30_000)
 
 
 def test_the_page_begins_with_an_example_and_another_one_is_one_click(page):

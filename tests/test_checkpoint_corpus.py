@@ -234,15 +234,18 @@ def test_what_was_refused_is_not_tried_again(weights, tmp_path, monkeypatch):
         return load(path, **options)
 
     monkeypatch.setattr(wsss.weights.torch, "load", spy)
-    for name, content, _ in corpus(weights, tmp_path / "marker"):
+    files = corpus(weights, tmp_path / "marker")
+    for name, content, _ in files:
         (tmp_path / name).write_bytes(content)
         with suppress(UserError):
             read_weights(tmp_path / name)
-    twice = len(calls) - len({path for path, _ in calls})
-    safe = all(weights_only is True for _, weights_only in calls)
-    reached = sum("with code" in path or "os.system" in path or "eval" in path for path, _ in calls)
-    seen = f"{len(calls)} calls, {twice} twice, {reached} with code"
-    measured("C2", seen, "0 twice, 0 with code, all weights_only=True", safe and not twice and not reached)
+    code = {str(tmp_path / name) for name, _, words in files if words == CODE}
+    opened = {path for path, _ in calls}
+    twice, reached = len(calls) - len(opened), len(opened & code)
+    safe = bool(calls) and all(weights_only is True for _, weights_only in calls)
+    seen = f"{len(calls)} calls, {twice} twice, {reached} of {len(code)} with code"
+    fine = safe and len(code) >= 10 and not twice and not reached
+    measured("C2", seen, "0 twice, 0 of >= 10 with code, all weights_only=True", fine)
 
 
 def test_every_flipped_bit_is_noticed(weights, served, tmp_path):

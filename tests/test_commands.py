@@ -1,6 +1,8 @@
 """The commands: what they write, and one sentence with exit code 2 for every mistake of the user."""
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -9,7 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from wsss import checkpoint, evaluate, predict, train
+import wsss.train
+from wsss import checkpoint, evaluate, predict, pseudo_labels, train
 from wsss.config import Config
 from wsss.data.source import read
 from wsss.network import build
@@ -100,12 +103,17 @@ def test_predict_does_not_replace_a_photograph_by_its_mask(out, animals_model, p
     assert sorted((path, path.read_bytes()) for path in tmp_path.glob("*.*")) == before
 
 
-def test_predict_refuses_two_photographs_of_one_name(animals_model, photographs, tmp_path, capsys):
-    (tmp_path / "other").mkdir()
-    twin = shutil.copy(photographs[0], tmp_path / "other" / "one.jpg")
+@pytest.mark.parametrize("twin", ["other/one.jpg", "one.png", "one.jpg"])
+def test_predict_refuses_two_photographs_whose_masks_would_be_one_file(
+    twin, animals_model, photographs, tmp_path, capsys
+):
+    first, second = photographs[0], tmp_path / twin
+    second.parent.mkdir(exist_ok=True)
+    if not second.exists():
+        shutil.copy(first, second)
     flags = ["--checkpoint", str(animals_model), "--out", str(tmp_path / "masks")]
-    assert predict.main([photographs[0], str(twin), *flags]) == 2
-    assert "same name" in refusal(capsys)
+    assert predict.main([first, str(second), *flags]) == 2
+    assert refusal(capsys).startswith(f"error: {first} and {second} would have one mask, one.png:")
 
 
 @pytest.mark.parametrize("command", [predict.main, evaluate.main])
@@ -129,25 +137,46 @@ def test_evaluate_names_a_missing_folder_of_the_report_before_it_begins(shapes_m
     assert "no such folder for the report" in refusal(capsys)
 
 
-def test_a_report_that_cannot_be_written_ends_as_a_full_disk_does(shapes_model, tmp_path, capsys):
-    (tmp_path / "r.json").mkdir()  # a file cannot take the place of a folder
+def test_evaluate_names_a_folder_in_the_reports_place_before_it_begins(shapes_model, tmp_path, capsys):
+    assert evaluate.main(["--checkpoint", str(shapes_model), "--json", str(tmp_path)]) == 2
+    assert f"{tmp_path}: is a folder, the report needs the name of a file" in refusal(capsys)
+
+
+def test_a_report_that_cannot_be_written_ends_as_a_full_disk_does(shapes_model, tmp_path, capsys, monkeypatch):
+    # A file cannot take the place of a folder, which came while it was evaluated.
+    monkeypatch.setattr(evaluate, "_print", lambda report: (tmp_path / "r.json").mkdir())
     assert evaluate.main(["--checkpoint", str(shapes_model), "--json", str(tmp_path / "r.json")]) == 4
     assert "r.json: cannot be written" in capsys.readouterr().err and [*tmp_path.iterdir()] == [tmp_path / "r.json"]
 
 
-@pytest.mark.parametrize("folder", ["images", "masks"])
-def test_evaluate_does_not_replace_the_data_by_its_masks(folder, tmp_path, capsys):
+@pytest.fixture
+def own_cat(tmp_path):
+    """A user's own photograph with its mask and, in model/, a network for them."""
     for name in ("images", "masks"):
         (tmp_path / name).mkdir()
         Image.new("RGB" if name == "images" else "L", (32, 32)).save(tmp_path / name / "a.png")
     (tmp_path / "labels.csv").write_text("image,labels\na.png,cat\n")
     config = replace(tiny(), dataset="folder")
     checkpoint.save(tmp_path / "model", build(config, 2, pretrained=False).state_dict(), config, ("cat",))
-    before = (tmp_path / folder / "a.png").read_bytes()
-    flags = ["--checkpoint", str(tmp_path / "model"), "--data", str(tmp_path), "--masks", str(tmp_path / folder)]
+    return tmp_path
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_evaluate_does_not_replace_the_data_by_its_masks(folder, own_cat, capsys):
+    before = (own_cat / folder / "a.png").read_bytes()
+    flags = ["--checkpoint", str(own_cat / "model"), "--data", str(own_cat), "--masks", str(own_cat / folder)]
     assert evaluate.main(flags) == 2
     assert "a.png: is one of the given files" in refusal(capsys)
-    assert (tmp_path / folder / "a.png").read_bytes() == before
+    assert (own_cat / folder / "a.png").read_bytes() == before
+
+
+@pytest.mark.parametrize("folder", ["images", "masks", "linked"])
+def test_training_masks_are_not_written_among_the_data(folder, own_cat, capsys):
+    (own_cat / "linked").symlink_to(own_cat / "masks")
+    flags = ["--checkpoint", str(own_cat / "model"), "--data", str(own_cat), "--out", str(own_cat / folder)]
+    assert pseudo_labels.main(flags) == 2
+    assert f"{own_cat / folder}: holds photographs or masks of the data" in refusal(capsys)
+    assert [path.name for path in (own_cat / folder).iterdir()] == ["a.png"]
 
 
 def test_evaluate_says_so_when_image_labels_are_used(shapes_model, capsys):
@@ -203,9 +232,23 @@ def test_without_a_list_to_validate_on_no_mask_is_needed(tmp_path):
 
 
 def test_a_run_is_not_overwritten(tmp_path, capsys):
-    (tmp_path / "run" / "states").mkdir(parents=True)
+    (tmp_path / "run" / "states" / "step-000000").mkdir(parents=True)
     assert train.main(["--preset", "tiny", "--out", str(tmp_path / "run")]) == 2
     assert "holds a run already" in refusal(capsys)
+
+
+def test_a_run_whose_first_state_found_a_full_disk_can_be_started_again(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    flags = ["--preset", "tiny", "--encoder", "test_efficientnet", "--encoder-weights", "none"]
+    flags += ["--precision", "float32", "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        assert train.main(flags) == 4
+    assert "is full" in refusal(capsys)
+    monkeypatch.setattr(wsss.train, "train", lambda *_, **__: 0)
+    assert train.main(flags) == 0
 
 
 def test_a_resumed_run_keeps_its_settings(tmp_path, capsys):

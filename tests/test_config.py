@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from dataclasses import asdict, fields
 
 import pytest
@@ -23,12 +24,62 @@ def test_a_preset_survives_json(preset):
     assert from_dict(json.loads(json.dumps(asdict(preset())))) == preset()
 
 
+PAPER = {
+    "crop": 448,
+    "least_scale": 0.9,
+    "output_stride": 16,
+    "background_score": 1.0,
+    "info_radius": 7,
+    "info_samples": 9,
+    "info_bandwidth": 1.0,
+    "drop_temperature": 0.5,
+    "alpha": 0.8,
+    "alpha_start": 0.8,
+    "refine_steps": 10,
+    "refine_source": "score",
+    "background_affinity": False,
+    "teacher": "network",
+    "object_cutoff": 0.6,
+    "object_cutoff_start": 0.6,
+    "background_cutoff": 0.6,
+    "background_cutoff_start": 0.6,
+    "least_cutoff": 0.2,
+    "pixel_loss": True,
+    "pixel_weight": 1.0,
+    "balance_classes": True,
+    "region_loss": True,
+    "region_radius": 3,
+    "region_margin": 3.0,
+    "region_weight": 1.0,
+    "warmup_epochs": 5,
+    "epochs": 20,
+    "batch": 16,
+    "lr": 1e-2,
+    "encoder_lr": 1e-3,
+    "momentum": 0.9,
+    "weight_decay": 1e-4,
+    "poly_power": 0.9,
+    "test_refine_steps": 0,
+}
+"""The paper's numbers and, where it is silent, those of its parents' codes that the method rests on."""
+
+
 def test_the_papers_numbers_are_the_defaults():
-    config = Config()
-    assert (config.alpha, config.refine_steps, config.info_radius, config.info_samples) == (0.8, 10, 7, 9)
-    assert (config.info_bandwidth, config.drop_temperature, config.object_cutoff) == (1.0, 0.5, 0.6)
-    assert (config.epochs, config.crop, config.lr, config.encoder_lr) == (20, 448, 1e-2, 1e-3)
-    assert (config.momentum, config.weight_decay, config.poly_power, config.output_stride) == (0.9, 1e-4, 0.9, 16)
+    defaults = asdict(Config())
+    assert {name: defaults[name] for name in PAPER} == PAPER
+
+
+def test_each_setting_that_names_its_place_in_the_paper_is_among_the_papers_numbers():
+    named = {field.name for field in fields(Config) if re.search(r"Sec\.|Eq\.|^the same", field.metadata["help"])}
+    silent = {"teacher", "batch", "warmup_epochs"}  # of the method, without a section to name
+    assert PAPER.keys() == named | silent
+
+
+def test_the_preset_animals_moves_its_cutoffs_to_where_its_best_run_had_them():
+    preset = PRESETS["animals"]()
+    assert (preset.object_cutoff_start, preset.object_cutoff) == (0.7, 0.62)
+    assert (preset.background_cutoff_start, preset.background_cutoff) == (0.75, 0.82)
+    assert preset.background_affinity is True and preset.image_pooling is False
 
 
 def test_every_setting_has_a_help_text_and_every_number_a_range():

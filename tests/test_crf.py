@@ -1,12 +1,20 @@
 """Dense CRF: what must hold of it, and what is said where it cannot run."""
 
+import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
-from wsss import UserError
+from wsss import UserError, checkpoint, evaluate, predict
 from wsss.crf import DEEPLAB, SSSS, available, crf
+from wsss.data.shapes import Shapes
+from wsss.network import build
+from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings, to_image
+from wsss.presets import tiny
 
 needs_package = pytest.mark.skipif(not available(), reason="pydensecrf2 is not installed")
 
@@ -113,3 +121,68 @@ def test_a_missing_package_is_one_sentence(monkeypatch):
     assert str(error.value) == (
         "the dense CRF needs the package pydensecrf2: pip install pydensecrf2 (a C++ compiler builds it)"
     )
+
+
+@pytest.fixture(scope="module")
+def two_pictures(tmp_path_factory):
+    """A data folder of two drawn pictures, and a checkpoint of a lively network that refines its masks at test."""
+    root, drawn = tmp_path_factory.mktemp("drawn"), Shapes(2, 1, (64, 72))
+    for name in ("images", "masks"):
+        (root / name).mkdir()
+    rows = ["image,labels"]
+    for index, name in enumerate(drawn.names):
+        Image.fromarray(drawn.rgb(index)).save(root / "images" / f"{name}.png")
+        Image.fromarray(drawn.mask(index)).save(root / "masks" / f"{name}.png")
+        present = [label for label, there in zip(drawn.classes, drawn.labels[index], strict=True) if there]
+        rows.append(f"{name}.png,{';'.join(present)}")
+    (root / "labels.csv").write_text("\n".join(rows) + "\n")
+    (root / "classes.txt").write_text("\n".join(drawn.classes) + "\n")
+    config = replace(tiny(), dataset="folder", encoder="test_efficientnet", encoder_weights="none", test_refine_steps=5)
+    torch.manual_seed(0)
+    network = build(config, len(drawn.classes) + 1, pretrained=False).eval()
+    last = network.decoder.layers[-1]
+    with torch.no_grad():  # classes win by turns, so that the masks hold several
+        seen = network(to_image(drawn.rgb(0))).logits[0, 1:].flatten(1)
+        last.weight.mul_(2 / seen.std(1)[:, None, None, None])
+        last.bias.copy_(1 - 2 * (seen.mean(1) - last.bias) / seen.std(1))
+    checkpoint.save(root / "model", network.state_dict(), config, drawn.classes)
+    return root
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        [],
+        ["--multi-scale"],
+        pytest.param(["--crf"], marks=needs_package),
+        pytest.param(["--crf", "--multi-scale"], marks=needs_package),
+    ],
+    ids=" ".join,
+)
+def test_both_commands_write_the_masks_that_their_flags_ask_for(flags, two_pictures, tmp_path):
+    network, config, _, _ = checkpoint.load(two_pictures / "model")
+    pictures = sorted((two_pictures / "images").iterdir())
+    rgbs = [np.asarray(Image.open(path)) for path in pictures]
+
+    def differing(masks, with_crf, multi_scale):
+        """The share of pixels that are not as these flags ask for."""
+        scales = {"scales": MULTI_SCALE, "flip": True} if multi_scale else {}
+        shares = []
+        for rgb, mask in zip(rgbs, masks, strict=True):
+            probs = predict_probs(network, rgb, **prediction_settings(config, with_crf=with_crf), **scales)
+            shares.append(np.mean(mask != (crf(rgb, probs) if with_crf else probs).argmax(0)))
+        return np.mean(shares)
+
+    common = ["--checkpoint", str(two_pictures / "model"), *flags]
+    predicted, evaluated, report = (tmp_path / name for name in ("predicted", "evaluated", "report.json"))
+    assert predict.main([*map(str, pictures), *common, "--out", str(predicted)]) == 0
+    given = ["--data", str(two_pictures), "--masks", str(evaluated), "--json", str(report)]
+    assert evaluate.main([*common, *given]) == 0
+    with_crf, multi_scale = "--crf" in flags, "--multi-scale" in flags
+    told = json.loads(report.read_text())
+    assert (told["photographs"], told["crf"], told["multi_scale"]) == (2, with_crf, multi_scale)
+    for folder in (predicted, evaluated):
+        masks = [np.asarray(Image.open(folder / path.name)) for path in pictures]
+        assert differing(masks, with_crf, multi_scale) < 0.005  # an evaluation's last digits are others: it is folded
+        assert differing(masks, with_crf, not multi_scale) > 0.05
+        assert not available() or differing(masks, not with_crf, multi_scale) > 0.05

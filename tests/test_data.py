@@ -5,13 +5,15 @@ import os
 import pickle  # to write the files that the package must read without it
 import re
 import signal
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from wsss import UserError
+from wsss import UserError, predict, train
 from wsss.data import coco
 from wsss.data.coco import read_coco
 from wsss.data.folder import read_folder
@@ -20,6 +22,7 @@ from wsss.data.labels import read_csv, read_xml
 from wsss.data.npy import read_npy
 from wsss.data.source import check, read, require_sound, with_masks
 from wsss.data.voc import VOC_CLASSES, VOC_PALETTE, read_list, read_voc, voc_values
+from wsss.preflight import require_sound as require_sound_splits
 from wsss.preflight import survey
 
 IDS = ["2007_000001", "2007_000002", "2007_000003"]
@@ -200,6 +203,13 @@ def test_lists_are_read_however_they_were_saved(devkit, text):
     source = read_voc(devkit, "mine")
     assert source.names == tuple(IDS)
     assert [path.name for path in source.images] == [f"{name}.jpg" for name in IDS]
+
+
+def test_a_mask_that_a_list_names_may_be_missing_where_none_is_needed(devkit):
+    write_list(devkit, "mine", f"/JPEGImages/{IDS[0]}.jpg /SegmentationClassAug/{IDS[0]}.png\n")
+    source = read_voc(devkit, "mine")
+    assert check(source) == [] and source.mask(0) is None
+    assert f"{IDS[0]}.jpg: has no mask" in one_fault(source, masks=True)
 
 
 @pytest.mark.parametrize(
@@ -526,12 +536,78 @@ def test_a_wrong_coco_file_is_refused_by_name(coco_root):
         content | {"images": [{"id": 1, "file_name": "../../x.jpg", "height": 2, "width": 2}]},
         content | {"annotations": [{"id": 9, "image_id": 1, "category_id": 99, "area": 1, "segmentation": []}]},
         content | {"categories": []},
+        content | {"categories": [{"id": 17}, {"id": 18}]},
+        content | {"categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": 18}]},
         [],
     ):
         write_coco(coco_root, wrong)
         assert refusal(read_coco, coco_root, "train2014").startswith(f"{path}: ")
     path.write_text("{")
     assert "is not JSON" in refusal(read_coco, coco_root, "train2014")
+
+
+def test_a_coco_category_whose_name_is_no_text_is_named(coco_root):
+    content = json.loads((coco_root / "annotations" / "instances_train2014.json").read_text())
+    path = write_coco(coco_root, content | {"categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": None}]})
+    assert refusal(read_coco, coco_root, "train2014") == f"{path}: the name of category 18 must be a text, got None"
+
+
+def test_two_coco_photographs_of_one_name_are_refused(coco_root):
+    content = json.loads((coco_root / "annotations" / "instances_train2014.json").read_text())
+    content["images"][2]["file_name"] = "more/PHOTO_1.png"
+    path = write_coco(coco_root, content)
+    sentence = refusal(read_coco, coco_root, "train2014")
+    assert sentence.startswith(f"{path}: photo_1.jpg and PHOTO_1.png have the same name")
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools 2.0 with numpy 2
+def test_classes_that_differ_between_training_and_validation_are_refused_before_anything_is_made(coco_root, capsys):
+    pytest.importorskip("pycocotools", reason="masks of COCO are drawn by pycocotools")
+    content = json.loads((coco_root / "annotations" / "instances_train2014.json").read_text())
+    write_coco(coco_root, content | {"categories": [{"id": 18, "name": "dog"}, {"id": 17, "name": "cow"}]}, "val2014")
+    (coco_root / "train2014").rename(coco_root / "images")
+    flags = ["--preset", "tiny", "--dataset", "coco", "--train-split", "train2014", "--val-split", "val2014"]
+    assert train.main([*flags, "--data", str(coco_root), "--out", str(coco_root / "run")]) == 2
+    assert "train2014 has the classes cat, dog, but val2014 has cow, dog" in capsys.readouterr().err
+    assert not (coco_root / "run").exists()
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # pycocotools 2.0 with numpy 2
+def test_a_coco_object_without_an_outline_is_a_fault_only_where_masks_are_needed(coco_root):
+    pytest.importorskip("pycocotools", reason="masks of COCO are drawn by pycocotools")
+    content = json.loads((coco_root / "annotations" / "instances_train2014.json").read_text())
+    content["annotations"][2]["segmentation"] = []
+    write_coco(coco_root, content)
+    source = read_coco(coco_root, "train2014")
+    assert check(source) == []
+    assert "photo_3: the outline of an object cannot be drawn" in one_fault(source, masks=True)
+    assert survey("coco", coco_root, "train2014", masks=True).source.names == ("photo_1",)
+
+
+def test_coco_photographs_whose_own_masks_do_not_fit_can_be_skipped(coco_root):
+    made = coco_root / "made"
+    save_mask(made / "photo_1.png", np.full((20, 30), 12))
+    save_mask(made / "photo_3.png", np.full((20, 31), 12))
+
+    def surveyed():
+        return survey("coco", coco_root, "train2014", masks=True, masks_from=str(made))
+
+    assert [
+        "photo_3.jpg: is (20, 30), but the mask photo_3.png is (20, 31)" in fault for fault in surveyed().faults
+    ] == [True]
+    assert surveyed().source.names == ("photo_1",) and (surveyed().source.mask(0) == 2).all()
+    (made / "photo_3.png").unlink()
+    assert ["photo_3.jpg: has no mask" in fault for fault in surveyed().faults] == [True]
+    (coco_root / "train2014" / "photo_1.jpg").write_bytes(b"")
+    assert [fault.split(": ")[1] for fault in surveyed().faults] == ["is empty", "has no mask, which is needed here"]
+    assert not len(surveyed().source)
+
+
+def test_a_split_without_photographs_is_told_without_a_list_of_faults(coco_root):
+    content = json.loads((coco_root / "annotations" / "instances_train2014.json").read_text())
+    write_coco(coco_root, content | {"annotations": []})
+    sentence = refusal(require_sound_splits, {"train2014": survey("coco", coco_root, "train2014")}, skip_bad=True)
+    assert sentence == "the split train2014 holds no photograph"
 
 
 def test_a_coco_photograph_of_another_size_than_annotated_is_a_fault(coco_root):
@@ -598,11 +674,23 @@ def test_a_sound_folder_has_no_fault_and_linked_folders_are_fine(devkit, tmp_pat
     require_sound(source)
 
 
-def test_a_jpeg_with_bytes_behind_its_end_is_sound(devkit):
+@pytest.mark.parametrize("trailer", [b"a maker's trailer", b"\0\0\0\x18ftypmp42" + 101 * b"\xff\xda\0\2"])
+def test_a_jpeg_with_bytes_behind_its_end_is_sound(devkit, trailer):
     source = read_voc(devkit, "train")
     with source.images[0].open("ab") as file:
-        file.write(b"a maker's trailer")
+        file.write(trailer)
     assert check(source) == []
+
+
+def test_the_end_of_a_jpegs_preview_is_not_its_own(devkit):
+    source = read_voc(devkit, "train")
+    data, preview = source.images[0].read_bytes(), source.images[1].read_bytes()
+    block = b"\xff\xe1" + struct.pack(">H", len(preview) + 2) + preview
+    scans = 101 * data[data.rindex(b"\xff\xda") : -2]
+    source.images[0].write_bytes(data[:2] + block + data[2:])
+    assert check(source) == []
+    source.images[0].write_bytes(data[:2] + block + data[2:-2] + scans + data[-2:])
+    assert "of more than 100 scans" in one_fault(source)
 
 
 @pytest.mark.parametrize(("how", "words"), [("large", "has 8000x5001 pixels"), ("scans", "of more than 100 scans")])
@@ -612,7 +700,8 @@ def test_what_training_would_refuse_of_a_whole_jpeg_is_a_fault_before(devkit, ho
         Image.new("L", (8000, 5001)).save(source.images[2])
     else:
         data = source.images[2].read_bytes()
-        source.images[2].write_bytes(data[:-2] + b"\xff\xda" * 101 + data[-2:])
+        scan = data[data.rindex(b"\xff\xda") : -2]
+        source.images[2].write_bytes(data[:-2] + scan * 101 + data[-2:])
     assert words in one_fault(source) and words in refusal(source.rgb, 2)
 
 
@@ -669,12 +758,37 @@ def test_a_mask_that_a_network_has_made_may_be_unlabelled_all_over(dataset, fold
     assert check(with_masks(source, tmp_path / "made"), masks=True) == []
 
 
+def test_own_masks_whose_values_are_not_vocs_are_refused_where_the_classes_are_vocs(folder, tmp_path):
+    faults = check(with_masks(read_folder(folder, "val"), folder / "masks"), masks=True)
+    path = folder / "masks" / "zoo.png"
+    assert len(faults) == 2 and f"{path}: holds the values [2]; they must be 0, 8, 12, or 255" in faults
+    for name in ("zoo", "Holiday 2024"):
+        predict.save_mask(tmp_path / f"{name}.png", np.full((24, 32), 2), ("cat", "dog"))
+    assert check(with_masks(read_folder(folder, "val"), tmp_path), masks=True) == []
+
+
 def test_a_colored_mask_and_a_jpeg_mask_are_refused_with_the_reason(folder):
     path = folder / "masks" / "zoo.png"
     save_mask(path, np.zeros((24, 32)), mode="RGB")
     assert "must hold class indices" in one_fault(read_folder(folder, "val"))
     save_photograph(path, format="JPEG")
     assert "must be a PNG" in one_fault(read_folder(folder, "val"))
+
+
+@pytest.mark.parametrize("bits", [2, 4, 8])
+def test_a_gray_mask_keeps_its_values_whatever_its_depth(tmp_path, bits):
+    values = np.arange(16, dtype=np.uint8).reshape(4, 4) & (2**bits - 1)
+    digits = np.unpackbits(values[..., None], axis=-1)[..., -bits:]
+    rows = np.packbits(digits.reshape(4, -1), axis=1)
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    lines = b"".join(b"\0" + row.tobytes() for row in rows)
+    header, pixels = struct.pack(">IIBBBBB", 4, 4, bits, 0, 0, 0, 0), zlib.compress(lines)
+    whole = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    (tmp_path / "x.png").write_bytes(whole)
+    np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), values)
 
 
 def test_a_damaged_mask_is_found_without_decoding_it(folder):
@@ -723,6 +837,25 @@ def test_a_layout_without_its_folder_is_refused(dataset, tmp_path):
 
 def test_an_unknown_layout_is_refused(tmp_path):
     assert "there is no layout of data 'cityscapes'" in refusal(read, "cityscapes", tmp_path, "train")
+
+
+def test_a_row_that_is_skipped_counts_once(folder):
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    with (folder / "labels.csv").open("a") as file:
+        file.write("my b.jpg,cow\n")
+    save_photograph(folder / "images" / "my b.jpg")
+    found = survey("folder", folder, "train")
+    assert found.faults == [f"{folder / 'labels.csv'}:5: there is no class 'cow'; the classes are cat, dog"]
+    assert found.skipped == 1 and len(found.source) == 3
+
+
+def test_the_line_of_a_fault_is_that_of_the_list_which_was_read(devkit):
+    root = devkit.parent.parent
+    for other in (root, root / "a", root / "z", devkit.parent / "VOC2007", devkit.parent / "VOC2013"):
+        write_list(other, "train", "\n" * 5 + "\n".join(IDS))
+    (devkit / "JPEGImages" / f"{IDS[1]}.jpg").unlink()
+    (fault,) = survey("voc", root, "train").faults
+    assert fault.endswith(f"({devkit / 'ImageSets' / 'Segmentation' / 'train.txt'}:2)")
 
 
 # The real photographs

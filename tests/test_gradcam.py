@@ -19,7 +19,7 @@ from analysis.gradcam import (
     coverage,
     estimated_seconds,
     explain,
-    library,
+    grad_cam,
     overlay,
     stages,
 )
@@ -71,7 +71,7 @@ def test_the_maps_are_those_of_grad_cam(predictor, encoding, method):
     image, size = to_image(encoding.rgb, 64), to_image(encoding.rgb, 64).shape[:-3:-1]
     for cam in explain(predictor, encoding, "cat", methods=[method])[1:]:
         network = copy.deepcopy(predictor.network)
-        theirs = getattr(library(), METHODS[method])(ImageScore(network), [stages(network)[cam.stage]])
+        theirs = getattr(grad_cam(), METHODS[method])(ImageScore(network), [stages(network)[cam.stage]])
         expected = theirs(image, [torch.sum])
         theirs.activations_and_grads.release()
         ours = scale_cam_image(scale_cam_image(cam.values[None].clip(0, None), size))

@@ -65,6 +65,7 @@ def test_a_shown_checkpoint_is_read_again_each_time(folders):
     before = library[long_name]
     library.show(long_name, folders[1])
     assert library[long_name] is not before and library.names.count(long_name) == 1
+    assert library[long_name].facts["name"] == long_name  # its folder may be called "best", as every run's is
     with pytest.raises(UserError, match="there is another checkpoint 'copy-0' already"):
         library.show("copy-0", folders[1])
 

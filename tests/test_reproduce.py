@@ -1,19 +1,24 @@
 """The paper's tables: trained by one command, taken up where it was interrupted, written beside the paper's numbers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from analysis import reproduce, tables
 from analysis.experiments import ALPHAS, TRAINED
 from analysis.pseudo_quality import pseudo_quality
-from wsss import UserError, checkpoint, train
+from wsss import UserError, checkpoint, evaluate, train
+from wsss.crf import available as crf_is_available
 from wsss.data.shapes import Shapes
+from wsss.data.source import read
 from wsss.network import build
+from wsss.predict import to_image
 from wsss.presets import tiny
 
 SMALL = ["--preset", "tiny", "--seeds", "0", "--epochs", "1", "--warmup-epochs", "0", "--crop", "32", "--batch", "64"]
@@ -61,6 +66,65 @@ def test_variants_classify_together_and_end_as_if_each_was_trained_alone(folders
         assert train.main([*given, *variant.flags, "--out", str(alone)]) == 0
         one, other = (load_file(folder / "model" / "model.safetensors") for folder in (alone, shared))
         assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    """A data folder of two splits of drawn pictures, and a checkpoint of a lively network."""
+    pictures = Shapes(5, 0, (64, 72))
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    rows = ["image,labels,split"]
+    for index, name in enumerate(pictures.names):
+        Image.fromarray(pictures.rgb(index)).save(tmp_path / "data" / "images" / f"{name}.png")
+        Image.fromarray(pictures.mask(index)).save(tmp_path / "data" / "masks" / f"{name}.png")
+        present = ";".join(np.array(pictures.classes)[pictures.labels[index] > 0])
+        rows.append(f"{name}.png,{present},{'train' if index < 3 else 'val'}")
+    (tmp_path / "data" / "labels.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "data" / "classes.txt").write_text("\n".join(pictures.classes) + "\n")
+    config = replace(tiny(), dataset="folder", encoder="test_efficientnet", encoder_weights="none", test_refine_steps=3)
+    torch.manual_seed(0)
+    network = build(config, len(pictures.classes) + 1, pretrained=False).eval()
+    last = network.decoder.layers[-1]
+    with torch.no_grad():  # classes win by turns, so that the masks hold several
+        seen = network(to_image(pictures.rgb(0))).logits[0, 1:].flatten(1)
+        last.weight.mul_(2 / seen.std(1)[:, None, None, None])
+        last.bias.copy_(1 - 2 * (seen.mean(1) - last.bias) / seen.std(1))
+    checkpoint.save(tmp_path / "model", network.state_dict(), config, pictures.classes, {"commit": "0123456789ab"})
+    return ["--checkpoint", str(tmp_path / "model"), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
+
+
+def test_table_6_has_a_line_for_each_alpha_of_each_split(drawn, tmp_path):
+    assert reproduce.main(["6", *drawn, "--splits", "val", "train"]) == 0
+    table = tables.read(tmp_path / "out", "6")
+    measures = ["mIoU", "pseudo mask mIoU", "labelled"]
+    assert list(table.columns) == ["split", "photographs", "alpha", *measures, "checkpoint", "commit"]
+    wanted = [(split, count, alpha) for split, count in (("val", 2), ("train", 3)) for alpha in ALPHAS]
+    assert list(table[["split", "photographs", "alpha"]].itertuples(index=False, name=None)) == wanted
+    assert set(table["checkpoint"]) == {"model"} and set(table["commit"]) == {"0123456789ab"}
+    for measure in measures:
+        assert table[measure].between(0, 100).all() and table[measure].nunique() > len(ALPHAS) // 2
+    network, config, _, _ = checkpoint.load(tmp_path / "model")
+    found = pseudo_quality(network, read("folder", tmp_path / "data", "val"), config, [0.6])
+    line = table[(table["split"] == "val") & (table["alpha"] == 0.6)].iloc[0]
+    assert {measure: line[measure] for measure in measures} == pytest.approx(found[0.6], abs=1e-3)
+
+
+@pytest.mark.skipif(not crf_is_available(), reason="pydensecrf2 is not installed")
+def test_the_table_of_the_refinement_and_the_crf_agrees_with_the_command_that_evaluates(drawn, tmp_path):
+    assert reproduce.main(["crf", *drawn]) == 0
+    table = tables.read(tmp_path / "out", "crf")
+    assert list(table.columns) == ["masks", "mIoU", "boundary IoU", "checkpoint", "commit"]
+    assert list(table["masks"]) == ["network", "refined (SPR)", "CRF", "refined (SPR), then CRF"]
+    assert table["mIoU"].between(0, 100).all() and table["boundary IoU"].between(0, 100).all()
+    assert table["mIoU"].nunique() == len(table)
+    scores = table.set_index("masks")[["mIoU", "boundary IoU"]]
+    for flags, masks in (([], "refined (SPR)"), (["--crf"], "CRF")):
+        report = tmp_path / "report.json"
+        assert evaluate.main([*drawn[:4], *flags, "--json", str(report)]) == 0
+        known = json.loads(report.read_text())
+        expected = [100 * known["miou"], 100 * known["mean_boundary_iou"]]
+        assert list(scores.loc[masks]) == pytest.approx(expected, abs=1e-3)
 
 
 def test_what_is_measured_is_never_mixed_with_the_papers_numbers():

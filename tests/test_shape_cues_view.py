@@ -2,19 +2,23 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
+from analysis import shape_cues as view
 from analysis.charts import information_histogram
 from analysis.predictor import Predictor
-from analysis.shape_cues import feature_energy, shallow_features, shape_cues
+from analysis.shape_cues import feature_energy, shallow_features
 from wsss import UserError
 from wsss.network import build
 from wsss.predict import to_image
 from wsss.presets import animals
 from wsss.shape_cue import drop_texture
+
+shape_cues = partial(view.shape_cues, short_side=256)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import pytest
 from wsss import UserError
 from wsss.data.item import item
 from wsss.data.shapes import Shapes
-from wsss.data.source import check, read
+from wsss.data.source import check, read, with_masks
+from wsss.predict import save_mask
 
 
 def test_a_picture_is_a_function_of_seed_and_index_alone():
@@ -77,3 +78,10 @@ def test_training_and_validation_share_no_picture_and_are_sound():
 def test_an_unknown_split_is_refused():
     with pytest.raises(UserError, match="no split 'test'"):
         read("shapes", None, "test")
+
+
+def test_a_mask_from_a_file_must_have_the_size_of_its_drawn_picture(tmp_path):
+    for name, height in (("shapes-0-0", 96), ("shapes-0-1", 90)):
+        save_mask(tmp_path / f"{name}.png", np.ones((height, 96)), Shapes.classes)
+    faults = check(with_masks(Shapes(2, seed=0), tmp_path), masks=True)
+    assert faults == ["shapes-0-1: the mask is (90, 96), the photograph (96, 96) (height, width)"]

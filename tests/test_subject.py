@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from analysis.gradcam import Cam
 from analysis.library import Library
 from analysis.render import recolored
-from analysis.tabs import cams, inspect
+from analysis.tabs import cams, inspect, refinement
 from analysis.tabs.class_colors import parse
 from analysis.tabs.outputs import again_if_moved, emptied, noting
 from analysis.tabs.scene import Scene
@@ -32,23 +33,43 @@ def ones(size: tuple[int, int], path) -> str:
     return str(path)
 
 
+def stored(rgb: np.ndarray, path) -> str:
+    Image.fromarray(rgb).save(path)
+    return str(path)
+
+
 def test_what_belonged_to_a_photograph_does_not_outlive_it(subject, cat, tmp_path):
     """Its ground truth may fit the next one's size and still be another photograph's."""
-    path, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
-    before = np.ascontiguousarray(cat[:, ::-1])
-    given = subject._accept(name, cat, path, ["dog"], "Inspect", before, path, True)
-    chips, _, file, rgb, *belonged, ticked = given[:8]
-    assert np.array_equal(rgb, cat) and "dog" not in chips.value
-    assert (file, *belonged, ticked) == (None, None, None, None, False)
-    assert subject._accept(name, None, path, ["dog"], "Inspect", before, path, True)[2:8] == (*[None] * 5, False)
+    truth, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
+    before, file = np.ascontiguousarray(cat[:, ::-1]), stored(cat, tmp_path / "cat.png")
+    chips, _, put_away, path, rgb, *belonged, ticked = subject._accept(
+        name, file, truth, ["dog"], "Inspect", "before.png", before, truth, True
+    )[:9]
+    assert path == file and np.array_equal(rgb, cat) and "dog" not in chips.value
+    assert (put_away, *belonged, ticked) == (None, None, None, None, False)
+    cleared = subject._accept(name, None, truth, ["dog"], "Inspect", "before.png", before, truth, True)
+    assert cleared[2:9] == (*[None] * 6, False)
 
 
 def test_for_another_checkpoint_the_photographs_classes_and_truth_remain(subject, cat, tmp_path):
-    path, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
-    chips, _, _, rgb, _, truth, *_ = subject._accept(name, cat, path, ["dog", "unicorn"], "Inspect", cat, path, True)
-    assert chips.value == ["dog"] and truth.shape == cat.shape[:2] and np.array_equal(rgb, cat)
-    chips, *_ = subject._accept(name, cat, None, ["dog"], "Inspect", cat, None, False)
+    """Its file may have been deleted meanwhile."""
+    truth, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
+    chips, _, _, _, rgb, _, read, *_ = subject._accept(
+        name, "gone.png", truth, ["dog", "unicorn"], "Inspect", "gone.png", cat, truth, True
+    )
+    assert chips.value == ["dog"] and read.shape == cat.shape[:2] and np.array_equal(rgb, cat)
+    chips, *_ = subject._accept(name, "gone.png", None, ["dog"], "Inspect", "gone.png", cat, None, False)
     assert chips.value == subject.default.present(subject.default.encode(cat)), "as nothing was said by the visitor"
+
+
+@pytest.mark.parametrize("size", [(8, 8), None])
+def test_a_photograph_that_cannot_be_used_leaves_none(subject, cat, tmp_path, size):
+    """The one before would stay beside the name of a new checkpoint."""
+    file, name = tmp_path / "given.png", subject.library.names[0]
+    ones(size, file) if size else file.write_text("no picture")
+    with pytest.warns(UserWarning, match="This image cannot be used"):
+        _, _, _, path, rgb, *_ = subject._accept(name, str(file), None, [], "Inspect", "cat.png", cat, None, False)
+    assert path == str(file) and rgb is None
 
 
 def test_a_ground_truth_that_does_not_fit_is_dropped_in_words(subject, cat, tmp_path):
@@ -78,6 +99,27 @@ def test_the_pixel_is_the_clicked_one_or_that_in_the_middle(subject, scene, cat)
     assert scene.pixel == (150, 225) and scene._replace(clicked=[3, 4]).pixel == (3, 4)
     gone = subject._scene(subject.library.names[0], cat, None, ["cat"], {}, (300, 4))
     assert gone.clicked is None, "it lies outside: the photograph that was clicked has gone"
+
+
+def test_the_maps_of_a_slow_method_stay_while_they_are_remembered(scene):
+    def shown(scene: Scene, target: str) -> list[str]:
+        return [cam.method for cam in cams._explained(scene, "cat", target, ())]
+
+    slow = Cam("decoder", "ScoreCAM", np.ones((8, 8), np.float32))
+    scene.predictor.kept.get(cams._key(scene, "cat", "image score", ("ScoreCAM",)), lambda: [slow, slow])
+    assert shown(scene, "image score") == ["CAM", "ScoreCAM"]
+    assert shown(scene._replace(clicked=(5, 7)), "pixel") == ["CAM"], "it answers another question"
+
+
+def test_a_slow_method_must_be_chosen_before_it_runs(scene):
+    with pytest.raises(UserError, match="choose a slow method first"):
+        cams._run(scene, "cat", "image score", None)
+
+
+def test_maps_of_the_background_stay_chosen(scene):
+    settings = [*refinement._values(scene.predictor.config), "background", "joint"]
+    assert refinement._show(scene, *settings)[0].value == "background"
+    assert refinement._show(scene, *settings[:-2], "unicorn", "joint")[0].value == "cat"
 
 
 def test_the_target_pixel_asks_for_a_click(scene):

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from wsss import UNLABELLED, UserError, checkpoint, pseudo_labels, records, step, two_stage
 from wsss.crf import available as crf_is_available
@@ -26,7 +27,7 @@ from wsss.evaluate import evaluate
 from wsss.network import build
 from wsss.objective import Schedule, loss_terms, reduce_image, refined_probs, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
-from wsss.predict import to_image
+from wsss.predict import predict_probs, prediction_settings, to_image
 from wsss.presets import tiny, voc
 from wsss.previews import overlaid
 from wsss.pseudo import with_background
@@ -145,6 +146,29 @@ def test_a_state_that_does_not_fit_is_refused(whole_run, tmp_path, folder, chang
         train(replace(SHORT, **change), Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state)
 
 
+def test_a_state_beyond_the_end_of_the_run_is_refused(whole_run, tmp_path):
+    state = checkpoint.newest_whole(whole_run / "states")
+    with pytest.raises(UserError, match="has taken 6 steps already, this run ends after 3"):
+        train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state, until=1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_end_before_the_beginning_is_refused(tmp_path):
+    with pytest.raises(UserError, match="--until -1: give the number of an epoch, of which there are 2"):
+        train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, until=-1)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_checkpoint_names_the_classes_that_were_trained_on(tmp_path):
+    validation = Shapes(2, 1)
+    validation.classes = ("one", "two", "three", "four")
+    config = replace(SHORT, epochs=1, encoder="test_efficientnet", encoder_weights="none", previews=0)
+    assert train(config, Shapes(4, 0), validation, tmp_path, group=ALONE) == 0
+    content = checkpoint.read_config(tmp_path / "model")
+    assert content["classes"] == list(Shapes.classes)
+    assert set(Shapes.classes) <= content["val"]["classes"].keys()
+
+
 def steps_saved(out: Path) -> list[int]:
     """Those of which there is a state, but for the beginning."""
     return [step for path in out.glob("states/step-*") if (step := int(path.name.removeprefix("step-")))]
@@ -186,7 +210,7 @@ def test_epochs_differ_in_their_order_and_skipping_goes_on_where_it_stopped():
 
 
 @pytest.mark.slow
-def test_two_processes_log_the_steps_and_scores_that_one_does(tmp_path):
+def test_two_processes_log_the_steps_that_one_does_and_scores_of_their_own(tmp_path):
     flags = ["--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--log-steps", "1"]
     flags += ["--teacher", "network", "--ema-decay", "0"]
     for processes in (0, 2):
@@ -380,8 +404,9 @@ def test_a_torn_log_line_is_dropped_and_later_steps_are_written_once(tmp_path):
 def two_stages(tmp_path_factory):
     """The two-stage command on drawn shapes, cut to a few seconds."""
     out = tmp_path_factory.mktemp("two") / "stages"
-    flags = {"encoder": "test_efficientnet", "encoder-weights": "none", "epochs": 1, "warmup-epochs": 0, "crop": 32}
+    flags = {"encoder": "test_efficientnet", "encoder-weights": "none", "epochs": 2, "warmup-epochs": 0, "crop": 32}
     flags |= {"batch": 40, "aspp-channels": 8, "decoder-channels": 8, "previews": 2, "precision": "float32"}
+    flags |= {"eval-epochs": 0, "background-power": 10}  # so soon, the masks would be background alone
     arguments = ["--preset", "tiny", *(text for name, value in flags.items() for text in (f"--{name}", str(value)))]
     assert two_stage.main([*arguments, "--out", str(out)]) == 0
     return out
@@ -407,8 +432,16 @@ def test_a_training_mask_holds_only_classes_that_the_labels_name(two_stages):
 
 @pytest.mark.slow
 def test_previews_are_the_same_photographs_each_epoch_with_the_mask_laid_over(two_stages):
-    names = sorted(path.name for path in (two_stages / "labels" / "previews" / "epoch_01").iterdir())
-    assert names == ["shapes-1-0.png", "shapes-1-20.png"]
+    run, source = two_stages / "labels", read("shapes", None, "val")
+    first, last = (sorted((run / "previews" / epoch).iterdir()) for epoch in ("epoch_01", "epoch_02"))
+    assert [path.name for path in first] == [path.name for path in last] == ["shapes-1-0.png", "shapes-1-20.png"]
+    network, config, classes, _ = checkpoint.load(run / "model")
+    for path, index in zip(last, (0, 20), strict=True):
+        rgb = source.rgb(index)
+        mask = predict_probs(network, rgb, **prediction_settings(config)).argmax(0)
+        with Image.open(path) as picture:
+            differs = (np.array(picture) != overlaid(rgb, mask, classes)).any(2)
+        assert mask.any() and differs.mean() < 0.01  # where two classes are as probable, rounding may decide
 
 
 def test_a_preview_leaves_the_background_as_it_is():
@@ -418,11 +451,19 @@ def test_a_preview_leaves_the_background_as_it_is():
     assert over[0, 1].tolist() == [round(0.4 * 100 + 0.6 * color) for color in (64, 0, 0)]  # VOC's color of a cat
 
 
-@pytest.mark.parametrize("flag", ["--region-loss", "--supervision=labels", "--masks"])
-def test_two_stages_refuse_what_the_second_one_sets_before_the_first_begins(flag, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        *((flag, "is what the second stage sets") for flag in ("--region-loss", "--supervision=labels", "--masks")),
+        *((flag, "is of one training alone") for flag in ("--begin-with=x", "--until", "--resume")),
+        ("--crf", "needs the package pydensecrf2: pip install pydensecrf2"),
+    ],
+)
+def test_two_stages_refuse_what_cannot_work_before_the_first_begins(flag, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(two_stage, "available", lambda: False)
     with pytest.raises(SystemExit) as ended:
         two_stage.main(["--preset", "tiny", flag, "--out", str(tmp_path / "x")])
-    assert ended.value.code == 2 and "second stage" in capsys.readouterr().err
+    assert ended.value.code == 2 and f"{flag.split('=')[0]} {words}" in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 
 

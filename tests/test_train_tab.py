@@ -198,6 +198,8 @@ def test_what_did_not_change_is_not_drawn_again():
     held = train._refresh("one", [], 1, True, again.seen)
     assert held.curves == gr.skip()
     assert train._refresh("one", [], 1, False, held.seen).curves.data[0].y[-1] == 0.4
+    run_of("two", '{"step": 1, "epoch": 1, "total": 0.9}\n')
+    assert train._refresh("two", [], 1, True, held.seen).curves.data[0].y[-1] == 0.9, "another run's are not held"
 
 
 def test_names_and_errors_are_escaped():

@@ -176,10 +176,10 @@ def digest(path: Path) -> str:
 
 
 def commit() -> str:
-    """The commit of this code, "" outside a repository and where git is not installed."""
-    here = Path(__file__).parent
+    """The commit of this code, with "-dirty" where it was changed since; "" without a repository or git."""
+    words = ["git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty"]
     try:
-        result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
+        result = subprocess.run(words, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
     except OSError:
         return ""
     return result.stdout.strip()

@@ -105,8 +105,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         with StopRequest():
-            if arguments.json and not arguments.json.parent.is_dir():  # said now, not after the evaluation
-                raise UserError(f"{arguments.json.parent}: no such folder for the report")
+            if arguments.json:
+                _require_place(arguments.json)  # said now, not after the evaluation
             report = _evaluate(arguments)
             _print(report)
             if arguments.json:
@@ -117,6 +117,14 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         return said(error)
     return 0
+
+
+def _require_place(report: Path) -> None:
+    """Raises UserError where no file can be written."""
+    if not report.parent.is_dir():
+        raise UserError(f"{report.parent}: no such folder for the report")
+    if report.is_dir():
+        raise UserError(f"{report}: is a folder, the report needs the name of a file")
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:

@@ -208,8 +208,10 @@ def main(argv: list[str] | None = None) -> int:
 def _predict(arguments: argparse.Namespace) -> None:
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
-    if len({path.stem for path in arguments.images}) < len(arguments.images):
-        raise UserError("two of the images have the same name but for its ending: their masks would be one file")
+    by_name: dict[str, Path] = {}
+    for path in arguments.images:
+        if (other := by_name.setdefault(path.stem, path)) is not path:
+            raise UserError(f"{other} and {path} would have one mask, {path.stem}.png: leave one out, or rename it")
     masks = [arguments.out / f"{path.stem}.png" for path in arguments.images]
     require_apart(masks, arguments.images)
     for path in arguments.images:  # all are looked at before any mask is written, and not kept: they may be many

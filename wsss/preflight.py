@@ -14,6 +14,7 @@ from wsss import UserError
 from wsss.data.coco import Coco, require_pycocotools
 from wsss.data.item import Photographs, Source
 from wsss.data.source import listed, photograph_faults, read, with_masks, without
+from wsss.data.voc import list_path
 from wsss.exits import reading
 
 _TEXTS = (".txt", ".csv")
@@ -65,6 +66,8 @@ def require_sound(surveys: dict[str, Surveyed], *, skip_bad: bool) -> None:
         raise UserError(listed(list(dict.fromkeys(faults))) + hint)
     for name, surveyed in surveys.items():
         if not len(surveyed.source):
+            if not faults:
+                raise UserError(f"the split {name} holds no photograph")
             raise UserError(f"no photograph of the split {name} is left; " + listed(faults))
 
 
@@ -83,13 +86,15 @@ def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[
             except UserError as error:
                 sentence = str(error)
                 names = _blank(sentence, copy, split)
-                if not (hidden & names and "has no" in sentence):
+                follows = bool(hidden & names) and "has no" in sentence
+                if not follows:
                     faults.append(sentence.replace(str(copy), str(root)))
                 if not names or len(faults) > _MOST_FAULTS:
                     raise UserError(faults[0] if len(faults) == 1 else listed(faults)) from None
                 hidden |= names
                 # A row of VOC's table is not a photograph of this list; that it lacks labels is the next thing found.
-                dropped += not (dataset == "voc" and ".csv:" in sentence.split(": ")[0])
+                # In the other layout the row counts, and not again the picture that is taken away after it.
+                dropped += not (".csv:" in sentence.split(": ")[0] if dataset == "voc" else follows)
         return _moved(source, copy, root), faults, dropped
 
 
@@ -139,12 +144,12 @@ def _blank_line(path: Path, line: int) -> set[str]:
         return set()  # the header
     text, lines[line - 1] = lines[line - 1], ""
     path.write_text("\n".join(lines), encoding="utf-8")
-    return {_name(text)} if text.strip() else set()
+    return {_name(text, path)} if text.strip() else set()
 
 
-def _name(line: str) -> str:
-    """The photograph of a line of a list or table."""
-    first = re.split(r"[,\s]", line.strip())[0]
+def _name(line: str, path: Path) -> str:
+    """The photograph of a line of a list or table; a table's may have spaces in its name."""
+    first = line.split(",")[0].strip().strip('"') if path.suffix == ".csv" else line.split()[0]
     return PurePosixPath(first).stem if PurePosixPath(first).suffix else first
 
 
@@ -154,15 +159,15 @@ def _lines(path: Path) -> dict[str, int]:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
         return {}
-    return {_name(text): number for number, text in reversed([*enumerate(lines, 1)]) if text.strip()}
+    return {_name(text, path): number for number, text in reversed([*enumerate(lines, 1)]) if text.strip()}
 
 
 def _places(dataset: str, root: Path | None, split: str) -> dict[str, str]:
     """file:line of each photograph, where the layout has such."""
     if root is None or dataset not in ("voc", "folder"):
         return {}
-    pattern = f"**/ImageSets/Segmentation/{split}.txt" if dataset == "voc" else "labels.csv"
-    return {name: f"{path}:{line}" for path in root.glob(pattern) for name, line in _lines(path).items()}
+    path = list_path(root, split) if dataset == "voc" else root / "labels.csv"
+    return {name: f"{path}:{line}" for name, line in _lines(path).items()}
 
 
 def _moved(source: Source, copy: Path, root: Path) -> Source:

@@ -105,6 +105,13 @@ def write_masks(
     return len(missing)
 
 
+def require_own_folder(out: Path, source: Source) -> None:
+    """Raises UserError where the data's own files lie: a true mask would pass for one that was made already."""
+    files = [*getattr(source, "images", ()), *getattr(source, "masks", ())]  # the drawn shapes have none
+    if out.resolve() in {path.parent.resolve() for path in files if path is not None}:
+        raise UserError(f"{out}: holds photographs or masks of the data; choose another --out")
+
+
 def require_same_settings(out: Path, settings: dict[str, Any]) -> None:
     """Note in a folder how its masks are made. What has masks without a note, of an older version, is taken as it is.
 
@@ -173,6 +180,7 @@ def _write(arguments: argparse.Namespace) -> None:
     found = survey(config.dataset, arguments.data, split)
     require_sound({split: found}, skip_bad=arguments.skip_bad)
     require_classes(found.source, classes)
+    require_own_folder(arguments.out, found.source)
     flags = {"crf": arguments.crf, "multi-scale": arguments.multi_scale, "sure": arguments.sure}
     require_same_settings(arguments.out, {"checkpoint": facts["sha256"], **flags})
     scales = MULTI_SCALE if arguments.multi_scale else (1.0,)

@@ -103,8 +103,8 @@ class ResNet38(nn.Module):
     with its scale and shift fixed, and also standardizes the image. ImageNet weights come from `load_published`.
 
     Attributes:
-        stage_names: what the five stages are called, from shallow to deep.
-        stage_modules: the module whose output each stage is; a forward hook on it sees the very tensor returned.
+        stage_modules: the module whose output each stage is, from shallow to deep; a forward hook on it sees the very
+            tensor returned.
         channels: C of each stage.
         strides: pixels of the image per position of each stage.
 
@@ -115,7 +115,6 @@ class ResNet38(nn.Module):
         UserError: another output stride.
     """
 
-    stage_names = ("conv1a", "b2", "b3", "b4", "b7")
     stage_modules = ("conv1a", "b2_2", "b3_2", "b4_5", "relu7")
     channels = (64, 128, 256, 512, 4096)
 

@@ -102,6 +102,6 @@ def _parts(learner: Learner) -> list[dict[str, Any]]:
 
 
 def fingerprint(source: Source) -> str:
-    """SHA-256 of the photographs' names and labels: every sample of a run follows from them."""
+    """SHA-256 of the photographs' names and labels, which every sample follows from but for masks that supervise."""
     names = "\n".join(source.names).encode()
     return hashlib.sha256(names + np.ascontiguousarray(source.labels, np.float32).tobytes()).hexdigest()

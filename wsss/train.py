@@ -67,7 +67,7 @@ def train(
     Args:
         validation: photographs with masks; None: nothing is evaluated, and model/ is that of the last epoch.
         begin_with: the state of another run, where this one starts with settings of its own.
-        until: the epoch after which it ends, for a later run to go on from; None: the last.
+        until: the epoch after which it ends, for a later run to go on from; 0: before the first; None: the last.
         facts: written into the checkpoint beside its scores: command, commit, ...
         run: whose run.json tells how far the training is.
         stop: the signals that end it; its own unless given.
@@ -76,11 +76,14 @@ def train(
         The exit code: 0, or 128 + signal with the state saved.
 
     Raises:
-        UserError: weights or a state cannot be had, or the batch cannot be shared by the processes.
+        UserError: weights or a state cannot be had, the state lies behind the end, or the batch cannot be shared by
+            the processes.
         NotFinite, Unwritable, WorkerFailed: see `wsss.exits`; the last state stands.
     """
     if config.batch % group.world:
         raise UserError(f"a batch of {config.batch} cannot be shared by {group.world} processes: choose a multiple")
+    if until is not None and until < 0:
+        raise UserError(f"--until {until}: give the number of an epoch, of which there are {config.epochs}")
     # Numbers below 1e-38 appear in the gradients as the losses fall, and make a CPU step several times slower.
     torch.set_flush_denormal(True)
     config = with_precision(config, group)
@@ -91,6 +94,9 @@ def train(
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
     last = config.epochs if until is None else min(until, config.epochs)
+    end = last * schedule.steps_per_epoch
+    if begin_with and not resume and step > end:
+        raise UserError(f"{begin_with}: has taken {step} steps already, this run ends after {end}; give it more epochs")
     photographs = Reduced(source, config.short_side, config.cache and not config.workers)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopRequest())
@@ -177,9 +183,9 @@ def close_epoch(
     if is_due and not progress.records.has_scores(step):
         with stop.at_once():
             scores = evaluate(network, validation, **prediction_settings(config), progress=True)
-        known = facts | {"step": step, "val": scores.as_dict(validation.classes)}
+        known = facts | {"step": step, "val": scores.as_dict(classes)}
         miou = known["val"]["miou"]
-        checkpoint.save(out / "model", network.state_dict(), config, validation.classes, known)
+        checkpoint.save(out / "model", network.state_dict(), config, classes, known)
         keep_best(out / "model", out / "best", miou)
         progress.scores(step, epoch, known["val"])
     previews = out / "previews" / f"epoch_{epoch + 1:02d}"
@@ -208,7 +214,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--begin-with", type=Path, metavar="STATE", help="folder of another run's states/ to start from, as it is now"
     )
-    parser.add_argument("--until", type=int, metavar="EPOCH", help="end after this epoch; --begin-with may go on")
+    parser.add_argument(
+        "--until", type=int, metavar="EPOCH", help="end after this epoch, 0: before the first; --begin-with may go on"
+    )
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
     add_flags(parser)
     arguments = parser.parse_args(argv)
@@ -273,6 +281,12 @@ def _survey(config: Config, root: Path | None) -> dict[str, Surveyed]:
     if config.val_split == "none":
         return {f"{config.train_split} (training)": training}
     validation = survey(config.dataset, root, config.val_split, masks=True)
+    if training.source.classes != validation.source.classes:
+        trained, validated = (", ".join(found.source.classes) for found in (training, validation))
+        raise UserError(
+            f"{config.train_split} has the classes {trained}, but {config.val_split} has {validated}: "
+            "give them the same, in the same order"
+        )
     shared = set(training.source.names) & set(validation.source.names)
     if shared:
         _warn(f"{len(shared)} photographs are both trained and validated on, {min(shared)} for one")
@@ -285,10 +299,11 @@ def _goes_on_by_itself(out: Path) -> bool:
 
 
 def _sweep(out: Path) -> None:
-    """Remove what a run left that was killed while it wrote; also its folder of states when it had not written one."""
+    """Remove what a run left that could not write to the end; also its folder of states when it had not written one."""
     states = out / "states"
     checkpoint.sweep(out)
-    if checkpoint.sweep(states) and not any(states.iterdir()):
+    checkpoint.sweep(states)
+    if states.is_dir() and not any(states.iterdir()):
         states.rmdir()
 
 

@@ -12,9 +12,19 @@ import sys
 from pathlib import Path
 
 from wsss import pseudo_labels, train
+from wsss.crf import available
 
 _PLAIN = {"--supervision": "masks", "--shape-cue": "none", "--region-loss": "false"}
 """What the second network is: trained on masks, without the shape cue and the region loss."""
+
+_REFUSED = {
+    **dict.fromkeys((*_PLAIN, "--masks"), "is what the second stage sets; leave it out"),
+    **dict.fromkeys(
+        ("--begin-with", "--until", "--resume"),
+        "is of one training alone; leave it out, a stage that has begun goes on",
+    ),
+}
+"""Flags of a training that cannot be given here, and why."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,9 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
     arguments, flags = parser.parse_known_args(argv)
-    for flag in (*_PLAIN, "--masks"):
+    for flag, why in _REFUSED.items():
         if any(word.split("=")[0] == flag for word in flags):
-            parser.error(f"{flag} is what the second stage sets; leave it out")  # now, not after the first stage
+            parser.error(f"{flag} {why}")  # now, not after the first stage
+    if arguments.crf and not available():
+        parser.error("--crf needs the package pydensecrf2: pip install pydensecrf2")
     data = ["--device", arguments.device, *(["--data", arguments.data] if arguments.data else [])]
     first, masks, second = (arguments.out / name for name in ("labels", "masks", "segmentation"))
     skip = ["--skip-bad"] if arguments.skip_bad else []

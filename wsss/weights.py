@@ -186,7 +186,7 @@ def read_pt(path: Path) -> object:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whose own words recommend to run the code
-        raise UserError(f"{path}: is broken, or {CODE} ({type(error).__name__})") from None
+        raise UserError(f"{path}: is broken: PyTorch cannot read its tensors ({type(error).__name__})") from None
     require_finite(tensors_in(content), path)
     return content
 

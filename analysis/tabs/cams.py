@@ -7,12 +7,12 @@ import gradio as gr
 import numpy as np
 
 from analysis.exports import arrays_npz, picture_png
-from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, estimated_seconds, explain, library
+from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, estimated_seconds, explain, grad_cam
 from analysis.gradcam import overlay as cam_overlay
 from analysis.render import captioned, grid, marked, overlay
 from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
-from analysis.tabs.pictures import picture, pixel, slider
+from analysis.tabs.pictures import moved, picture, pixel, slider
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import QUIET, Subject
 from wsss import UserError
@@ -53,15 +53,20 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             maps = picture("Methods by stages", "film")
     pictures = Pictures(region, vanilla, maps)
     subject.follow(tab, _show, settings, [settings.name, settings.target, *pictures])
-    subject.live([control.input for control in settings], _pictured, settings, pictures, show_progress="minimal")
+    subject.live(moved(settings), _pictured, settings, pictures, show_progress="minimal")
     region.select(_pixel, None, [subject.clicked, settings.target], **PRIVATE).then(
         subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
     )
     subject.live([slow.input], _estimated, [slow], [estimate])
-    subject.live([run.click], _slowly, [*settings, slow], [maps], show_progress="full", trigger_mode="once", queue=True)
+    waiting = {"show_progress": "full", "show_progress_on": [maps], "trigger_mode": "once", "queue": True}
+    # Drawn as everything else, for the photograph and class of that moment: a visitor may have moved on meanwhile.
+    subject.live([run.click], _run, [*settings[:2], slow], [], **waiting).then(
+        subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
+    )
     # grad-cam takes seconds to import, for which the first visitor need not wait
-    threading.Thread(target=library, daemon=True).start()
-    return {"methods": settings.methods, "scale": settings.scale, "cam_opacity": settings.opacity}
+    threading.Thread(target=grad_cam, daemon=True).start()
+    names = ("cam_class", "cam_target", "methods", "scale", "cam_opacity")
+    return dict(zip(names, settings, strict=True))
 
 
 def _settings(subject: Subject) -> Settings:
@@ -114,13 +119,24 @@ def _grid(scene: Scene, cams: list[Cam], region: np.ndarray, scale: str, opacity
 
 
 def _explained(scene: Scene, name: str, target: str, methods: tuple[str, ...]) -> list[Cam]:
-    """Sliders that only change how maps are drawn ask for the same maps again."""
+    """The maps of the chosen methods, and those of slow ones that were run and are still remembered."""
+    run = [(slow,) for slow in SLOW_METHODS if _key(scene, name, target, (slow,)) in scene.predictor.kept]
+    vanilla, *cams = _remembered(scene, name, target, methods)
+    return [vanilla, *cams, *(cam for slow in run for cam in _remembered(scene, name, target, slow)[1:])]
+
+
+def _key(scene: Scene, name: str, target: str, methods: tuple[str, ...]) -> tuple:
+    """What the maps depend on, for `Predictor.kept`. Raises UserError where the pixel to ask for is not clicked yet."""
     if target == _PIXEL and scene.clicked is None:
         raise UserError("click a pixel of the predicted region first")
-    at = tuple(scene.clicked) if target == _PIXEL else None
+    return "cams", scene.encoding.key, name, target, methods, tuple(scene.clicked) if target == _PIXEL else None
+
+
+def _remembered(scene: Scene, name: str, target: str, methods: tuple[str, ...]) -> list[Cam]:
+    """Sliders that only change how maps are drawn ask for the same maps again."""
+    *_, at = key = _key(scene, name, target, methods)
     return scene.predictor.kept.get_unlocked(  # a slow method takes a minute, grad-cam's import ten seconds
-        ("cams", scene.encoding.key, name, target, methods, at),
-        lambda: explain(scene.predictor, scene.encoding, name, methods=methods, target=target, pixel=at),
+        key, lambda: explain(scene.predictor, scene.encoding, name, methods=methods, target=target, pixel=at)
     )
 
 
@@ -144,10 +160,11 @@ def _estimated(scene: Scene, method) -> str:
     return f'<div class="legend">about {seconds:.0f} s on this machine</div>'
 
 
-def _slowly(scene: Scene, name, target, methods, scale, opacity, slow) -> np.ndarray | None:
-    """The maps of a slow method below the others."""
-    _, *cams = _explained(scene, name, target, (*methods, *([slow] if slow else [])))
-    return _grid(scene, cams, _region(scene, name), scale, opacity)
+def _run(scene: Scene, name, target, slow) -> None:
+    """The maps of a slow method, to be remembered."""
+    if slow is None:
+        raise UserError("choose a slow method first")
+    _remembered(scene, name, target, (slow,))
 
 
 def _files(scene: Scene, name, target, methods, scale, opacity) -> dict[str, bytes]:

@@ -16,7 +16,7 @@ from analysis.predictor import MOST_STEPS, Predictor
 from analysis.render import overlay
 from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
-from analysis.tabs.pictures import picture, slider, wipe
+from analysis.tabs.pictures import moved, picture, slider, wipe
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
@@ -81,12 +81,12 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         return gr.Dropdown(choices=names), gr.Dropdown(choices=names), *shown(scene, *controls)
 
     subject.follow(tab, opened, controls, [left.checkpoint, right.checkpoint, *pictures])
-    subject.live([control.input for control in controls], shown, controls, pictures)
+    subject.live(moved(controls), shown, controls, pictures)
     tabulate = in_words(_table_by(subject.library))
     asked = gr.on([files.upload, again.click], tabulate, [files, *controls], table, **_MANY)
     stop.click(None, cancels=asked, api_visibility="private")
     # What was tabulated is of the pair before; another table takes long, so it is made when it is asked for.
-    left_behind = [files.clear, *(control.input for control in controls)]
+    left_behind = [files.clear, *moved(controls)]
     gr.on(left_behind, lambda: None, None, table, cancels=asked, **PRIVATE)
     table.select(in_words(_photograph), [files, table], subject.photograph, api_visibility="private")
     return {f"{name}_{part}": getattr(side, part) for name, side in sides.items() for part in Side._fields}

@@ -10,12 +10,12 @@ import gradio as gr
 from analysis import evaluations, jobs, runs
 from analysis.curves import MEASURES
 from analysis.tabs import deletion, evaluation, report_download
+from analysis.tabs.crf_box import crf_box
 from analysis.tabs.evaluation import NOTHING
 from analysis.tabs.events import UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
-from wsss.crf import available
 from wsss.distributed import pick_device
 from wsss.predict import MULTI_SCALE_HELP
 
@@ -65,7 +65,8 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
     chosen = [state.left, state.right, measure, result.drawn]
     begun = begin.click(in_words(_begin), start, state.left, api_name="evaluate_start", **UNDOCUMENTED)
     begun.success(_refresh, watched, state, **WATCH)
-    gr.on([tab.select, state.timer.tick], in_words(_refresh), watched, state, trigger_mode="once", **WATCH)
+    moments = [tab.select, state.timer.tick, state.left.input]
+    gr.on(moments, in_words(_refresh), watched, state, trigger_mode="once", **WATCH)
     state.stop.click(in_words(_stop), state.left, None, api_name="evaluate_stop", **UNDOCUMENTED).then(
         _refresh, watched, state, **WATCH
     )
@@ -78,6 +79,7 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
         trigger_mode="always_last",
         **WATCH,
     )
+    state.left.change(lambda: (None, []), None, [name, pictures], **WATCH)  # a photograph of the one before
     result.table.select(in_words(evaluation.clicked), state.left, [name, pictures], **WATCH)
     opened.click(
         in_words(evaluation.open_by(subject)),
@@ -89,7 +91,7 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
 
 
 def _start() -> tuple[Start, gr.Button]:
-    names, is_available = list(runs.checkpoints()), available()
+    names = list(runs.checkpoints())
     with gr.Group():
         start = Start(
             gr.Dropdown(
@@ -101,12 +103,7 @@ def _start() -> tuple[Start, gr.Button]:
             ),
             gr.Textbox("", label="Data folder", info="on the server; drawn shapes need none", max_length=1000),
             gr.Textbox("val", label="Split", max_length=100),
-            gr.Checkbox(
-                False,
-                label="CRF",
-                info="a dense CRF in place of the refinement" if is_available else "needs `pip install pydensecrf2`",
-                interactive=is_available,
-            ),
+            crf_box(),
             gr.Checkbox(False, label="Multi-scale", info=MULTI_SCALE_HELP),
         )
     return start, gr.Button("Evaluate", variant="primary")

@@ -13,6 +13,9 @@ from wsss.presets import PRESETS
 _OF_THE_MACHINE = {"cache", "workers", "device", "precision", "seed", "encoder_weights", "masks"}
 """What the paper does not set; the groups "records" and "test" are not its either."""
 
+_OF_OTHERS = "the paper has none", "Araslanov and Roth", "focal mask penalty"
+"""Words of a help by which it is not the paper's setting."""
+
 
 def build(preset: str) -> list[gr.components.Component]:
     """Add one accordion a group to the open column. Returns a component for each field of `Config`, in order."""
@@ -37,7 +40,8 @@ def _component(field: Field, value: Any) -> gr.components.Component:
 def info(field: Field) -> str:
     """One line on a setting, and its value in the paper."""
     group, default = field.metadata["group"], field.default
-    is_the_papers = group not in ("records", "test") and field.name not in _OF_THE_MACHINE
+    of_others = any(words in field.metadata["help"] for words in _OF_OTHERS)
+    is_the_papers = group not in ("records", "test") and field.name not in _OF_THE_MACHINE and not of_others
     words = str(default).lower() if isinstance(default, bool) else f"{default:g}" if field.type is float else default
     return f"{field.metadata['help']} · {'paper' if is_the_papers else 'default'}: {words if words != '' else 'empty'}"
 

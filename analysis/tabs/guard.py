@@ -6,6 +6,8 @@ import socket
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
+import gradio as gr
+from gradio import processing_utils
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -32,6 +34,15 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Content-Security-Policy": _POLICY,
 }
+
+
+def fetch_nothing() -> None:
+    """Make Gradio refuse a file that a visitor gives by its address: it would ask whatever server that names."""
+
+    async def refuse(url: str) -> None:
+        raise gr.Error("A file must be uploaded before it can be used.")
+
+    processing_utils.async_ssrf_protected_get = refuse
 
 
 class Refused(Exception):

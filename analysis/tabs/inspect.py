@@ -12,11 +12,11 @@ from analysis.exports import arrays_npz, mask_png
 from analysis.figures import pixel_bars, score_bars, score_path
 from analysis.render import error_map, legend, marked, overlay
 from analysis.tabs import download
+from analysis.tabs.crf_box import crf_box
 from analysis.tabs.events import PRIVATE
-from analysis.tabs.pictures import picture, pixel, slider, wipe
+from analysis.tabs.pictures import moved, picture, pixel, slider, wipe
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import QUIET, Subject
-from wsss.crf import available
 from wsss.metrics import class_iou, confusion, mean_iou
 
 _JUDGED = (
@@ -53,7 +53,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             path = gr.Plot(label="Its scores by T (Eq. 6), on the grid of the pseudo masks")
     pictures = [pair, names, pointed]
     subject.follow(tab, _show, controls, [*pictures, scores, bars, path])
-    subject.live([control.input for control in controls], _mask, controls, pictures, api_name="mask")
+    subject.live(moved(controls), _mask, controls, pictures, api_name="mask")
     _click(subject, pointed, controls, [pointed, bars, path])
     return {
         "opacity": controls.opacity,
@@ -64,18 +64,11 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
 
 
 def _controls() -> Controls:
-    is_available = available()
     with gr.Row():
         opacity = slider("opacity", 0.55, "of the mask")
         confidence = slider("confidence", 0.0, "pixels below it are unlabelled")
     with gr.Row():
-        with_crf = gr.Checkbox(
-            False,
-            label="CRF",
-            info="a dense CRF in place of the refinement" if is_available else "needs `pip install pydensecrf2`",
-            interactive=is_available,
-            min_width=120,
-        )
+        with_crf = crf_box(min_width=120)
         judged = gr.Checkbox(False, label="right or wrong", info="needs a ground-truth mask, above", min_width=120)
     return Controls(opacity, confidence, with_crf, judged)
 

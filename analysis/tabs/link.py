@@ -1,9 +1,14 @@
 """A link that brings the settings back, and the switch to a dark page."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
+
+from analysis.library import Library
+from analysis.tabs.events import PRIVATE
+from analysis.tabs.words import sentence
 
 _COPY = """(...values) => {
   const names = %s;
@@ -26,16 +31,18 @@ _RESTORE = """(...values) => {
   });
 }"""
 
+_MOST = 2**53  # the greatest whole number that a browser tells from the next
 _COPIED = "The link is in the address bar, and on the clipboard where the browser allows that."
 
 _DARK = "() => { document.body.classList.toggle('dark'); }"
 
 
-def build(page: gr.Blocks, settings: dict[str, gr.components.Component]) -> None:
+def build(page: gr.Blocks, settings: dict[str, gr.components.Component], library: Library) -> None:
     """Add the two buttons to the open row; a page that is opened by such a link starts with its settings.
 
     Args:
         settings: what the link holds, by the names that it has there.
+        library: what those of them choose from whose name ends on "checkpoint".
     """
     copy, dark = gr.Button("Copy a link to these settings", size="sm"), gr.Button("Dark or light", size="sm")
     names, controls = list(settings), list(settings.values())
@@ -43,8 +50,23 @@ def build(page: gr.Blocks, settings: dict[str, gr.components.Component]) -> None
     copied.then(lambda: gr.Info(_COPIED), api_visibility="private")
     dark.click(None, js=_DARK, api_visibility="private")
 
-    taken = json.dumps([{"name": name, **_taken(control)} for name, control in settings.items()])
-    page.load(None, controls, controls, js=_RESTORE % taken, api_visibility="private")
+    named = [name for name in names if name.endswith("checkpoint")]
+    page.load(_checkpoints_by(library, named), None, [settings[name] for name in named], **PRIVATE)
+    others = {name: control for name, control in settings.items() if name not in named}
+    taken = json.dumps([{"name": name, **_taken(control)} for name, control in others.items()])
+    page.load(None, list(others.values()), list(others.values()), js=_RESTORE % taken, api_visibility="private")
+
+
+def _checkpoints_by(library: Library, named: list[str]) -> Callable:
+    def checkpoints(request: gr.Request) -> list[gr.Dropdown]:
+        """What is offered now, and which of it the link asks for; the first, where it asks for none."""
+        offered, asked = library.names, [request.query_params.get(name) for name in named]
+        if missing := [name for name in asked if name and name not in offered]:
+            gr.Warning(sentence(f"the checkpoint {missing[0]!r} of the link is not here"))
+        chosen = [name if name in offered else offered[0] for name in asked]
+        return [gr.Dropdown(choices=offered, value=name) for name in chosen]
+
+    return checkpoints
 
 
 def _taken(control: gr.components.Component) -> dict[str, Any]:
@@ -52,8 +74,12 @@ def _taken(control: gr.components.Component) -> dict[str, Any]:
 
     Anything else changes nothing.
     """
+    if control.interactive is False:
+        return {"choices": []}
     if isinstance(control, gr.Slider):
         return {"least": control.minimum, "most": control.maximum}
+    if isinstance(control, gr.Number):
+        return {"least": control.minimum, "most": control.maximum or _MOST}
     if isinstance(control, gr.CheckboxGroup):
         return {"several": [value for _, value in control.choices]}
     if isinstance(control, gr.Textbox):

@@ -1,6 +1,7 @@
 """How pictures and sliders look on every tab."""
 
 import base64
+from collections.abc import Callable, Sequence
 
 import cv2
 import gradio as gr
@@ -56,6 +57,12 @@ def _inline(rgb: np.ndarray) -> ImageData:
 def slider(label: str, value: float, info: str | None = None, most: float = 1, step: float = 0.01) -> gr.Slider:
     """A slider from 0."""
     return gr.Slider(0, most, value, step=step, label=label, info=info, min_width=120)
+
+
+def moved(controls: Sequence[gr.components.Component]) -> list[Callable]:
+    """The events of a visitor who moves one; the arrow beside a slider, which puts it back, is no input of it."""
+    slid = [control.release for control in controls if isinstance(control, gr.Slider)]
+    return [*(control.input for control in controls), *slid]
 
 
 def pixel(event: gr.SelectData) -> tuple[int, int]:

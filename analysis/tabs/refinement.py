@@ -12,7 +12,7 @@ from analysis.charts import affinity_bars, trajectory_figure
 from analysis.exports import arrays_npz, mask_png
 from analysis.predictor import MOST_STEPS
 from analysis.render import causes, film_strip, frame_width, heat, legend, overlay
-from analysis.tabs import download
+from analysis.tabs import download, reset
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import PICTURE, picture, pixel, slider
 from analysis.tabs.scene import Scene
@@ -66,8 +66,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             settings = _settings(subject)
             with gr.Row():
                 play = gr.Button("Play", size="sm", min_width=70)
-                paper = gr.Button("Paper's settings", size="sm", min_width=110)
-                own = gr.Button("Checkpoint's settings", size="sm", min_width=110)
+                set_back = reset.build(subject, settings[:-1], _values)
             download.build(subject, "pseudo-mask", _files, settings, settings._fields)
             timer = gr.Timer(_SECONDS_A_STEP, active=False)
         with gr.Column(scale=5, min_width=340):
@@ -78,27 +77,20 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     _wire_probe(subject, settings, pictures.pseudo, probe_pictures, [*settings, kind])
     subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
     subject.live([settings.shown.input], _heats, settings, [before, pictures.after])
-    film.select(_step_of, subject.rgb, settings.steps, **PRIVATE)
-    _wire_play(play, timer, settings.steps)
-    reset = (
-        paper.click(lambda: _values(Config()), None, list(settings[:-1]), api_visibility="private"),
-        own.click(
-            lambda checkpoint: _values(subject.library[checkpoint].config),
-            subject.checkpoint,
-            list(settings[:-1]),
-            api_visibility="private",
-        ),
+    film.select(_step_of, subject.rgb, settings.steps, **PRIVATE).then(
+        subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET
     )
-    for done in reset:
+    _wire_play(play, timer, settings.steps)
+    for done in set_back:
         done.then(subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET)
         done.then(
             subject.answer(_probed, len(probe_pictures)), subject.inputs([*settings, kind]), probe_pictures, **QUIET
         )
     return dict(
         zip(
-            ("alpha", "T", "threshold", "background_threshold", "floor", "dilations", "by_objects"),
+            ("alpha", "T", "threshold", "background_threshold", "floor", "dilations", "by_objects", "maps_of"),
             settings,
-            strict=False,
+            strict=True,
         )
     )
 
@@ -115,12 +107,12 @@ def _settings(subject: Subject) -> Settings:
             slider("floor", floor, "no claim is below this score"),
             gr.CheckboxGroup(list(DILATIONS), value=dilations, label="dilations", info="distances of the neighbours"),
             gr.Checkbox(by_objects, label="hold the background by the objects", info=_BY_OBJECTS),
-            gr.Dropdown(["background", *first.classes], value="background", label="maps of the class"),
+            gr.Dropdown(["background", *first.classes], value=None, label="maps of the class"),
         )
 
 
 def _values(config: Config) -> list[Any]:
-    """The settings' values that a config asks for; the paper's are the defaults of `Config`."""
+    """The settings' values that a config asks for."""
     cutoffs = [config.object_cutoff, config.background_cutoff, config.least_cutoff]
     steps = min(config.refine_steps, MOST_STEPS)
     return [config.alpha, steps, *cutoffs, list(DILATIONS), config.background_affinity]
@@ -155,7 +147,7 @@ def _show(scene: Scene, *given) -> tuple:
     """All that the tab shows of a new subject but its steps; its maps are an object's, where there is one."""
     *settings, shown, kind = given
     names = ["background", *scene.present]  # maps of other classes are 0
-    shown = shown if shown in scene.present else names[-1]
+    shown = shown if shown in names else names[-1]
     before, _ = _heats(scene, *settings, shown)
     probed = _probed(scene, *settings, shown, kind)
     return gr.Dropdown(names, value=shown), before, *_pictured(scene, *settings, shown), *probed

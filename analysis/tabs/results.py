@@ -1,39 +1,46 @@
 """What was measured with `python -m analysis.reproduce`, beside the paper's numbers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import gradio as gr
 
-from analysis import tables
+from analysis import runs, tables
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.words import in_words
 
-RESULTS = Path(__file__).parent.parent / "results"
+SHIPPED = Path(__file__).parent.parent / "results"
 
 
-def build(folder: Path = RESULTS) -> None:
-    """Lay out the tab, inside open gr.Tabs."""
-    names = tables.written(folder)
+def build() -> None:
+    """Lay out the tab, inside open gr.Tabs: the tables that are shipped, and those that were made on this machine."""
+    folders = SHIPPED, runs.root() / "results"
     with gr.Tab("Results", id="Results") as tab:
         gr.Markdown(
-            "Measured here: on the photographs that the text names, by a network of this repository. Paper: by its "
-            "authors on PASCAL VOC 2012 with WideResNet-38. The two do not compare in size, only in order."
+            "Measured here: by networks of this repository, what is shipped on the photographs of `voc-animals`. "
+            "Paper: by its authors on PASCAL VOC 2012 with WideResNet-38. The two compare in order, not in size."
         )
-        chosen = gr.Radio(
-            [(tables.TITLES[name], name) for name in names],
-            value=names[0] if names else None,
-            label="Table",
-            visible=bool(names),
-        )
-        text = gr.Markdown(
-            "" if names else "There is no table yet: run `python -m analysis.reproduce 5`.",
-            elem_classes="results",
-        )
-        plot = gr.Plot(show_label=False, visible=bool(names))
-    if names:
+        chosen = gr.Radio(list(_offered(folders)), label="Table")
+        text = gr.Markdown(elem_classes="results")
+        plot = gr.Plot(show_label=False)
 
-        def shown(name: str) -> tuple:
-            table = tables.read(folder, name)
-            return tables.markdown(name, table), tables.figure(name, table)
+    def shown(title: str | None) -> tuple:
+        """The table, the first one where none is chosen; tables may have been written since the page was built."""
+        offered = _offered(folders)
+        if not offered:
+            return gr.Radio(choices=[]), "There is no table yet: run `python -m analysis.reproduce 5`.", None
+        title = title if title in offered else next(iter(offered))
+        folder, name = offered[title]
+        table = tables.read(folder, name)
+        return gr.Radio(choices=list(offered), value=title), tables.markdown(name, table), tables.figure(name, table)
 
-        gr.on([tab.select, chosen.input], in_words(shown), chosen, [text, plot], **PRIVATE)
+    gr.on([tab.select, chosen.input], in_words(shown), chosen, [chosen, text, plot], **PRIVATE)
+
+
+def _offered(folders: Sequence[Path]) -> dict[str, tuple[Path, str]]:
+    """The folder and the name of each table, by what the visitor reads."""
+    return {
+        tables.TITLES[name] + (" (made on this machine)" if folder != folders[0] else ""): (folder, name)
+        for folder in folders
+        for name in tables.written(folder)
+    }

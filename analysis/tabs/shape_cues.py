@@ -10,7 +10,7 @@ from analysis.charts import information_histogram
 from analysis.exports import arrays_npz, picture_png
 from analysis.render import heat
 from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
-from analysis.tabs import download
+from analysis.tabs import download, reset
 from analysis.tabs.pictures import picture
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import QUIET, Subject
@@ -49,8 +49,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         with gr.Column(scale=2, min_width=300):
             settings = _settings()
             with gr.Row():
-                paper = gr.Button("Paper's settings", size="sm", min_width=110)
-                own = gr.Button("Checkpoint's settings", size="sm", min_width=110)
+                set_back = reset.build(subject, settings, _values)
             download.build(subject, "shape-cues", _files, settings, settings._fields)
         with gr.Column(scale=5, min_width=340):
             pictures, histogram = _pictures()
@@ -59,19 +58,10 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     let_go = [control.release for control in settings if isinstance(control, gr.Slider)]
     subject.live([*let_go, settings.relative.input, settings.seed.change], _counted, settings, [histogram])
     subject.live([control.change for control in settings], _pictured, settings, pictures, api_name="shape_cues")
-    reset = (
-        paper.click(lambda: _values(Config()), None, list(settings), api_visibility="private"),
-        own.click(
-            lambda checkpoint: _values(subject.library[checkpoint].config),
-            subject.checkpoint,
-            list(settings),
-            api_visibility="private",
-        ),
-    )
-    for done in reset:
+    for done in set_back:
         done.then(subject.answer(_counted, 1), subject.inputs(settings), histogram, **QUIET)
-    names = ("R1", "bandwidth", "tau", "samples", "patch", "drop_rate", "relative")
-    return dict(zip(names, settings, strict=False))
+    names = ("R1", "bandwidth", "tau", "samples", "patch", "drop_rate", "relative", "seed")
+    return dict(zip(names, settings, strict=True))
 
 
 def _values(config: Config) -> list[Any]:

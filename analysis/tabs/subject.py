@@ -15,7 +15,7 @@ from analysis.predictor import Encoding, Predictor
 from analysis.tabs.chips import Chips
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.outputs import again_if_moved, emptied, noting
-from analysis.tabs.photograph import Photograph
+from analysis.tabs.photograph import PhotographFile, decoded
 from analysis.tabs.scene import Scene
 from analysis.tabs.words import in_words, sentence
 from analysis.truth import read_truth
@@ -50,6 +50,7 @@ class Subject:
         self.opened = gr.State("Inspect")  # label of the tab that is looked at; the others stay as they were
         self._turns: dict[str, gr.State] = {}  # by a tab's label; a new number tells it to look at the subject again
         self.rgb = gr.State()  # the photograph as it is shown
+        self.path = gr.State()  # of the file that it was read from
         self.truth = gr.State()
         self.truth_path = gr.State()  # of the file that was read last; the page's own may be the photograph's before
         self.own_colors = gr.State({})
@@ -65,7 +66,7 @@ class Subject:
     def _lay_out(self) -> None:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=300):
-                self.photograph = Photograph(
+                self.photograph = PhotographFile(
                     str(EXAMPLES[0]), label="Photograph", sources=["upload", "clipboard"], height=200
                 )
             with gr.Column(scale=3, min_width=300):
@@ -103,7 +104,7 @@ class Subject:
         Returns:
             The event, so that another can cancel it.
         """
-        turn, quiet = self._turn(tab), QUIET | {"show_progress": "full"} | settings
+        turn, quiet = self.turn(tab), QUIET | {"show_progress": "full"} | settings
         answer, inputs = self.answer(show, len(outputs), emptied(outputs, controls)), self.inputs(controls)
         if inspect.isgeneratorfunction(show):
             return turn.change(answer, inputs, outputs, **quiet)
@@ -114,12 +115,13 @@ class Subject:
         event.success(again_if_moved(answer, len(outputs), own), [shown, *inputs], outputs, **LIVE)
         return event
 
-    def _turn(self, tab: gr.Tab) -> gr.State:
+    def turn(self, tab: gr.Tab) -> gr.State:
+        """Set to `unlike_before()`, it has the tab look at the subject again."""
         if tab.label not in self._turns:
             with self.tools:
                 turn = self._turns[tab.label] = gr.State()
             tab.select(
-                lambda: (tab.label, _unlike_before()),
+                lambda: (tab.label, unlike_before()),
                 None,
                 [self.opened, turn],
                 **PRIVATE,
@@ -142,11 +144,11 @@ class Subject:
             in_words(self._accept),
             [
                 *(self.checkpoint, self.photograph, self.truth_file, self.present, self.opened),
-                *(self.rgb, self.truth_path, self.ticked),
+                *(self.path, self.rgb, self.truth_path, self.ticked),
             ],
             [
                 *(self.present, self.about, self.truth_file),
-                *(self.rgb, self.truth_path, self.truth, self.clicked, self.ticked),
+                *(self.path, self.rgb, self.truth_path, self.truth, self.clicked, self.ticked),
                 *self.turns,
             ],
             api_name="photograph",
@@ -159,6 +161,7 @@ class Subject:
             [self.checkpoint, self.rgb, self.truth_file, self.opened],
             [self.truth_path, self.truth, *self.turns],
             api_visibility="private",
+            **MODEL,  # after the photograph that it may have come with
         )
         self.present.input(
             lambda opened: (True, *self.turned(opened)),
@@ -169,7 +172,7 @@ class Subject:
 
     def turned(self, opened: str) -> list:
         """A value for each of the turns: the opened tab's is told to look again."""
-        return [_unlike_before() if label == opened else gr.skip() for label in self._turns]
+        return [unlike_before() if label == opened else gr.skip() for label in self._turns]
 
     def live(
         self,
@@ -227,27 +230,41 @@ class Subject:
             clicked = None  # a click that came with a photograph that has gone meanwhile
         return Scene(predictor, predictor.encode(rgb), known, truth, own_colors, clicked)
 
-    def _accept(self, checkpoint, picture, truth_file, present, opened, rgb, truth_path, ticked) -> tuple:
+    def _accept(self, checkpoint, given, truth_file, present, opened, path, rgb, truth_path, ticked) -> tuple:
         """A new photograph: as it is shown, and the classes seen in it. What belonged to the one before is put away.
 
-        Another checkpoint for the same one: its classes remain what the visitor has said, its truth is read again.
+        Another checkpoint for the same one: its classes remain what the visitor has said, its truth is read again. The
+        file may be gone by then, and is not looked at.
         """
         predictor, turns = self.library[checkpoint], self.turned(opened)
-        encoding = None if picture is None else predictor.encode(picture)
+        encoding = _encoding(predictor, given, rgb if given == path else None)
         if encoding is not None and rgb is not None and np.array_equal(encoding.rgb, rgb):
             chips = _chips(predictor, encoding, present if ticked else None)
             truth = _truth(truth_path, predictor, rgb)
-            return chips, about(predictor), gr.skip(), rgb, truth_path, truth, gr.skip(), ticked, *turns
+            return chips, about(predictor), gr.skip(), given, rgb, truth_path, truth, gr.skip(), ticked, *turns
         put_away = gr.skip()
         if truth_file is not None:
             put_away = None
             gr.Info("The ground-truth mask was of the photograph before. Give it again if it belongs to this one.")
         chips = _chips(predictor, encoding) if encoding else gr.CheckboxGroup(list(predictor.classes), value=[])
         shown = encoding.rgb if encoding else None
-        return chips, about(predictor), put_away, shown, None, None, None, False, *turns
+        return chips, about(predictor), put_away, given, shown, None, None, None, False, *turns
 
     def _read_truth(self, checkpoint, rgb, path, opened) -> tuple:
         return path, _truth(path, self.library[checkpoint], rgb), *self.turned(opened)
+
+
+def _encoding(predictor: Predictor, path: str | None, known: np.ndarray | None) -> Encoding | None:
+    """Of the photograph as it is known, or in the file; None, and a sentence to the visitor, if it cannot be used."""
+    if path is None:
+        return None
+    try:
+        return predictor.encode(decoded(path) if known is None else known)
+    except UserError as error:
+        gr.Warning(sentence(str(error)))
+    except gr.Error as error:
+        gr.Warning(error.message)
+    return None
 
 
 def _chips(predictor: Predictor, encoding: Encoding, present: Sequence[str] | None = None) -> gr.CheckboxGroup:
@@ -273,7 +290,8 @@ def _truth(path: str | None, predictor: Predictor, rgb: np.ndarray | None) -> np
         return None
 
 
-def _unlike_before() -> int:
+def unlike_before() -> int:
+    """A number that differs from all before."""
     return time.monotonic_ns()
 
 

@@ -28,7 +28,7 @@ from analysis.sweeps import (
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import PICTURE
 from analysis.tabs.scene import Scene
-from analysis.tabs.subject import Subject
+from analysis.tabs.subject import Subject, unlike_before
 from analysis.tabs.words import in_words
 from wsss import UserError
 
@@ -99,15 +99,13 @@ def build(
         results = Results(sheet, gr.Plot(label="Measure"), gr.State(), *downloads)
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
     controls = [*axes, *sliders, refinement["dilations"], refinement["by_objects"]]
-    # Not when an axis is chosen: its values follow, and the sweep with them.
-    asked = [axes.row_values.change, axes.column_values.change, axes.measure.change]
-    runs = [
-        subject.follow(tab, _sweep, controls, results, **_CONCURRENCY),
-        subject.live(asked, _sweep, controls, results, **_CONCURRENCY),
-    ]
-    stop.click(None, cancels=runs, api_visibility="private")
+    # One event for all that asks for a sweep: of two, the slower would have the last word.
+    running = subject.follow(tab, _sweep, controls, results, **_CONCURRENCY)
+    again = {"fn": unlike_before, "inputs": None, "outputs": subject.turn(tab), "cancels": running}
+    gr.on([axes.row_values.input, axes.column_values.input, axes.measure.input], **again, **PRIVATE)
     for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
-        name.input(lambda name: VALUES.get(name, ""), name, values, **PRIVATE)
+        name.input(lambda name: VALUES.get(name, ""), name, values, **PRIVATE).then(**again, **PRIVATE)
+    stop.click(None, cancels=running, api_visibility="private")
     sheet.select(in_words(_open), results.swept, [tabs, *sliders], **PRIVATE)
     return {
         "rows": axes.rows,
@@ -149,16 +147,22 @@ def _sweep(scene: Scene, rows, row_values, columns, column_values, measure, *giv
     for cell in sweep(scene.predictor, scene.encoding, scene.present, down, across, settings, truth=scene.truth):
         cells.append(cell)
         if time.monotonic() - shown > _PAUSE:
-            yield _sheet(scene, cells, down, across, measure), *[gr.skip()] * (len(Results._fields) - 1)
+            sheet = _sheet(scene, cells, down, across, measure)
+            # What else there was is of the sweep before; the first cells can be clicked already.
+            yield sheet, None, _swept(cells, down, across, sheet), None, None
             shown = time.monotonic()
     sheet = _sheet(scene, cells, down, across, measure)
-    swept = Swept(down, across, {(cell.row, cell.column): cell.settings for cell in cells}, sheet.shape[:2])
+    figure = sweep_figure(cells, down, across, measure)
     told = description(scene.predictor, scene.present, down, across, settings)
-    yield sheet, sweep_figure(cells, down, across, measure), swept, *_written(sheet, told, csv_text(cells))
+    yield sheet, figure, _swept(cells, down, across, sheet), *_written(sheet, told, csv_text(cells))
 
 
 def _sheet(scene: Scene, cells: list[Cell], rows: Axis, columns: Axis | None, measure: str) -> np.ndarray:
     return contact_sheet(cells, rows, columns, scene.encoding.rgb, scene.colors, measure=measure)
+
+
+def _swept(cells: list[Cell], rows: Axis, columns: Axis | None, sheet: np.ndarray) -> Swept:
+    return Swept(rows, columns, {(cell.row, cell.column): cell.settings for cell in cells}, sheet.shape[:2])
 
 
 def _open(swept: Swept | None, event: gr.SelectData) -> tuple:

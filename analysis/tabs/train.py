@@ -83,7 +83,8 @@ def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
     )
     _wire_view(tab, chosen, view)
     _wire_run(subject, tabs, chosen, view)
-    page.load(lambda: gr.Dropdown(choices=subject.library.names), None, subject.checkpoint, **WATCH)
+    # Runs may have begun since the page was built.
+    page.load(_free_name, start.preset, start.name, **WATCH).then(_command, start.inputs, command, **PRIVATE)
 
 
 def _start() -> tuple[Start, gr.Code, gr.Button]:
@@ -247,7 +248,7 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
     run = next((run for run in found if run.name == watched), None) or _first(found)
     others = [other for other in found if other.name in (compared or []) and other != run][:_MOST_COMPARED]
     now = _parts(run, others, found)
-    if is_paused and "curves" in seen:
+    if is_paused and [name for name, _ in seen.get("curves", [])] == [name for name, _ in now["curves"]]:
         now["curves"] = seen["curves"]
     shown_run, shown_epochs = seen.get("previews", (None, 0))
     watched, epochs = now["previews"]

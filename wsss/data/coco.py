@@ -76,7 +76,8 @@ def read_coco(root: Path, split: str) -> Coco:
     and a split whose name begins with "train" leaves them out; others keep them, as published evaluations count them.
 
     Raises:
-        UserError: no such file, or not one of this kind; the sentence names the file and the number of the entry.
+        UserError: no such file, not one of this kind, or two photographs of one name; the sentence names the file and
+            the number of the entry.
     """
     path = root / "annotations" / f"instances_{split}.json"
     content = _content(path, split)
@@ -88,9 +89,13 @@ def read_coco(root: Path, split: str) -> Coco:
         pictures = [picture for picture in content["images"] if keeps_empty or picture["id"] in regions]
         files = [_file(root, split, picture["file_name"], path) for picture in pictures]
         sizes = tuple((int(picture["height"]), int(picture["width"])) for picture in pictures)
+        names = [_class_name(category, path) for category in categories]
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{path}: is not a file of COCO instances ({type(error).__name__}: {error})") from None
-    classes = check_classes([category["name"] for category in categories], str(path))
+    classes = check_classes(names, str(path))
+    _require_apart(files, path)
     labels = np.zeros((len(pictures), len(classes)), np.float32)
     for row, picture in zip(labels, pictures, strict=True):
         row[[region.kind for region in regions.get(picture["id"], ())]] = 1
@@ -115,6 +120,22 @@ def _content(path: Path, split: str) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is not a file of COCO instances")
     return content
+
+
+def _class_name(category: dict, path: Path) -> str:
+    name = category["name"]
+    if not isinstance(name, str):
+        raise UserError(f"{path}: the name of category {category['id']} must be a text, got {name!r}")
+    return name
+
+
+def _require_apart(files: Sequence[Path], path: Path) -> None:
+    """Raises UserError for two pictures of one name, also in another case: their masks and results would be one."""
+    seen: dict[str, Path] = {}
+    for file in files:
+        if (other := seen.setdefault(file.stem.casefold(), file)) is not file:
+            same = "have the same name but for folder, case and suffix"
+            raise UserError(f"{path}: {other.name} and {file.name} {same}; rename one, and its entry")
 
 
 def _regions(annotations: list[dict], kinds: dict[int, int], path: Path) -> dict[int, list[Region]]:

@@ -35,6 +35,12 @@ _UPRIGHT = {
 }
 _ON_ITS_SIDE = [_UPRIGHT[tag] for tag in (5, 6, 7, 8)]
 
+_GRAY_STEP = {"L;2": 85, "L;4": 17}
+"""By which Pillow multiplies gray of 2 and 4 bits, so that the greatest value is white."""
+
+_MARKER = re.compile(rb"\xff([\xc0-\xcf\xd8-\xfe])")
+"""JPEG: what begins a segment; not a 255 among the pixels' data, nor a restart within them."""
+
 _TILE = (322, 323)  # TIFF: width and length of a tile
 _SAMPLE_FORMAT, _UNSIGNED = 339, 1  # TIFF
 
@@ -82,7 +88,8 @@ def photograph_size(path: Path) -> tuple[int, int]:
 def read_mask(path: Path) -> np.ndarray:
     """The raw values of an index mask, (H, W) uint8. Raises UserError naming the file."""
     with _opened_mask(path) as picture:
-        return np.array(picture)
+        step = _GRAY_STEP.get(picture.tile[0][3], 1)  # the tile is only there before the picture is decoded
+        return np.array(picture) // step
 
 
 def mask_size(path: Path) -> tuple[int, int]:
@@ -125,10 +132,26 @@ def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
 
 
 def _require_few_scans(path: Path) -> None:
-    """Refuse a JPEG that would be decoded for hours. A marker of a scan cannot stand within the data of one."""
+    """Refuse a JPEG that would be decoded for hours."""
     with path.open("rb") as file:
-        if file.read(2) == b"\xff\xd8" and file.read().count(b"\xff\xda") > _MOST_SCANS:
+        if file.read(2) == b"\xff\xd8" and _has_many_scans(file.read()):
             raise UserError(f"{path}: is a JPEG of more than {_MOST_SCANS} scans")
+
+
+def _has_many_scans(content: bytes) -> bool:
+    """Whether a JPEG has too many scans up to its own end: previews within it and films behind it have others.
+
+    Its segments are passed over as libjpeg does, so that no scan is missed that would be decoded; the data behind a
+    scan's own segment go on to the next marker.
+    """
+    count = position = 0
+    while count <= _MOST_SCANS and (found := _MARKER.search(content, position)):
+        kind, position = found[1][0], found.end()
+        if kind == 0xD9:  # the end
+            break
+        count += kind == 0xDA  # a scan begins
+        position += max(2, int.from_bytes(content[position : position + 2], "big"))
+    return count > _MOST_SCANS
 
 
 def _has_jpeg_end(path: Path) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 from wsss import UNLABELLED, UserError
 from wsss.data.coco import Coco, read_coco, require_pycocotools
 from wsss.data.folder import read_folder
-from wsss.data.item import Photographs, Source, mask_size, photograph_size, read_mask
+from wsss.data.item import Photographs, Source, item, mask_size, photograph_size, read_mask
 from wsss.data.shapes import Shapes
 from wsss.data.voc import read_voc, voc_values
 from wsss.exits import reading
@@ -43,6 +43,8 @@ def read(dataset: str, root: Path | None, split: str) -> Source:
 def with_masks(source: Source, folder: Path) -> Source:
     """The same photographs with the masks folder/NAME.png, as `wsss.pseudo_labels` writes them.
 
+    Their values are VOC's where the classes are, whatever the layout; others are for `check` to refuse.
+
     Raises:
         UserError: there is no such folder.
     """
@@ -52,13 +54,14 @@ def with_masks(source: Source, folder: Path) -> Source:
         found = (folder / f"{name}.png" for name in source.names)
         masks = tuple(path if path.exists() else None for path in found)
     values = voc_values(source.classes) or tuple(range(len(source.classes) + 1))
-    if isinstance(source, Photographs):
-        return replace(source, masks=masks, mask_values=values, are_pseudo=True)
+    if isinstance(source, Photographs | Coco):
+        known = source.classes, source.names, source.labels, source.images
+        return Photographs(*known, masks, values, are_pseudo=True)
     return Masked(source, masks, values)
 
 
 class Masked:
-    """Another source's pictures with masks from files."""
+    """Drawn pictures with masks from files."""
 
     def __init__(self, source: Source, masks: Sequence[Path | None], values: tuple[int, ...]) -> None:
         self.source, self.classes, self.names, self.labels = source, source.classes, source.names, source.labels
@@ -80,7 +83,8 @@ class Masked:
         path = self._masks.masks[index]
         if path is None:
             return [f"{self.names[index]}: has no mask, which is needed here"]
-        return _faults(lambda: _mask_size(path, self._masks.mask_values, are_pseudo=True))
+        unusable = _faults(lambda: _mask_size(path, self._masks.mask_values, are_pseudo=True))
+        return unusable or _faults(lambda: item(self, index))
 
 
 def require_sound(source: Source, *, masks: bool = False) -> None:
@@ -103,14 +107,14 @@ def check(source: Source, *, masks: bool = False) -> list[str]:
     that there be one for each photograph and that it hold classes; this decodes them.
     """
     faults = []
+    if isinstance(source, Coco) and masks and (missing := _faults(require_pycocotools)):
+        faults, masks = missing, False  # each photograph would say the same
     if not source.classes:
         faults.append("the data name no class")
     if not len(source):
         faults.append("the data hold no photograph")
     for found in photograph_faults(source, masks=masks).values():
         faults += found
-    if isinstance(source, Coco) and masks:
-        faults += _faults(require_pycocotools)
     return faults
 
 
@@ -121,7 +125,7 @@ def photograph_faults(source: Source, *, masks: bool = False) -> dict[int, list[
         if isinstance(source, Photographs):
             found = _photograph_faults(source, index, masks)
         elif isinstance(source, Coco):
-            found = _picture_faults(source.images[index], source.sizes[index], "its annotation")
+            found = _annotated_faults(source, index, masks)
         elif isinstance(source, Masked):
             found = source.faults(index)
         else:
@@ -136,7 +140,7 @@ def without(source: Source, bad: Collection[int]) -> Source:
     if not bad:
         return source
     if isinstance(source, Masked):
-        raise UserError("photographs without a mask cannot be skipped in this layout; write the missing masks")
+        raise UserError("drawn pictures without a mask cannot be skipped; write the missing masks")
     keep = [index for index in range(len(source)) if index not in bad]
     parts = {f.name: getattr(source, f.name) for f in fields(source) if f.name in _OF_EACH}
     return replace(source, labels=source.labels[keep], **{k: tuple(v[i] for i in keep) for k, v in parts.items()})
@@ -163,6 +167,12 @@ def _photograph_faults(source: Photographs, index: int, masks: bool) -> list[str
     return _picture_faults(image, size, f"the mask {mask.name}")
 
 
+def _annotated_faults(source: Coco, index: int, masks: bool) -> list[str]:
+    """A mask is drawn at the annotated size, which may be anything until the photograph has confirmed it."""
+    faults = _picture_faults(source.images[index], source.sizes[index], "its annotation")
+    return _faults(lambda: source.mask(index)) if masks and not faults else faults
+
+
 def _picture_faults(path: Path, expected: tuple[int, int] | None = None, by: str = "") -> list[str]:
     """What is wrong with a photograph, also when its (height, width) is not what `by` says."""
     try:
@@ -182,10 +192,12 @@ def _mask_size(path: Path, values: Sequence[int] | None, are_pseudo: bool) -> tu
         return mask_size(path)
     mask = read_mask(path)
     found = set(np.unique(mask).tolist())
-    # Where the classes are a part of a larger list, as in VOC's animals, the others' values are background.
-    unknown = found - {*values, UNLABELLED} if list(values) == list(range(len(values))) else set()
-    if unknown:
-        raise UserError(f"{path}: holds the values {sorted(unknown)[:5]}; they must be 0 to {values[-1]}, or 255")
+    # Where the classes are a part of a larger list, as in VOC's animals, the others' values are background in the true
+    # masks. In given ones they tell that the values are another list's, whose objects would all become background.
+    is_whole = list(values) == list(range(len(values)))
+    if unknown := found - {*values, UNLABELLED} if is_whole or are_pseudo else set():
+        known = f"0 to {values[-1]}" if is_whole else ", ".join(map(str, values))
+        raise UserError(f"{path}: holds the values {sorted(unknown)[:5]}; they must be {known}, or 255")
     if found == {UNLABELLED} and not are_pseudo:
         raise UserError(f"{path}: is unlabelled (255) all over")
     return mask.shape

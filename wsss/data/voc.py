@@ -95,6 +95,11 @@ def read_voc(root: Path, split: str) -> Photographs:
     )
 
 
+def list_path(root: Path, split: str) -> Path:
+    """The list of a split's photographs. Raises UserError where there is none, or no devkit in `root`."""
+    return _list_path(_devkit(root), split)
+
+
 def _devkit(root: Path) -> Path:
     for folder in (root / "VOCdevkit" / "VOC2012", root / "VOC2012", root):
         if (folder / "JPEGImages").is_dir():
@@ -184,9 +189,10 @@ def _labels(entry: Entry, list_path: Path, table: Table | None, devkit: Path) ->
 
 
 def _mask_path(devkit: Path, entry: Entry) -> Path | None:
-    """The mask that the list names, else the official one, else SBD's, else None."""
+    """The mask that the list names, else the official one, else SBD's; None where there is none."""
     if entry.mask is not None:
-        return devkit / entry.mask
+        path = devkit / entry.mask
+        return path if path.exists() or path.is_symlink() else None
     for folder in ("SegmentationClass", "SegmentationClassAug"):
         path = devkit / folder / f"{entry.name}.png"
         if path.exists():
