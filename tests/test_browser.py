@@ -198,7 +198,8 @@ def test_a_phone_scrolls_along_the_film_strip_and_clicks_a_step(page):
 
 def choose(page, label: str, choice: str) -> None:
     page.get_by_label(label, exact=True).locator("visible=true").click()
-    page.get_by_role("option", name=choice, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=choice, exact=True).click()
+    sync_api.expect(page.get_by_role("option")).to_have_count(0)  # the list fades out, beside the next one
 
 
 @pytest.mark.slow
