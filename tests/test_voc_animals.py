@@ -23,8 +23,12 @@ def test_the_lists_are_of_the_sizes_that_the_readme_tells_and_no_photograph_is_f
 def test_with_the_photographs_of_voc_beside_them_they_are_a_data_set(animals_root, tmp_path, split):
     for part in LISTS.iterdir():
         (tmp_path / part.name).symlink_to(part)
-    for folder in ("JPEGImages", "SegmentationClassAug"):
+    for folder in ("JPEGImages", "SegmentationClass", "SegmentationClassAug"):
         (tmp_path / folder).symlink_to(animals_root / folder)
     ours, theirs = read("voc", tmp_path, split), read("voc", animals_root, split)
     assert (ours.names, ours.classes) == (theirs.names, theirs.classes)
     assert (ours.labels == theirs.labels).all()
+    there, here = (
+        [path.relative_to(root) for path in source.masks] for source, root in ((theirs, animals_root), (ours, tmp_path))
+    )
+    assert here == there
