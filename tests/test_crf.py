@@ -2,19 +2,16 @@
 
 import json
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
+from drawn import write_lively, write_pictures
 from PIL import Image
 
 from wsss import UserError, checkpoint, evaluate, predict
 from wsss.crf import DEEPLAB, SSSS, available, crf
 from wsss.data.shapes import Shapes
-from wsss.network import build
-from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings, to_image
-from wsss.presets import tiny
+from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings
 
 needs_package = pytest.mark.skipif(not available(), reason="pydensecrf2 is not installed")
 
@@ -126,26 +123,9 @@ def test_a_missing_package_is_one_sentence(monkeypatch):
 @pytest.fixture(scope="module")
 def two_pictures(tmp_path_factory):
     """A data folder of two drawn pictures, and a checkpoint of a lively network that refines its masks at test."""
-    root, drawn = tmp_path_factory.mktemp("drawn"), Shapes(2, 1, (64, 72))
-    for name in ("images", "masks"):
-        (root / name).mkdir()
-    rows = ["image,labels"]
-    for index, name in enumerate(drawn.names):
-        Image.fromarray(drawn.rgb(index)).save(root / "images" / f"{name}.png")
-        Image.fromarray(drawn.mask(index)).save(root / "masks" / f"{name}.png")
-        present = [label for label, there in zip(drawn.classes, drawn.labels[index], strict=True) if there]
-        rows.append(f"{name}.png,{';'.join(present)}")
-    (root / "labels.csv").write_text("\n".join(rows) + "\n")
-    (root / "classes.txt").write_text("\n".join(drawn.classes) + "\n")
-    config = replace(tiny(), dataset="folder", encoder="test_efficientnet", encoder_weights="none", test_refine_steps=5)
-    torch.manual_seed(0)
-    network = build(config, len(drawn.classes) + 1, pretrained=False).eval()
-    last = network.decoder.layers[-1]
-    with torch.no_grad():  # classes win by turns, so that the masks hold several
-        seen = network(to_image(drawn.rgb(0))).logits[0, 1:].flatten(1)
-        last.weight.mul_(2 / seen.std(1)[:, None, None, None])
-        last.bias.copy_(1 - 2 * (seen.mean(1) - last.bias) / seen.std(1))
-    checkpoint.save(root / "model", network.state_dict(), config, drawn.classes)
+    root, pictures = tmp_path_factory.mktemp("drawn"), Shapes(2, 1, (64, 72))
+    write_pictures(root, pictures, ["val", "val"])
+    write_lively(root / "model", pictures, test_refine_steps=5)
     return root
 
 

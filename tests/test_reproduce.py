@@ -1,13 +1,12 @@
 """The paper's tables: trained by one command, taken up where it was interrupted, written beside the paper's numbers."""
 
 import json
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from PIL import Image
+from drawn import write_lively, write_pictures
 from safetensors.torch import load_file
 
 from analysis import reproduce, tables
@@ -18,7 +17,6 @@ from wsss.crf import available as crf_is_available
 from wsss.data.shapes import Shapes
 from wsss.data.source import read
 from wsss.network import build
-from wsss.predict import to_image
 from wsss.presets import tiny
 
 SMALL = ["--preset", "tiny", "--seeds", "0", "--epochs", "1", "--warmup-epochs", "0", "--crop", "32", "--batch", "64"]
@@ -72,25 +70,8 @@ def test_variants_classify_together_and_end_as_if_each_was_trained_alone(folders
 def drawn(tmp_path):
     """A data folder of two splits of drawn pictures, and a checkpoint of a lively network."""
     pictures = Shapes(5, 0, (64, 72))
-    for folder in ("images", "masks"):
-        (tmp_path / "data" / folder).mkdir(parents=True)
-    rows = ["image,labels,split"]
-    for index, name in enumerate(pictures.names):
-        Image.fromarray(pictures.rgb(index)).save(tmp_path / "data" / "images" / f"{name}.png")
-        Image.fromarray(pictures.mask(index)).save(tmp_path / "data" / "masks" / f"{name}.png")
-        present = ";".join(np.array(pictures.classes)[pictures.labels[index] > 0])
-        rows.append(f"{name}.png,{present},{'train' if index < 3 else 'val'}")
-    (tmp_path / "data" / "labels.csv").write_text("\n".join(rows) + "\n")
-    (tmp_path / "data" / "classes.txt").write_text("\n".join(pictures.classes) + "\n")
-    config = replace(tiny(), dataset="folder", encoder="test_efficientnet", encoder_weights="none", test_refine_steps=3)
-    torch.manual_seed(0)
-    network = build(config, len(pictures.classes) + 1, pretrained=False).eval()
-    last = network.decoder.layers[-1]
-    with torch.no_grad():  # classes win by turns, so that the masks hold several
-        seen = network(to_image(pictures.rgb(0))).logits[0, 1:].flatten(1)
-        last.weight.mul_(2 / seen.std(1)[:, None, None, None])
-        last.bias.copy_(1 - 2 * (seen.mean(1) - last.bias) / seen.std(1))
-    checkpoint.save(tmp_path / "model", network.state_dict(), config, pictures.classes, {"commit": "0123456789ab"})
+    write_pictures(tmp_path / "data", pictures, ["train"] * 3 + ["val"] * 2)
+    write_lively(tmp_path / "model", pictures, test_refine_steps=3)
     return ["--checkpoint", str(tmp_path / "model"), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "out")]
 
 
