@@ -1,4 +1,4 @@
-"""Batch normalisation folded into the convolutions before it, where a network no longer trains."""
+"""A network that no longer trains, made faster: batch normalisation is folded into the convolutions before it."""
 
 from copy import deepcopy
 
@@ -25,7 +25,33 @@ def folded(network: ShapeAwareNetwork) -> ShapeAwareNetwork:
         )
         parent, name = places[norm]
         setattr(parent, name, nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity())
+    for conv, (parent, name) in places.items():
+        if _OneDnnConv2d.fits(conv):
+            setattr(parent, name, _OneDnnConv2d(conv))
     return copy
+
+
+class _OneDnnConv2d(nn.Module):
+    """A convolution by oneDNN whatever the number of threads.
+
+    A process with one thread, as those that judge photographs have, gets torch's own for 1x1 and 3x3 (a matrix product
+    by MKL), which takes twice as long on AMD's processors.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self.geometry = conv.padding, conv.stride, conv.dilation, conv.groups
+
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        """Whether it computes just what `torch.mkldnn_convolution` does, on a CPU for which torch has it."""
+        plain = type(module) is nn.Conv2d and module.padding_mode == "zeros" and not isinstance(module.padding, str)
+        return plain and module.weight.device.type == "cpu" and torch.backends.mkldnn.is_available()
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H', W')."""
+        return torch.mkldnn_convolution(image, self.weight, self.bias, *self.geometry)
 
 
 def _pairs(network: ShapeAwareNetwork) -> dict[nn.BatchNorm2d, nn.Conv2d]:

@@ -26,6 +26,7 @@ from wsss.data.item import Source
 from wsss.distributed import pick_device
 from wsss.evaluate import require_classes
 from wsss.exits import Stopped, make_folder, replacing, said
+from wsss.folding import folded
 from wsss.json_file import read_json
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import refined_probs
@@ -97,7 +98,7 @@ def write_masks(
     """
     make_folder(out)
     missing = [index for index in range(len(source)) if not (out / f"{source.names[index]}.png").exists()]
-    work = partial(_mask_of, network, source, config, **settings)
+    work = partial(_mask_of, folded(network), source, config, **settings)
     masks = each_of(work, missing, next(network.parameters()).device)
     with closing(masks):
         for index, mask in zip(tqdm(missing, desc="masks"), masks, strict=True):
