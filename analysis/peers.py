@@ -70,7 +70,7 @@ def straightforward_step(
     output = learner.network.train()(image)
     terms = loss_terms(output, output, image, view.labels, view.mask, config, schedule, step)
     learner.optimiser.zero_grad()
-    total_loss(terms, schedule.region_weight(step)).backward()
+    total_loss(terms, schedule.weights(step)).backward()
     learner.optimiser.step()
 
 

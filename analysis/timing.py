@@ -25,10 +25,12 @@ from wsss.allocator import keep_freed_memory
 from wsss.data.item import read_rgb
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
+from wsss.loading import loader
 from wsss.objective import Schedule
 from wsss.precision import fastest_precision
 from wsss.presets import animals
-from wsss.train import loader, start, take_step
+from wsss.step import take_step
+from wsss.train import start
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPH = ROOT / "analysis" / "examples" / "chelsea.jpg"

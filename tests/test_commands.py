@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -255,3 +256,13 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, capsys):
     checkpoint.save(tmp_path / "states" / "step-000001", {}, Config(), ("a",))
     assert train.main(["--preset", "tiny", "--resume", "--out", str(tmp_path), "--lr", "0.5"]) == 2
     assert "the run has lr 0.01, it cannot be resumed with 0.5" in refusal(capsys)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict", "pseudo_labels"])
+def test_a_crf_that_is_not_installed_is_said_before_anything_is_read(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
+    argv = ["--checkpoint", str(tmp_path / "nowhere"), "--crf"]
+    argv += [] if command == "evaluate" else ["--out", str(tmp_path / "masks")]
+    argv += ["photo.jpg"] if command == "predict" else []
+    assert getattr(wsss, command).main(argv) == 2
+    assert "the dense CRF needs the package pydensecrf2" in refusal(capsys)

@@ -95,17 +95,24 @@ def test_flags_change_a_preset():
     assert (config.dataset, config.lr, config.region_loss) == ("shapes", 0.5, False)
 
 
+def test_what_a_preset_holds_constant_stays_constant():
+    assert [parse("--alpha", "0.5").alpha_start, parse("--object-cutoff", "0.5").object_cutoff_start] == [0.5, 0.5]
+    assert parse("--alpha", "0.5", "--alpha-start", "1").alpha_start == 1
+    falling = parse("--preset", "animals", "--alpha", "0.5")
+    assert falling.alpha_start == PRESETS["animals"]().alpha_start
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [
         ({"learning_rat": 1}, "no setting 'learning_rat'"),
         ({"alfa": 0.5}, "did you mean 'alpha'"),
         ({"alpha": 1.5}, "alpha must lie between 0 and 1"),
-        ({"alpha": float("nan")}, "alpha must be a finite float"),
-        ({"lr": "1e-3"}, "lr must be a finite float"),
-        ({"epochs": 1.5}, "epochs must be a finite int"),
-        ({"epochs": True}, "epochs must be a finite int"),
-        ({"cache": 1}, "cache must be a finite bool"),
+        ({"alpha": float("nan")}, "alpha must be a finite number"),
+        ({"lr": "1e-3"}, "lr must be a finite number"),
+        ({"epochs": 1.5}, "epochs must be a whole number"),
+        ({"epochs": True}, "epochs must be a whole number"),
+        ({"cache": 1}, "cache must be true or false"),
         ({"shape_cue": "off"}, "shape_cue must be one of on, identity, none"),
         ({"output_stride": 32}, "output_stride must be 8 or 16"),
         ({"info_patch": 2}, "info_patch must be odd"),

@@ -180,3 +180,16 @@ def test_weights_of_a_file_are_taken_whatever_its_format(tmp_path, form):
         torch.save(content, file, _use_new_zipfile_serialization=form != "before version 1.6")
     given = build_encoder("test_efficientnet", weights=str(file)).backbone.state_dict()
     assert all(torch.equal(wanted[key], given[key]) for key in wanted)
+
+
+@pytest.mark.parametrize("name", ["convnext_atto", "vit_tiny_patch16_224"])
+def test_the_whole_models_weights_are_taken_where_its_features_have_other_names(tmp_path, name):
+    published = timm.create_model(name, pretrained=False).state_dict()
+    torch.save(published, tmp_path / "weights.pth")
+    given = build_encoder(name, weights=str(tmp_path / "weights.pth")).backbone.state_dict()
+    assert all(any(torch.equal(value, other) for other in published.values()) for value in given.values())
+
+
+def test_a_model_without_published_weights_is_not_blamed_for_its_stride():
+    with pytest.raises(UserError, match="weights of efficientnet_b0_gn could not be fetched"):
+        build_encoder("efficientnet_b0_gn")

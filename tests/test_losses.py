@@ -1,13 +1,14 @@
 """The losses (Eq. 2, 7 and 8): by hand, against slow definitions, and what must hold of them."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from torch.autograd import gradcheck
 
-from wsss.losses import classification_loss, mask_loss, pixel_loss, region_loss
+from wsss.losses import classification_loss, pixel_loss, region_loss
 
 LN2 = math.log(2)
 
@@ -89,10 +90,21 @@ def pixel_by_definition(logits, pseudo, labels=None):
     return sum(losses) / len(losses)
 
 
-def test_mask_loss_is_the_mean_surprise_of_labelled_pixels_of_an_image_of_one_class_too():
+def test_a_mask_that_is_trusted_costs_the_mean_surprise_of_its_labelled_pixels_be_they_of_one_class():
     logits = logits_of([0.5, 0.5], [0.25, 0.75], [0.9, 0.1])
-    assert mask_loss(logits, torch.tensor([[[1, 1, 255]]])).item() == pytest.approx((LN2 - math.log(0.75)) / 2)
-    assert mask_loss(logits, torch.full((1, 1, 3), 255)).item() == 0
+    found = pixel_loss(logits, torch.tensor([[[1, 1, 255]]]), balanced=False)
+    assert found.item() == pytest.approx((LN2 - math.log(0.75)) / 2)
+    assert pixel_loss(logits, torch.full((1, 1, 3), 255), balanced=False).item() == 0
+
+
+@pytest.mark.parametrize("loss", [pixel_loss, partial(pixel_loss, balanced=False), region_loss])
+def test_a_batch_costs_the_mean_of_its_parts_which_processes_share(loss):
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, 3, 8, 8, generator=random)
+    mask = torch.randint(3, (4, 8, 8), generator=random)
+    mask[:2, 1:] = 255  # the first part has fewer labelled pixels
+    parts = [loss(logits[half], mask[half]) for half in (slice(2), slice(2, 4))]
+    torch.testing.assert_close(loss(logits, mask), sum(parts) / 2)
 
 
 @pytest.mark.parametrize("unlabelled", [0.0, 0.4, 0.95])

@@ -29,6 +29,18 @@ def test_an_image_has_the_size_that_is_asked_for(rgb, short_side, scale, size):
     assert image.min() >= 0 and image.max() <= 1
 
 
+@pytest.mark.parametrize(
+    ("size", "seen"), [((8, 80), (24, 240)), ((8, 160), (12, 240)), ((1, 4000), (1, 4000)), ((16, 40), (48, 120))]
+)
+def test_a_narrow_photograph_is_not_enlarged_to_gigabytes(size, seen):
+    assert to_image(np.zeros((*size, 3), np.uint8), 48).shape[2:] == seen
+
+
+def test_a_photograph_of_one_row_has_a_mask(network):
+    probs = predict_probs(network, np.zeros((1, 4000, 3), np.uint8), short_side=96, refine_steps=2)
+    assert probs.shape == (4, 1, 4000) and np.isfinite(probs).all()
+
+
 @pytest.mark.parametrize("scales", [(1.0,), MULTI_SCALE])
 @pytest.mark.parametrize("flip", [False, True])
 def test_probabilities_have_the_photographs_size_and_sum_to_one(network, rgb, scales, flip):

@@ -24,6 +24,8 @@ from wsss.data.shapes import Shapes
 from wsss.data.source import check, read, with_masks
 from wsss.distributed import Group
 from wsss.evaluate import evaluate
+from wsss.exits import NotFinite
+from wsss.loading import batches, loader
 from wsss.network import build
 from wsss.objective import Schedule, loss_terms, reduce_image, refined_probs, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
@@ -34,7 +36,8 @@ from wsss.pseudo import with_background
 from wsss.pseudo_labels import training_mask
 from wsss.refinement import refine, with_background_scores
 from wsss.state import load_state
-from wsss.train import NotFinite, batches, loader, start, take_step, train
+from wsss.step import take_step
+from wsss.train import start, train
 
 ROOT = Path(__file__).parent.parent
 ALONE = Group(0, 1, torch.device("cpu"))
@@ -261,6 +264,19 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(monkeypatch):
     assert all(torch.equal(value, before[name]) for name, value in learner.network.pyramid.named_parameters())
 
 
+def test_a_gradient_that_no_scale_of_float16_makes_finite_stops_before_the_weights():
+    config = replace(SHORT, warmup_epochs=0, teacher="network", ema_decay=0.0)
+    learner, schedule = start(config, 5, ALONE.device, pretrained=False), Schedule(config, 10)
+    learner.scaler = torch.amp.GradScaler("cpu", init_scale=2.0)  # torch begins with 65,536
+    weight = learner.network.decoder.layers[-1].weight
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    before, view = weight.detach().clone(), views(config, 5, 32, 2)
+    take_step(learner.network, learner, view, config, schedule, 0, ("first", "second"), ALONE)
+    with pytest.raises(NotFinite, match="the gradient is not finite at step 2, however small it is scaled"):
+        take_step(learner.network, learner, view, config, schedule, 1, ("first", "second"), ALONE)
+    assert torch.equal(weight, before)
+
+
 def test_a_step_waits_for_no_value_of_the_device(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none of this device
     nowhere = Group(0, 1, torch.device("meta"))  # a device without values: to ask for one is an error
@@ -345,7 +361,9 @@ def test_each_row_of_table_8_has_its_losses(pixel, region, terms):
 
 def test_the_total_is_eq_9_and_10():
     terms = {"classification": torch.tensor(1.0), "pixel": torch.tensor(2.0), "region": torch.tensor(4.0)}
-    assert total_loss(terms, 0.5) == 1 + 2 + 0.5 * 4
+    weights = Schedule(replace(tiny(), pixel_weight=3, region_weight=0.5), 10).weights(60)
+    assert total_loss(terms, weights) == 1 + 3 * 2 + 0.5 * 4
+    assert total_loss({"classification": terms["classification"]}, weights) == 1
 
 
 def test_schedules_by_hand():
@@ -361,7 +379,7 @@ def test_schedules_by_hand():
         (schedule.background_cutoff, [0.7, 0.7, 0.75, 0.8]),
     ):
         assert [value(step) for step in (0, 20, 60, 100)] == pytest.approx(expected)
-    assert [schedule.region_weight(step) for step in (0, 50, 100)] == pytest.approx([0, 0.5, 1])
+    assert [schedule.weights(step)["region"] for step in (0, 50, 100)] == pytest.approx([0, 0.5, 1])
 
 
 def test_the_focal_penalty_pushes_during_the_warm_up_alone_if_asked_to():
@@ -454,17 +472,28 @@ def test_a_preview_leaves_the_background_as_it_is():
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        *((flag, "is what the second stage sets") for flag in ("--region-loss", "--supervision=labels", "--masks")),
-        *((flag, "is of one training alone") for flag in ("--begin-with=x", "--until", "--resume")),
-        ("--crf", "needs the package pydensecrf2: pip install pydensecrf2"),
+        *(
+            (f"{flag}=x", f"{flag} is what the second stage sets")
+            for flag in ("--region-loss", "--supervision", "--masks")
+        ),
+        ("--begin-with=x", "--begin-with is of one training alone"),
+        *((flag, f"{flag} is of one training alone") for flag in ("--until", "--resume")),
+        ("--crf", "the dense CRF needs the package pydensecrf2: pip install pydensecrf2"),
     ],
 )
 def test_two_stages_refuse_what_cannot_work_before_the_first_begins(flag, words, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(two_stage, "available", lambda: False)
+    monkeypatch.setitem(sys.modules, "pydensecrf", None)
     with pytest.raises(SystemExit) as ended:
         two_stage.main(["--preset", "tiny", flag, "--out", str(tmp_path / "x")])
-    assert ended.value.code == 2 and f"{flag.split('=')[0]} {words}" in capsys.readouterr().err
+    assert ended.value.code == 2 and words in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_two_stages_under_torchrun_are_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(SystemExit) as ended:
+        two_stage.main(["--preset", "tiny", "--out", str(tmp_path / "x")])
+    assert ended.value.code == 2 and "the two stages run in one process" in capsys.readouterr().err
 
 
 def test_a_training_mask_is_made_as_in_training():

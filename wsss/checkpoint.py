@@ -209,7 +209,7 @@ def newest_whole(states: Path, say: Callable[[str], None] = lambda sentence: Non
         UserError: there is none at all.
         NoUsableState: all are broken.
     """
-    folders = sorted(states.glob("step-*"), reverse=True)
+    folders = sorted(states.glob("step-*"), key=_steps, reverse=True)
     if not folders:
         raise UserError(f"{states.parent}: holds no state to resume from; start it without --resume")
     for folder in folders:
@@ -225,14 +225,20 @@ def newest_whole(states: Path, say: Callable[[str], None] = lambda sentence: Non
     )
 
 
+def _steps(state: Path) -> int:
+    """The number in the name of a state's folder; -1 of a folder that is none."""
+    number = state.name.removeprefix("step-")
+    return int(number) if number.isdecimal() else -1
+
+
 def keep_newest(states: Path, step: int, count: int) -> None:
     """Remove all but the newest `count` state folders up to `step`, the one just written.
 
     Those beyond it were broken when the run went back to an earlier one. What cannot be removed stays.
     """
-    newest = states / f"step-{step:06d}"
-    older = sorted(folder for folder in states.glob("step-*") if folder < newest)
-    beyond = [folder for folder in states.glob("step-*") if folder > newest]
+    folders = sorted(states.glob("step-*"), key=_steps)
+    older = [folder for folder in folders if 0 <= _steps(folder) < step]
+    beyond = [folder for folder in folders if _steps(folder) > step]
     for folder in [*(older[: -(count - 1)] if count > 1 else older), *beyond]:
         with suppress(OSError):
             removed = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")  # no longer a state, even if half removed

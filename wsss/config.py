@@ -31,7 +31,9 @@ class Config:
     val_split: str = _number("val", "data", "list to evaluate on; none: nothing is, and no mask is needed")
     short_side: int = _number(0, "data", "photographs with a longer short side are reduced to it; 0 keeps them")
     crop: int = _number(448, "data", "side of the training crop in pixels (Sec. 4.1.3)")
-    least_scale: float = _number(0.9, "data", "random scaling takes this share of the area at least (Sec. 4.1.3)")
+    least_scale: float = _number(
+        0.9, "data", "random scaling takes this share of the area at least (ratio: Sec. 4.1.3)"
+    )
     color_jitter: float = _number(0.0, "data", "strength of the color jitter; the paper has none")
     cache: bool = _number(False, "data", "keep decoded photographs in memory, if workers is 0: those would keep copies")
     workers: int = _number(4, "data", "processes that load data; 0 loads in the main process")
@@ -97,15 +99,15 @@ class Config:
     region_radius: int = _number(3, "losses", "R3 of Eq. 8 in pixels of the refined grid")
     region_margin: float = _number(3.0, "losses", "gamma of Eq. 8 in nats")
     region_weight: float = _number(1.0, "losses", "lambda of Eq. 9 at the end of training; it rises linearly from 0")
-    warmup_epochs: int = _number(5, "losses", "epochs of classification before the mask loss starts")
+    warmup_epochs: int = _number(5, "losses", "epochs of classification before the mask loss; the paper names none")
 
     # Optimisation
     epochs: int = _number(20, "optimisation", "passes over the training list (Sec. 4.1.2)")
     batch: int = _number(16, "optimisation", "photographs in a step, over all processes")
-    lr: float = _number(1e-2, "optimisation", "learning rate of the new layers (Sec. 4.1.2)")
+    lr: float = _number(1e-2, "optimisation", "learning rate of the new layers (Sec. 4.1.2); of biases twice as much")
     encoder_lr: float = _number(1e-3, "optimisation", "learning rate of the encoder (Sec. 4.1.2)")
     momentum: float = _number(0.9, "optimisation", "momentum of SGD (Sec. 4.1.2)")
-    weight_decay: float = _number(1e-4, "optimisation", "weight decay; biases have none (Sec. 4.1.2)")
+    weight_decay: float = _number(1e-4, "optimisation", "weight decay (Sec. 4.1.2); biases have none")
     poly_power: float = _number(0.9, "optimisation", "the learning rate falls as (1 - step/steps)^power (Sec. 4.1.2)")
     ema_decay: float = _number(0.0, "optimisation", "decay of the kept moving average of the weights; 0: no average")
     seed: int = _number(0, "optimisation", "every random number follows from it")
@@ -215,7 +217,8 @@ def _check_type(f: dataclasses.Field, value: object) -> None:
 
 def misfit(f: dataclasses.Field, value: object) -> str:
     """Why a field cannot take a value."""
-    return f"{f.name} must be a finite {f.type.__name__}, got {shown(value)}"
+    wanted = {bool: "true or false", float: "a finite number", int: "a whole number", str: "text"}[f.type]
+    return f"{f.name} must be {wanted}, got {shown(value)}"
 
 
 def from_dict(values: dict[str, object]) -> Config:

@@ -35,10 +35,15 @@ LEAST_PROBABILITY = 1e-5
 """No class is taken as more impossible than this; `unary_from_softmax` of pydensecrf has the same number."""
 
 
+def require() -> None:
+    """Raises UserError, with what to install, unless `crf` can run here."""
+    _densecrf()
+
+
 def available() -> bool:
     """Whether `crf` can run here."""
     try:
-        _densecrf()
+        require()
     except UserError:
         return False
     return True

@@ -54,9 +54,9 @@ class Decoder(nn.Module):
             nn.Conv2d(channels, num_objects, 1),
         )
 
-    def forward(self, context: Tensor, shape: Tensor) -> Tensor:
-        context = F.interpolate(context, shape.shape[-2:], mode="bilinear", align_corners=False)
-        return self.layers(torch.cat([context, shape], 1))
+    def forward(self, context: Tensor, shape_features: Tensor) -> Tensor:
+        context = F.interpolate(context, shape_features.shape[-2:], mode="bilinear", align_corners=False)
+        return self.layers(torch.cat([context, shape_features], 1))
 
 
 def _image_pooling(in_channels: int, channels: int) -> nn.Sequential:

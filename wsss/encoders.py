@@ -1,5 +1,6 @@
 """Encoders: an image becomes features of named stages, shallow to deep."""
 
+import re
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -84,7 +85,7 @@ class DepthwiseConv2d(nn.Conv2d):
         """Whether `of` takes it."""
         return (
             type(module) is nn.Conv2d
-            and module.groups == module.in_channels
+            and module.groups == module.in_channels == module.out_channels
             and (module.dilation == (2, 2) or module.kernel_size == (5, 5))
             and module.stride == (1, 1)
             and all(size % 2 for size in module.kernel_size)
@@ -145,9 +146,12 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
     from_hub = not weights and name not in _LITE_PACKAGES
     try:
         options = _options(name, output_stride)
-        backbone = timm.create_model(name, features_only=True, pretrained=from_hub, **options)
+        backbone = timm.create_model(name, features_only=True, pretrained=False, **options)
     except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
         raise UserError(f"the timm model {name} gives no features at output stride {output_stride} ({error})") from None
+    try:
+        if from_hub:
+            backbone = timm.create_model(name, features_only=True, pretrained=True, **options)
     except Exception as error:  # the hub's client raises many types
         raise UserError(
             f"the weights of {name} could not be fetched ({type(error).__name__}): "
@@ -213,10 +217,20 @@ def lite_weights(name: str) -> dict[str, Tensor]:
 def _load(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:
     """Load the part of `state` that the backbone has; the classifier's head is left over."""
     wanted = backbone.state_dict()
-    missing = [key for key in wanted if key not in state or state[key].shape != wanted[key].shape]
+    names = {key: next((name for name in _whole_models_names(key) if name in state), key) for key in wanted}
+    missing = [key for key, name in names.items() if name not in state or state[name].shape != wanted[key].shape]
     if missing:
         raise UserError(f"{origin}: {len(missing)} weights are missing or misshapen, the first are {missing[:3]}")
-    backbone.load_state_dict({key: state[key] for key in wanted})
+    backbone.load_state_dict({key: state[name] for key, name in names.items()})
+
+
+def _whole_models_names(key: str) -> tuple[str, ...]:
+    """What a weight of timm's features may be called in the whole model, whose weights are published.
+
+    timm wraps vision transformers, and flattens some models: their module layers.0 is then the child layers_0.
+    """
+    child, _, rest = key.partition(".")
+    return key, key.removeprefix("model."), re.sub(r"_(\d+)$", r".\1", child) + f".{rest}"
 
 
 def _freeze(encoder: Encoder, stages: int) -> None:

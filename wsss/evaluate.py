@@ -14,8 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from wsss import UserError, checkpoint
-from wsss.crf import crf
-from wsss.data.item import Source, item
+from wsss.crf import crf, require
+from wsss.data.item import Source, files, item
 from wsss.data.source import read, require_sound
 from wsss.distributed import pick_device
 from wsss.exits import Stopped, make_folder, replacing, said
@@ -23,6 +23,7 @@ from wsss.folding import folded
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
 from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, predict_probs, prediction_settings, require_apart, save_mask
+from wsss.records import HEADLINES
 from wsss.stopping import StopRequest
 from wsss.workers import each_of
 
@@ -128,14 +129,15 @@ def _require_place(report: Path) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
+    if arguments.crf:
+        require()
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
     source = read(config.dataset, arguments.data, arguments.split)
     require_classes(source, classes)
     require_sound(source, masks=True)
     if arguments.masks:
-        files = [*getattr(source, "images", ()), *getattr(source, "masks", ())]  # the drawn shapes have none
-        require_apart((arguments.masks / f"{name}.png" for name in source.names), files)
+        require_apart((arguments.masks / f"{name}.png" for name in source.names), files(source))
         make_folder(arguments.masks)
     rows: list[dict[str, object]] = []
 
@@ -174,7 +176,7 @@ def _row(name: str, scores: Scores, classes: tuple[str, ...]) -> dict[str, objec
     """The scores of one photograph, over the classes that are in its truth or its mask."""
     known = scores.as_dict(classes)
     ious = {label: row["iou"] for label, row in known["classes"].items() if row["iou"] is not None}
-    headlines = {key: known[key] for key in ("miou", "mean_boundary_iou", "accuracy")}
+    headlines = {key: known[key] for key in HEADLINES}
     return {"name": name, **headlines, "iou": ious}
 
 

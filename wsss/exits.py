@@ -61,13 +61,18 @@ def explained(error: BaseException, if_full: str = "") -> tuple[int, str] | None
         if isinstance(error, Unwritable):
             return 4, text
         return 4, f"{error.filename or 'standard output'}: cannot be written ({error.strerror or text})"
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in text:
+    if is_out_of_memory(error):
         return 5, "the memory is full" + (f": {if_full}" if if_full else "")
     if isinstance(error, RuntimeError) and is_worker_failure(text):
         return 6, worker_sentence(text)
     if isinstance(error, RuntimeError) and any(word in text for word in ("gloo", "NCCL", "Connection", "ProcessGroup")):
         return LOST_RANK, f"another process of the training was lost ({text.splitlines()[0][:120]})"
     return None
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the memory is full, of the machine or of its GPU: whatever was read then may well be whole."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def said(error: Exception, if_full: str = "") -> int:

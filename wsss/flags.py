@@ -57,7 +57,14 @@ def _say_nearest(parser: argparse.ArgumentParser, say: Callable[[str], None], me
 
 
 def from_flags(arguments: argparse.Namespace) -> Config:
-    """The `Config` that the flags of `add_flags` ask for."""
-    given = vars(arguments)
+    """The `Config` that the flags of `add_flags` ask for.
+
+    What the preset holds constant during training stays so: `--alpha 0.5` alone is its start too.
+    """
+    given, preset = vars(arguments), PRESETS[arguments.preset]()
     chosen = {f.name: given[f.name] for f in fields(Config) if f.name in given}
-    return replace(PRESETS[arguments.preset](), **chosen)
+    for end in ("alpha", "object_cutoff", "background_cutoff"):
+        start = f"{end}_start"
+        if end in chosen and start not in chosen and getattr(preset, start) == getattr(preset, end):
+            chosen[start] = chosen[end]
+    return replace(preset, **chosen)

@@ -18,17 +18,6 @@ def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
     return F.binary_cross_entropy_with_logits(scores, labels)
 
 
-def mask_loss(logits: Tensor, mask: Tensor) -> Tensor:
-    """Cross-entropy with a mask that is trusted, mean over its labelled pixels; 0 where there is none.
-
-    Args:
-        logits: (B, K, h, w).
-        mask: (B, h, w) int64, 255 unlabelled.
-    """
-    pixel = F.cross_entropy(logits.float(), mask, ignore_index=UNLABELLED, reduction="sum")
-    return pixel / (mask != UNLABELLED).sum().clamp(min=1)
-
-
 def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None, *, balanced: bool = True) -> Tensor:
     """Cross-entropy with the pseudo mask (Eq. 7).
 
@@ -36,8 +25,8 @@ def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None, *, 
         logits: (B, K, h, w).
         pseudo: (B, h, w) int64, 255 unlabelled.
         balanced: with n_c of an image's |V| labelled pixels in class c, a pixel of c weighs (|V| - n_c) / (1 + |V|), so
-            that a large background does not drown a small object; False: each pixel weighs 1, so that a pixel is what
-            its like mostly are, also where the pseudo masks of small objects take in their surroundings.
+            that a large background does not drown a small object; False: each pixel weighs 1, so that the wrong ones
+            around a small object are outvoted by those like them elsewhere.
         labels: (B, K-1). Given, an image counts only if each of its classes and the background claimed a pixel: a mask
             without the object would teach that there is none. None: every image counts.
 

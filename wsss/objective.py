@@ -6,14 +6,14 @@ from torch import Tensor
 
 from wsss import UNLABELLED
 from wsss.config import Config
-from wsss.losses import classification_loss, mask_loss, pixel_loss, region_loss
+from wsss.losses import classification_loss, pixel_loss, region_loss
 from wsss.network import Output
 from wsss.pseudo import pseudo_mask, with_background
 from wsss.refinement import refine, with_background_scores
 
 
 class Schedule:
-    """What changes with the step: when the mask losses act, alpha of Eq. 5 and lambda of Eq. 9."""
+    """What changes with the step: which losses act and their weights (Eq. 9, 10), alpha of Eq. 5, the cutoffs."""
 
     def __init__(self, config: Config, steps_per_epoch: int) -> None:
         self.config = config
@@ -45,9 +45,13 @@ class Schedule:
     def _between(self, first: float, last: float, step: int) -> float:
         return first + max(0, step - self.warmup) / max(1, self.steps - self.warmup) * (last - first)
 
-    def region_weight(self, step: int) -> float:
-        """Lambda rises linearly from 0 (Sec. 3.2.2)."""
-        return self.config.region_weight * step / self.steps
+    def weights(self, step: int) -> dict[str, float]:
+        """Of the terms of Eq. 10 by name; lambda of Eq. 9, of the regions, rises linearly from 0 (Sec. 3.2.2).
+
+        The paper has no weight on the pixel loss; balancing its classes makes it a third of a plain cross-entropy.
+        """
+        region = self.config.region_weight * step / self.steps
+        return {"classification": 1.0, "pixel": self.config.pixel_weight, "region": region}
 
 
 def loss_terms(
@@ -74,31 +78,26 @@ def loss_terms(
     if not schedule.has_mask_loss(step):
         return terms
     size = tuple(side // config.refine_stride for side in image.shape[-2:])
-    if config.supervision == "masks":
+    by_masks = config.supervision == "masks"
+    if by_masks:
         target = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
     else:
         moving = schedule.alpha(step), schedule.object_cutoff(step), schedule.background_cutoff(step)
         target = pseudo_target(teacher, image, labels, size, config, *moving)
     logits, _ = output.resized(size)
     if config.pixel_loss:
-        by_masks = config.supervision == "masks"
-        terms["pixel"] = (
-            mask_loss(logits, target)
-            if by_masks
-            else pixel_loss(logits, target, given, balanced=config.balance_classes)
-        )
+        # A mask that is given is trusted: its pixels count alike, and need not be of all classes.
+        trust = {"balanced": False} if by_masks else {"labels": given, "balanced": config.balance_classes}
+        terms["pixel"] = pixel_loss(logits, target, **trust)
     if config.region_loss:
         terms["region"] = region_loss(logits, target, radius=config.region_radius, margin=config.region_margin)
     terms["labelled"] = (target != UNLABELLED).float().mean()
     return terms
 
 
-def total_loss(terms: dict[str, Tensor], region_weight: float, pixel_weight: float = 1.0) -> Tensor:
-    """L = L_cls + L_pixel + lambda L_region (Eq. 9, 10); a term that is not there counts nothing.
-
-    The paper has no weight on the pixel loss; balancing its classes makes it a third of a plain cross-entropy.
-    """
-    return terms["classification"] + pixel_weight * terms.get("pixel", 0) + region_weight * terms.get("region", 0)
+def total_loss(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
+    """L = L_cls + L_pixel + lambda L_region (Eq. 9, 10); a term that is not there counts nothing."""
+    return sum(weight * terms[name] for name, weight in weights.items() if name in terms)
 
 
 @torch.no_grad()

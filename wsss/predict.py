@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
-from wsss.crf import crf
+from wsss.crf import crf, require
 from wsss.data.item import read_rgb
 from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.distributed import pick_device
@@ -32,10 +32,20 @@ MULTI_SCALE_HELP = f"mean over scales {', '.join(f'{scale:g}' for scale in MULTI
 """Of the flag in every command that has it, and of its box on the page."""
 
 
+MOST_RATIO = 5
+"""Of the sides of an image that is enlarged: a narrower one would take gigabytes."""
+
+
 def to_image(rgb: np.ndarray, short_side: int = 0, scale: float = 1.0) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1], resized to `short_side` (0 keeps the size) times `scale`."""
+    """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1], resized to `short_side` (0 keeps the size) times `scale`.
+
+    One that is narrower than 1 to 5 is enlarged until its long side is 5 times `short_side`, if that is larger.
+    """
     height, width = rgb.shape[:2]
-    factor = scale * (short_side / min(height, width) if short_side else 1.0)
+    factor = 1.0
+    if short_side:
+        factor = min(short_side / min(height, width), max(1.0, MOST_RATIO * short_side / max(height, width)))
+    factor *= scale
     size = max(1, round(width * factor)), max(1, round(height * factor))
     if size != (width, height):
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
@@ -177,9 +187,9 @@ def save_mask(path: Path, mask: np.ndarray, classes: tuple[str, ...]) -> None:
         palette_picture(mask, classes).save(temporary, format="PNG")
 
 
-def require_apart(masks: Iterable[Path], given: Iterable[Path | None]) -> None:
+def require_apart(masks: Iterable[Path], given: Iterable[Path]) -> None:
     """Raises UserError where a mask to be written would replace a file that was given, by whatever path to it."""
-    kept = {path.resolve() for path in given if path is not None}
+    kept = {path.resolve() for path in given}
     for path in masks:
         if path.resolve() in kept:
             raise UserError(f"{path}: is one of the given files, which a mask would replace; choose another folder")
@@ -206,6 +216,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> None:
+    if arguments.crf:
+        require()
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
     by_name: dict[str, Path] = {}

@@ -14,10 +14,16 @@ _TERMS = ("classification", "pixel", "region", "total", "labelled")
 
 
 class Progress:
-    """Of the process that leads; `epoch` begins a bar, `step` moves it, `summary` ends it."""
+    """Of the process that leads; `epoch` begins a bar, `step` moves it, `summary` ends it.
 
-    def __init__(self, config: Config, schedule: Schedule, records: Records, run: Run | None, step: int) -> None:
+    `step` is where the run begins or goes on, `epochs` where it ends.
+    """
+
+    def __init__(
+        self, config: Config, schedule: Schedule, records: Records, run: Run | None, step: int, epochs: int
+    ) -> None:
         self.config, self.schedule, self.records, self.run = config, schedule, records, run
+        self.epochs, self.steps = epochs, epochs * schedule.steps_per_epoch
         self._begun, self._first_step = time.perf_counter(), step
         self._before = records.seconds  # of the earlier parts of a resumed run
         self._sums: dict[str, float] = {}
@@ -37,12 +43,12 @@ class Progress:
     def eta(self, step: int) -> float | None:
         """Seconds to the end of the training at the speed so far; None where no step was measured yet."""
         speed = self.speed(step)
-        return (self.schedule.steps - step) * self.config.batch / speed if speed else None
+        return (self.steps - step) * self.config.batch / speed if speed else None
 
     def epoch(self, epoch: int, done: int) -> None:
         """Begin the bar of an epoch of which `done` steps are done."""
         total = self.schedule.steps_per_epoch
-        self._bar = tqdm(initial=done, total=total, desc=f"epoch {epoch + 1}/{self.config.epochs}")
+        self._bar = tqdm(initial=done, total=total, desc=f"epoch {epoch + 1}/{self.epochs}")
         self._sums, self._counted = {}, 0
 
     def step(self, step: int, epoch: int, factor: float, terms: Mapping[str, float]) -> None:
@@ -55,7 +61,7 @@ class Progress:
             return
         row = self._place(step, epoch) | {"images_per_second": round(self.speed(step), 2)}
         row |= {"lr": self.config.lr * factor, "alpha": self.schedule.alpha(step - 1)}
-        row |= {"region_weight": self.schedule.region_weight(step - 1)}
+        row |= {"region_weight": self.schedule.weights(step - 1)["region"]}
         self.records.add(row | {name: round(value, 5) for name, value in terms.items()})
         left = clock(self.eta(step))
         self._bar.set_postfix_str(f"{self.speed(step):.1f} images/s, loss {terms['total']:.3f}, run ends in {left}")
@@ -68,7 +74,7 @@ class Progress:
     def summary(self, step: int, epoch: int, miou: float | None) -> None:
         """End the bar and print the epoch in one line."""
         self._bar.close()
-        parts = [f"epoch {epoch + 1}/{self.config.epochs}"]
+        parts = [f"epoch {epoch + 1}/{self.epochs}"]
         if self._counted:
             means = {name: self._sums[name] / self._counted for name in _TERMS if name in self._sums}
             parts.append(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
@@ -90,13 +96,13 @@ class Progress:
     def _update_run(self, step: int) -> None:
         if self.run is None:
             return
-        epoch = min(step // self.schedule.steps_per_epoch + 1, self.config.epochs)
+        epoch = min(step // self.schedule.steps_per_epoch + 1, self.epochs)
         eta = self.eta(step)
         self.run.update(
             step=step,
-            steps=self.schedule.steps,
+            steps=self.steps,
             epoch=epoch,
-            epochs=self.config.epochs,
+            epochs=self.epochs,
             eta=None if eta is None else round(eta, 1),
         )
 

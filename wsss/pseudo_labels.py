@@ -21,8 +21,8 @@ from tqdm import tqdm
 
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
-from wsss.crf import available, crf
-from wsss.data.item import Source
+from wsss.crf import crf, require
+from wsss.data.item import Source, files
 from wsss.distributed import pick_device
 from wsss.evaluate import require_classes
 from wsss.exits import Stopped, make_folder, replacing, said
@@ -108,8 +108,7 @@ def write_masks(
 
 def require_own_folder(out: Path, source: Source) -> None:
     """Raises UserError where the data's own files lie: a true mask would pass for one that was made already."""
-    files = [*getattr(source, "images", ()), *getattr(source, "masks", ())]  # the drawn shapes have none
-    if out.resolve() in {path.parent.resolve() for path in files if path is not None}:
+    if out.resolve() in {path.parent.resolve() for path in files(source)}:
         raise UserError(f"{out}: holds photographs or masks of the data; choose another --out")
 
 
@@ -173,8 +172,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write(arguments: argparse.Namespace) -> None:
-    if arguments.crf and not available():
-        raise UserError("--crf needs the package pydensecrf2: pip install pydensecrf2")
+    if arguments.crf:
+        require()
     network, config, classes, facts = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
     split = arguments.split or config.train_split

@@ -176,9 +176,10 @@ def load_published(model: ResNet38, state: Mapping[str, Tensor | np.ndarray]) ->
     """Copies published weights into `model`, all or none of them.
 
     Two layouts are known by their names: that of the `.pth` files (`b2_1.bn_branch2a.running_mean`, also behind
-    `module.`, with or without `num_batches_tracked`), and that of the original mxnet file
-    (`bn2b1_branch2a_moving_mean`, also behind `arg:` or `aux:`). Their classifiers (`linear1000` of ImageNet, `fc8`
-    of VOC) are passed over. Model A of the same authors has the same names and shapes, but pools: give model A1.
+    `module.`, with or without `num_batches_tracked`), and that of the original mxnet arrays
+    (`bn2b1_branch2a_moving_mean`, also behind `arg:` or `aux:`), whoever has read them. Their classifiers (`linear1000`
+    of ImageNet, `fc8` of VOC) are passed over. Model A of the same authors has the same names and shapes, but pools:
+    give model A1.
 
     Args:
         model: receives the weights in its own type, on its own device.
@@ -215,7 +216,7 @@ def _encoder_keys(state: Mapping[str, Tensor | np.ndarray]) -> dict[str, Tensor]
 
 
 def _torch_name(name: str) -> str:
-    """The name that `ResNet38` has for a name of the mxnet file; any other name is returned as it is.
+    """The name that `ResNet38` has for one of the mxnet arrays; any other name is returned as it is.
 
     Block `a` of a group is the first (`2a` is b2), `b1` the second (`2b1` is b2_1); `res` are its convolutions, `bn`
     its batch norms. The mapping was learned from `convert_mxnet_to_torch` of PSA and SEAM.
@@ -253,7 +254,7 @@ def _require_fit(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tu
     }
     found = [f"{_first(names)} {kind}" for kind, names in misfits.items() if names]
     if found:
-        raise UserError(f"not the weights of WideResNet-38: {'; '.join(found)}; give the published .pth or mxnet file")
+        raise UserError(f"not the weights of WideResNet-38: {'; '.join(found)}; give the published .pth file")
 
 
 def _first(names: list[str]) -> str:

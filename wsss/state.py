@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from wsss import UserError, checkpoint
 from wsss.config import Config
 from wsss.data.item import Source
+from wsss.exits import is_out_of_memory
 from wsss.network import ShapeAwareNetwork
 
 
@@ -91,10 +92,12 @@ def load_state(newest: Path, learner: Learner, source: Source, own: Config | Non
         elif learner.average is not None:
             learner.average.module.load_state_dict(learner.network.state_dict())
         return int(state["step"])
-    except Exception:  # torch's own text would advise the user to run code from the file
+    except Exception as error:  # torch's own text would advise the user to run code from the file
+        if is_out_of_memory(error):
+            raise
         if own is not None:
             raise UserError(f"{newest}: does not fit these settings; begin with its --frozen-stages") from None
-        raise UserError(f"{newest}: training.pt is broken; remove the folder to go back to the state before") from None
+        raise UserError(f"{newest}: training.pt does not fit this version of the code; train anew") from None
 
 
 def _parts(learner: Learner) -> list[dict[str, Any]]:

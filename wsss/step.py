@@ -16,6 +16,9 @@ from wsss.objective import Schedule, loss_terms, total_loss
 from wsss.precision import autocast
 from wsss.state import Learner
 
+_LEAST_SCALE = 1.0
+"""Of float16 gradients: torch halves it after each step whose gradient is not finite, from 65,536 on, without end."""
+
 
 def take_step(
     network: nn.Module,
@@ -48,6 +51,8 @@ def take_step(
         raise NotFinite("; ".join(found) or f"the gradient is not finite at step {step + 1}; see {photographs}")
     learner.scaler.step(learner.optimiser)
     learner.scaler.update()
+    if learner.scaler.is_enabled() and learner.scaler.get_scale() < _LEAST_SCALE:
+        raise NotFinite(f"the gradient is not finite at step {step + 1}, however small it is scaled for float16")
     if learner.average is not None:
         learner.average.update_parameters(learner.network)
         # Batch norm has seen this process's share of the batch alone. The state that a run goes on from is the first's.
@@ -70,8 +75,7 @@ def _terms(
         terms = loss_terms(output, teacher, image, view.labels, mask, config, schedule, step)
     else:
         terms = {"classification": classification_loss(output.scores, view.labels.to(device))}
-    pixel_weight = config.pixel_weight if config.supervision == "labels" else 1.0  # it is for balanced classes
-    terms["total"] = total_loss(terms, schedule.region_weight(step), pixel_weight)
+    terms["total"] = total_loss(terms, schedule.weights(step))
     return terms
 
 

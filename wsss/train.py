@@ -25,9 +25,9 @@ from wsss.data.augment import Reduced
 from wsss.data.item import Source
 from wsss.distributed import Group, joined, leads, restarts
 from wsss.evaluate import evaluate
-from wsss.exits import NotFinite, Stopped, said
+from wsss.exits import Stopped, said
 from wsss.flags import add_flags, from_flags
-from wsss.loading import batches, loader
+from wsss.loading import loader
 from wsss.network import build
 from wsss.objective import Schedule
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
@@ -41,8 +41,6 @@ from wsss.run import IF_FULL, Run, command_line, owned
 from wsss.state import Learner, load_state, save_state
 from wsss.step import take_step
 from wsss.stopping import StopRequest
-
-__all__ = ["NotFinite", "batches", "loader", "main", "start", "take_step", "train"]
 
 
 def train(
@@ -106,7 +104,7 @@ def train(
             if not resume:
                 save_state(states, learner, step, config, source)  # also shows now, not in an hour, a disk that is full
             records = Records(out, step, tensorboard=config.tensorboard)
-            progress = stack.enter_context(closing(Progress(config, schedule, records, run, step)))
+            progress = stack.enter_context(closing(Progress(config, schedule, records, run, step, last)))
 
         for epoch in range(max(0, step - 1) // schedule.steps_per_epoch, last):
             network.train()
@@ -301,8 +299,8 @@ def _goes_on_by_itself(out: Path) -> bool:
 def _sweep(out: Path) -> None:
     """Remove what a run left that could not write to the end; also its folder of states when it had not written one."""
     states = out / "states"
-    checkpoint.sweep(out)
-    checkpoint.sweep(states)
+    for folder in (out, states, out / "previews"):
+        checkpoint.sweep(folder)
     if states.is_dir() and not any(states.iterdir()):
         states.rmdir()
 

@@ -1,18 +1,24 @@
-"""The paper's two-stage training (Table 1): `python -m wsss.two_stage --preset NAME --out DIR [train's flags]`.
+"""Two-stage training, after the paper's (Table 1): `python -m wsss.two_stage --preset NAME --out DIR [train's flags]`.
 
-OUT/labels      the network of this paper, trained from image labels
-OUT/masks       its masks of the training set
+OUT/labels          the network of this paper, trained from image labels
+OUT/masks           its masks of the training set, by SPR or, with --crf, by a dense CRF in its place
 OUT/segmentation    a plain segmentation network, trained on those masks
+
+The paper's masks have always gone through a CRF, and its second network is another one. Here it is the first without
+SCM and region loss: it keeps the constant score of the background, the classification loss, since its scores of the
+image name the classes, and the preset's SPR at test.
 
 The command can be given again after it was interrupted: each stage goes on where it stopped.
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
-from wsss import pseudo_labels, train
-from wsss.crf import available
+from wsss import UserError, pseudo_labels, train
+from wsss.crf import require
+from wsss.predict import MULTI_SCALE_HELP
 
 _PLAIN = {"--supervision": "masks", "--shape-cue": "none", "--region-loss": "false"}
 """What the second network is: trained on masks, without the shape cue and the region loss."""
@@ -33,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--data", metavar="ROOT")
     parser.add_argument("--crf", action="store_true", help="masks by a dense CRF in place of the refinement")
-    parser.add_argument("--multi-scale", action="store_true", help="masks are the mean over scales and flips")
+    parser.add_argument("--multi-scale", action="store_true", help=f"masks: {MULTI_SCALE_HELP}")
     parser.add_argument(
         "--sure", type=pseudo_labels.share, metavar="SHARE", help="pixels whose class is less probable stay unlabelled"
     )
@@ -43,8 +49,13 @@ def main(argv: list[str] | None = None) -> int:
     for flag, why in _REFUSED.items():
         if any(word.split("=")[0] == flag for word in flags):
             parser.error(f"{flag} {why}")  # now, not after the first stage
-    if arguments.crf and not available():
-        parser.error("--crf needs the package pydensecrf2: pip install pydensecrf2")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        parser.error("the two stages run in one process, start them without torchrun")
+    if arguments.crf:
+        try:
+            require()
+        except UserError as error:
+            parser.error(str(error))
     data = ["--device", arguments.device, *(["--data", arguments.data] if arguments.data else [])]
     first, masks, second = (arguments.out / name for name in ("labels", "masks", "segmentation"))
     skip = ["--skip-bad"] if arguments.skip_bad else []

@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wsss import UserError
-from wsss.exits import reading
+from wsss.exits import is_out_of_memory, reading
 
 MOST_BYTES = 2 * 2**30
 """Of a file of weights; WideResNet-38 with 21 classes takes 0.5 GiB."""
@@ -110,6 +110,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         tensors = load_file(path)
     except (SafetensorError, OSError, RuntimeError, ValueError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path}: is broken: is not a safetensors file ({_first_line(error)})") from None
     require_finite(tensors, path)
     return tensors

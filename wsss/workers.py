@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 from wsss import UserError
 from wsss.exits import WorkerFailed, is_worker_failure, worker_sentence
 
-_LOADING, _JUDGING = 120, 3600  # seconds for an item; without a limit, a worker that hangs would hang the run
+_LOADING, _JUDGING = 120, 3600  # seconds for a batch, a photograph; a worker that hangs would hang the run
 _FEW = 16  # items that are done before the processes would have begun
 
 
@@ -79,7 +79,7 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _end(workers: set[multiprocessing.Process]) -> None:
-    """Workers ignore the signals that would end them, and torch takes a killed one for a failure: it is not told."""
+    """Kill the workers: they ignore SIGTERM. torch takes a killed one for a failure, so that it is not told."""
     if not workers:
         return
     torch_watches = signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -70,6 +70,12 @@ class Photographs:
         return mapping[values]
 
 
+def files(source: Source) -> list[Path]:
+    """The pictures and masks that a source is read from; drawn shapes have none."""
+    found = (*getattr(source, "images", ()), *getattr(source, "masks", ()))
+    return [path for path in found if path is not None]
+
+
 def item(source: Source, index: int) -> Item:
     """The photograph at `index` with all that is known of it. Raises UserError when picture and mask differ in size."""
     rgb, mask = source.rgb(index), source.mask(index)
