@@ -126,6 +126,23 @@ def test_a_run_that_begins_with_anothers_state_has_settings_of_its_own(whole_run
         torch.testing.assert_close(trained[name], before[name], atol=1e-6, rtol=0)
 
 
+def test_a_full_memory_does_not_make_a_state_broken(tmp_path, monkeypatch):
+    train(SHORT, Shapes(4, 0), None, tmp_path, group=ALONE, until=0)
+    monkeypatch.setattr(torch, "load", no_memory)
+    learner = start(SHORT, 5, ALONE.device, pretrained=False)
+    with pytest.raises(MemoryError):
+        load_state(checkpoint.newest_whole(tmp_path / "states"), learner, Shapes(4, 0))
+
+
+def no_memory(*_, **__):
+    raise MemoryError
+
+
+def test_a_run_that_ends_early_tells_the_time_to_its_own_end(tmp_path, capsys):
+    train(SHORT, Shapes(4, 0), None, tmp_path, group=ALONE, until=1)
+    assert "epoch 1/1" in capsys.readouterr().out
+
+
 def test_an_average_that_the_state_lacks_begins_with_the_networks_weights(tmp_path):
     source, plain = Shapes(12, 0), replace(SHORT, teacher="network", ema_decay=0.0)
     train(plain, source, Shapes(2, 1), tmp_path, group=ALONE, until=1)
