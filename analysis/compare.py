@@ -15,7 +15,7 @@ DIFFERENCES = {
     "only left": (230, 130, 20),
     "only right": (40, 130, 230),
     "different objects": (210, 40, 160),
-    "unlabelled in one": (120, 110, 60),
+    "unlabelled in one or both": (120, 110, 60),
 }
 """What can be the case at a pixel, and its color in the difference map."""
 
@@ -47,11 +47,12 @@ def compare(left: np.ndarray, right: np.ndarray, num_classes: int) -> Comparison
         ValueError: their shapes differ, or a value is neither a class nor 255.
     """
     counts = confusion(left, right, num_classes)
-    in_left, in_right = ((mask > 0) & (mask != UNLABELLED) for mask in (left, right))
-    same = left == right
-    kinds = [same & ~in_left, same & in_left, in_left & ~in_right, in_right & ~in_left, in_left & in_right & ~same]
-    difference = np.select(kinds, range(len(kinds)), default=len(kinds)).astype(np.uint8)
-    return Comparison(class_iou(counts), mean_iou(counts), difference)
+    in_left, in_right, same = left > 0, right > 0, left == right
+    kinds = [same & ~in_left, same, in_left & ~in_right, in_right & ~in_left, in_left & in_right]
+    # First, as the IoU leaves these out: an unlabelled pixel neither agrees nor disagrees.
+    unlabelled = (left == UNLABELLED) | (right == UNLABELLED)
+    difference = np.select([unlabelled, *kinds], [len(kinds), *range(len(kinds))])
+    return Comparison(class_iou(counts), mean_iou(counts), difference.astype(np.uint8))
 
 
 def renumbered(mask: np.ndarray, classes: Sequence[str], common: Sequence[str]) -> np.ndarray:

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from analysis.predictor import Encoding, Predictor
+from analysis.render import heat
 from wsss import UserError
 from wsss.network import Output, ShapeAwareNetwork
 from wsss.predict import to_image
@@ -177,9 +178,7 @@ def overlay(rgb: np.ndarray, scaled: np.ndarray, opacity: float = _OVERLAY_OPACI
 
     The colors are not stretched to the map's own range, so that maps with a common scale can be compared.
     """
-    gray = np.rint(255 * cv2.resize(scaled, rgb.shape[1::-1], interpolation=cv2.INTER_LINEAR)).astype(np.uint8)
-    colors = cv2.cvtColor(cv2.applyColorMap(gray, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
-    return cv2.addWeighted(rgb, 1 - opacity, colors, opacity, 0)
+    return cv2.addWeighted(rgb, 1 - opacity, heat(scaled, rgb.shape[:2], limits=(0, 1)), opacity, 0)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ _KEPT_ITERATES = 16
 _KEPT_MASKS = 16
 _KEPT_KERNELS = 4
 _KEPT_ANSWERS = 16
+_KEPT_FILMS = 4
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Predictor:
         self._kernels = Bounded(_KEPT_KERNELS, self.lock)
         self._masks = Bounded(_KEPT_MASKS, self.lock)
         self.kept = Bounded(_KEPT_ANSWERS, self.lock)  # of those who ask the network itself
+        self.films = Bounded(_KEPT_FILMS, self.lock)  # of all steps; apart, as they must not crowd out slow answers
 
     @classmethod
     def from_checkpoint(cls, folder: Path) -> "Predictor":
@@ -138,6 +140,30 @@ class Predictor:
             color=kernel(colors),
             key=key,
         )
+
+    def encode_by_drop(self, encoding: Encoding, temperature: float, radius: int) -> Encoding:
+        """The photograph as the network with another drop sees it; the network is given back as it was.
+
+        Args:
+            temperature, radius: `drop_temperature` and `info_radius` of a Config; with the network's own, and where it
+                drops nothing, the encoding is the same one.
+
+        Raises:
+            UserError: one is out of range.
+        """
+        # A Config knows the ranges and refuses what lies outside.
+        asked = replace(self.config, drop_temperature=float(temperature), info_radius=int(radius))
+        drop = asked.drop_temperature, asked.info_radius
+        shape_cue = self.network.shape_cue
+        with self.lock:
+            if shape_cue is None or (shape_cue.temperature, shape_cue.radius) == drop:
+                return encoding
+            before = shape_cue.temperature, shape_cue.radius
+            try:
+                shape_cue.temperature, shape_cue.radius = drop
+                return self._encode(encoding.rgb, f"{encoding.key} tau {temperature:g} R1 {radius:g}")
+            finally:
+                shape_cue.temperature, shape_cue.radius = before
 
     def present(self, encoding: Encoding) -> list[str]:
         """The classes that the network sees in the photograph, at least the likeliest one.

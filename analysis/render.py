@@ -14,6 +14,9 @@ _NO_CLAIM, _CONFLICT = (150, 150, 150), (220, 60, 60)
 _WRONG, _RIGHT = (225, 60, 60), (60, 170, 90)
 _TITLE_HEIGHT = 20
 _FRAME_GAP = 4  # pixels between the frames of a film strip
+_CAPTION_WIDTH = 240  # pixels at least of a picture with a caption: two or three words fit in no less
+_CAPTION_MARGIN = 4
+_LETTERS = 10, 16  # least and greatest height of a caption's letters in pixels
 
 
 def recolored(colors: np.ndarray, classes: Sequence[str], own: Mapping[str, tuple]) -> np.ndarray:
@@ -143,13 +146,28 @@ def frame_width(rgb: np.ndarray, height: int = 120) -> int:
 
 
 def captioned(rgb: np.ndarray, lines: Sequence[str]) -> np.ndarray:
-    """The picture with lines of text below it, black on white; the lines are set to fit in its width."""
-    size = max(10, min(16, rgb.shape[1] // 26))
-    bar = Image.new("RGB", (rgb.shape[1], 8 + len(lines) * (size + 5)), (255, 255, 255))
-    pen, font = ImageDraw.Draw(bar), ImageFont.load_default(size)
+    """The picture with lines of text below it, black on white, in letters so small that the longest line fits.
+
+    A narrow picture is widened by white. The result's size depends on the picture's and on how many lines there are,
+    not on what they say, so that pictures of one size still make a `grid`.
+    """
+    wide = np.pad(rgb, ((0, 0), (0, max(0, _CAPTION_WIDTH - rgb.shape[1])), (0, 0)), constant_values=255)
+    width = wide.shape[1]
+    size = max(_LETTERS[0], min(_LETTERS[1], width // 26))
+    bar = Image.new("RGB", (width, 2 * _CAPTION_MARGIN + len(lines) * (size + 5)), (255, 255, 255))
+    pen, font = ImageDraw.Draw(bar), _fitting(lines, width - 2 * _CAPTION_MARGIN, size)
     for n, line in enumerate(lines):
-        pen.text((4, 4 + n * (size + 5)), line, (40, 40, 40), font)
-    return np.vstack([rgb, np.asarray(bar)])
+        pen.text((_CAPTION_MARGIN, _CAPTION_MARGIN + n * (size + 5)), line, (40, 40, 40), font)
+    return np.vstack([wide, np.asarray(bar)])
+
+
+def _fitting(lines: Sequence[str], width: int, size: int) -> ImageFont.FreeTypeFont:
+    """The font of at most this size in which no line is wider; the smallest, where none is small enough."""
+    font = ImageFont.load_default(size)
+    while size > 1 and any(font.getlength(line) > width for line in lines):
+        size -= 1
+        font = ImageFont.load_default(size)
+    return font
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 6) -> np.ndarray:

@@ -146,8 +146,9 @@ def sweep(
         for place in places:
             given = {AXES[axis.name]: axis.values[i] for axis, i in zip(axes, place, strict=False)}
             chosen = replace(settings, **given)
-            if encoded[0] != (chosen.temperature, chosen.radius):
-                encoded = (chosen.temperature, chosen.radius), _encoded(predictor, encoding, chosen)
+            drop = chosen.temperature, chosen.radius
+            if encoded[0] != drop:
+                encoded = drop, predictor.encode_by_drop(encoding, *drop)
             mask = _pseudo(predictor, encoded[1], present, chosen)
             beside = masks.get((place[0], place[1] - 1), masks.get((place[0] - 1, place[1])))
             masks[place] = mask
@@ -299,23 +300,6 @@ def _pseudo(predictor: Predictor, encoding: Encoding, present: Sequence[str], se
         dilations=settings.dilations,
         background_affinity=settings.background_affinity,
     )
-
-
-def _encoded(predictor: Predictor, encoding: Encoding, settings: Settings) -> Encoding:
-    """The photograph as the network with this tau and R1 sees it; the network is given back as it was."""
-    # A Config knows the ranges and refuses what lies outside.
-    replace(predictor.config, drop_temperature=float(settings.temperature), info_radius=int(settings.radius))
-    shape_cue = predictor.network.shape_cue
-    with predictor.lock:
-        if shape_cue is None or (shape_cue.temperature, shape_cue.radius) == (settings.temperature, settings.radius):
-            return encoding
-        before = shape_cue.temperature, shape_cue.radius
-        try:
-            shape_cue.temperature, shape_cue.radius = float(settings.temperature), int(settings.radius)
-            key = f"{encoding.key} tau {settings.temperature:g} R1 {settings.radius:g}"
-            return predictor._encode(encoding.rgb, key)
-        finally:
-            shape_cue.temperature, shape_cue.radius = before
 
 
 def _measures(

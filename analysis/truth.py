@@ -12,10 +12,12 @@ from wsss.data.voc import voc_values
 
 
 def read_truth(path: Path, classes: Sequence[str], size: tuple[int, int]) -> np.ndarray:
-    """A mask file in the classes' own indices, (H, W) uint8 of `size`, 255 unlabelled.
+    """A mask file in the classes' own indices, (H, W) uint8 of `size`, 255 unlabelled. Raises UserError."""
+    return in_classes(read_values(path, size), classes)
 
-    VOC's indices where the classes are VOC's, as in all masks that this project writes; values of other classes are
-    background.
+
+def read_values(path: Path, size: tuple[int, int]) -> np.ndarray:
+    """The values of a mask file, (H, W) uint8 of `size`, for `in_classes`.
 
     Raises:
         UserError: it is not an index mask, or has not the photograph's proportions.
@@ -27,9 +29,17 @@ def read_truth(path: Path, classes: Sequence[str], size: tuple[int, int]) -> np.
     height, width = raw.shape
     if abs(width * size[0] - height * size[1]) > 0.02 * width * size[0]:
         raise UserError(f"this mask is {width}x{height} pixels, which are not the photograph's proportions")
-    values = voc_values(tuple(classes)) or range(len(classes) + 1)
+    return cv2.resize(raw, size[::-1], interpolation=cv2.INTER_NEAREST)
+
+
+def in_classes(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """The values (H, W) uint8 of a mask file as the classes' own indices, 255 unlabelled.
+
+    They are VOC's indices where the classes are VOC's, as in all masks that this project writes; values of other
+    classes are background.
+    """
     mapping = np.zeros(256, np.uint8)
     mapping[UNLABELLED] = UNLABELLED
-    for k, value in enumerate(values):
+    for k, value in enumerate(voc_values(tuple(classes)) or range(len(classes) + 1)):
         mapping[value] = k
-    return cv2.resize(mapping[raw], size[::-1], interpolation=cv2.INTER_NEAREST)
+    return mapping[values]

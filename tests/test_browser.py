@@ -210,6 +210,30 @@ def test_a_slider_that_is_put_back_changes_its_picture(page):
     assert changes(shown, page.get_by_label("Reset to default value").locator("visible=true").first.click)
 
 
+MARKED = """() => {
+  const curves = figure => figure.offsetParent && figure.layout.annotations?.some(a => a.text.startsWith("length of"));
+  return [...document.querySelectorAll(".js-plotly-plot")].find(curves)?.layout.shapes[0].x0;
+}"""
+"""The step at which the line of the visible curves stands."""
+
+
+@pytest.mark.slow
+def test_the_curves_mark_the_t_at_which_playing_ends(page):
+    upload(page, CAT)
+    show(page, "Refinement")
+    page.wait_for_function(f"() => ({MARKED})() > 0", timeout=60_000)
+    number = page.get_by_label("number input for T", exact=True).locator("visible=true")
+    for ends in ("Stop", "Play"):  # by hand, and at the last step
+        page.get_by_role("button", name="Play", exact=True).click()
+        page.get_by_role("button", name="Stop", exact=True).wait_for()
+        sync_api.expect(number).to_have_value("3", timeout=30_000)
+        if ends == "Stop":
+            page.get_by_role("button", name="Stop", exact=True).click()
+        page.get_by_role("button", name="Play", exact=True).wait_for(timeout=60_000)
+        page.wait_for_function(f"t => ({MARKED})() === t", arg=int(number.input_value()), timeout=30_000)
+    assert number.input_value() == "30"
+
+
 @pytest.mark.slow
 def test_a_slider_that_is_moved_by_keys_changes_what_waits_until_it_is_let_go(page):
     upload(page, CAT)
@@ -281,6 +305,45 @@ def test_a_link_brings_the_settings_back(page, address):
     show(page, "Compare")
     left = page.get_by_label("Left: checkpoint", exact=True).locator("visible=true")
     sync_api.expect(left).to_have_value("animals-two-stage", timeout=30_000)
+
+
+@pytest.mark.slow
+def test_a_link_opens_the_tab_that_it_was_copied_on(browser, page):
+    upload(page, CAT)
+    show(page, "Sweep")
+    page.locator(".js-plotly-plot:visible").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Copy a link to these settings").click()
+    page.wait_for_url("**tab=Sweep**")
+    elsewhere = page.url.replace("Sweep", "unicorn")
+    for address, label in ((page.url, "Click a cell to refine it"), (elsewhere, "Difference")):
+        other = browser.new_page(viewport={"width": 1440, "height": 900})
+        other.goto(address)
+        if label == "Difference":  # no tab is asked for that is there: the page begins as ever, and the tabs open
+            picture(other, "Mask: click a pixel")
+            show(other, "Compare")
+        picture(other, label)
+        other.close()
+
+
+@pytest.mark.slow
+def test_the_class_of_the_maps_stays_chosen_by_a_link_and_by_hand(page, address):
+    page.goto(f"{address}?cam_class=dog")
+    chosen = page.get_by_label("Class", exact=True).locator("visible=true")
+
+    def reopen() -> None:
+        show(page, "Inspect")
+        show(page, "CAMs")
+        page.wait_for_timeout(1000)  # in which the tab would choose its own
+
+    show(page, "CAMs")
+    picture(page, "Methods by stages")
+    reopen()
+    sync_api.expect(chosen).to_have_value("dog")
+    choose(page, "Class", "sheep")
+    reopen()
+    sync_api.expect(chosen).to_have_value("sheep")
+    page.locator(".gallery-item, button.gallery-item").last.click()  # an astronaut
+    sync_api.expect(chosen).not_to_have_value("sheep", timeout=30_000)
 
 
 def test_the_page_begins_with_an_example_and_another_one_is_one_click(page):

@@ -1,5 +1,6 @@
 """Two masks side by side: by hand on a few pixels."""
 
+import gradio as gr
 import numpy as np
 import pytest
 
@@ -8,7 +9,7 @@ from analysis.compare import DIFFERENCES, compare, in_common, renumbered, worst_
 from analysis.predictor import Predictor
 from analysis.tabs import compare as compare_tab
 from analysis.tabs.scene import Scene
-from wsss import UNLABELLED
+from wsss import UNLABELLED, UserError
 
 LEFT = np.uint8([[0, 1, 1, 0, 1, 0, UNLABELLED, 1]])
 RIGHT = np.uint8([[0, 1, 0, 2, 2, UNLABELLED, UNLABELLED, UNLABELLED]])
@@ -22,11 +23,9 @@ def test_each_pixel_is_of_one_kind():
         "only left",
         "only right",
         "different objects",
-        "unlabelled in one",
-        "agree on no object",
-        "only left",
+        *["unlabelled in one or both"] * 3,
     ]
-    assert sum(seen.shares.values()) == pytest.approx(1) and seen.shares["only left"] == 2 / 8
+    assert sum(seen.shares.values()) == pytest.approx(1) and seen.shares["only left"] == 1 / 8
 
 
 def test_the_iou_counts_the_pixels_that_both_name():
@@ -44,7 +43,8 @@ def test_two_sides_swapped_have_the_same_iou_and_the_mirrored_difference():
 def test_a_mask_agrees_with_itself_and_an_absent_class_is_no_part_of_it():
     seen = compare(LEFT, LEFT, 3)
     assert seen.mean == 1 and np.isnan(seen.iou[2])
-    assert set(np.unique(seen.difference)) == {0, 1}
+    agreement = {"agree on no object", "agree on the object", "unlabelled in one or both"}
+    assert {name for name, share in seen.shares.items() if share} == agreement
 
 
 def test_the_picture_has_the_color_of_each_kind():
@@ -57,6 +57,13 @@ def test_checkpoints_of_other_classes_meet_in_those_that_both_know():
     assert common == ["cat", "dog"]
     mask = np.uint8([[0, 1, 2, 3, UNLABELLED]])
     assert renumbered(mask, ["dog", "bird", "cat"], common).tolist() == [[0, 2, UNLABELLED, 1, UNLABELLED]]
+
+
+def test_where_a_side_has_no_label_the_sides_neither_agree_nor_disagree():
+    """As in the IoU beside the difference map."""
+    seen = compare(LEFT, RIGHT, 3)
+    unlabelled = (LEFT == UNLABELLED) | (RIGHT == UNLABELLED)
+    assert np.array_equal(seen.difference == list(DIFFERENCES).index("unlabelled in one or both"), unlabelled)
 
 
 def test_the_worst_photograph_comes_first():
@@ -84,6 +91,19 @@ def test_bars_show_the_classes_that_are_in_either():
     colors = np.uint8([[0, 0, 0], [9, 9, 9], [99, 0, 0]])
     (bars,) = agreement_bars(compare(LEFT, LEFT, 3), ("cat", "dog"), colors).data
     assert list(bars.y) == ["background", "cat"]
+
+
+def test_two_photographs_of_one_name_are_told_apart():
+    files = ["/a/IMG_1.jpg", "/b/IMG_1.jpg", "/c/IMG_1.jpg (2)", "/d/cat.jpg"]
+    named = compare_tab._named(files)
+    assert list(named) == ["IMG_1.jpg", "IMG_1.jpg (2)", "IMG_1.jpg (2) (2)", "cat.jpg"]
+
+    def clicked(name: str) -> gr.SelectData:
+        return gr.SelectData(None, {"index": [0, 0], "value": name, "row_value": [name, 0.5]})
+
+    assert [compare_tab._photograph(files, clicked(name)) for name in named] == files
+    with pytest.raises(UserError, match="dog.jpg is no longer among the photographs"):
+        compare_tab._photograph(files, clicked("dog.jpg"))
 
 
 def test_with_a_ground_truth_each_side_is_judged(shipped_or_fresh, cat):

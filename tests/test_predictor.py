@@ -173,8 +173,8 @@ def test_an_unknown_class_is_refused_with_those_that_are_known(predictor, encodi
 
 def remembered(predictor: Predictor) -> int:
     """Bytes of all arrays and tensors that the caches hold."""
-    caches = (predictor._encodings, predictor._iterates, predictor._kernels, predictor._masks, predictor.kept)
-    found, todo = {}, [value for cache in caches for value in cache._values.values()]
+    caches = (predictor._encodings, predictor._iterates, predictor._kernels, predictor._masks)
+    found, todo = {}, [value for c in (*caches, predictor.kept, predictor.films) for value in c._values.values()]
     while todo:
         value = todo.pop()
         if isinstance(value, np.ndarray | torch.Tensor):

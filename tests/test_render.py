@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.figures import score_bars
-from analysis.render import film_strip, frame_width, heat, legend, overlay
+from analysis.render import captioned, film_strip, frame_width, heat, legend, overlay
 from wsss import UNLABELLED
 
 COLORS = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)
@@ -52,6 +52,20 @@ def test_bars_show_each_class_once():
     figure = score_bars(np.array([0.25, 0.75]), ("cat", "dog"), COLORS)
     assert list(figure.data[0].x) == [0.25, 0.75] and list(figure.data[0].y) == ["cat", "dog"]
     assert figure.layout.height > 0
+
+
+@pytest.mark.parametrize("width", [24, 288, 451])
+def test_a_caption_fits_in_the_width_of_its_picture(width):
+    """A line that is cut off ends at the border, amid a letter."""
+    lines = ["m" * 40, "short"]
+    rgb = np.zeros((20, width, 3), np.uint8)
+    text = captioned(rgb, lines)[20:]
+    assert (text < 200).any() and (text[:, -3:] == 255).all() and text.shape[1] == max(240, width)
+
+
+def test_captions_of_any_length_leave_pictures_of_one_size():
+    rgb = np.zeros((20, 288, 3), np.uint8)
+    assert captioned(rgb, ["m" * 80, ""]).shape == captioned(rgb, ["a", "b"]).shape
 
 
 @pytest.mark.parametrize("size", [(90, 120), (375, 500), (64, 16)])

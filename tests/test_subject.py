@@ -1,5 +1,7 @@
 """What all tabs look at: what belongs to a photograph does not outlive it."""
 
+from dataclasses import replace
+
 import gradio as gr
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from analysis.tabs.outputs import again_if_moved, emptied, noting
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject
 from wsss import UserError
+from wsss.data.voc import voc_values
 
 
 @pytest.fixture(scope="module")
@@ -42,24 +45,51 @@ def test_what_belonged_to_a_photograph_does_not_outlive_it(subject, cat, tmp_pat
     """Its ground truth may fit the next one's size and still be another photograph's."""
     truth, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
     before, file = np.ascontiguousarray(cat[:, ::-1]), stored(cat, tmp_path / "cat.png")
+    values = np.ones(cat.shape[:2], np.uint8)
     chips, _, put_away, path, rgb, *belonged, ticked = subject._accept(
-        name, file, truth, ["dog"], "Inspect", "before.png", before, truth, True
-    )[:9]
+        name, file, truth, ["dog"], "Inspect", "before.png", before, truth, values, True
+    )[:10]
     assert path == file and np.array_equal(rgb, cat) and "dog" not in chips.value
-    assert (put_away, *belonged, ticked) == (None, None, None, None, False)
-    cleared = subject._accept(name, None, truth, ["dog"], "Inspect", "before.png", before, truth, True)
-    assert cleared[2:9] == (*[None] * 6, False)
+    assert (put_away, *belonged, ticked) == (None, None, None, None, None, False)
+    cleared = subject._accept(name, None, truth, ["dog"], "Inspect", "before.png", before, truth, values, True)
+    assert cleared[2:10] == (*[None] * 7, False)
+    forgotten = subject._accept(name, file, truth, [], "Inspect", None, None, None, None, False)
+    assert forgotten[2] is None and forgotten[7] is None, "a session that was forgotten has read no truth"
 
 
-def test_for_another_checkpoint_the_photographs_classes_and_truth_remain(subject, cat, tmp_path):
-    """Its file may have been deleted meanwhile."""
-    truth, name = ones(cat.shape[:2], tmp_path / "truth.png"), subject.library.names[0]
-    chips, _, _, _, rgb, _, read, *_ = subject._accept(
-        name, "gone.png", truth, ["dog", "unicorn"], "Inspect", "gone.png", cat, truth, True
+def test_for_another_checkpoint_the_photographs_classes_and_truth_remain(subject, cat):
+    """Their files may have been deleted meanwhile."""
+    name, values = subject.library.names[0], np.full(cat.shape[:2], 255, np.uint8)
+    values[9] = voc_values(subject.default.classes)[2]
+    chips, _, put_away, _, rgb, _, kept, truth, *_ = subject._accept(
+        name, "gone.png", "t.png", ["dog", "unicorn"], "Inspect", "gone.png", cat, "t.png", values, True
     )
-    assert chips.value == ["dog"] and read.shape == cat.shape[:2] and np.array_equal(rgb, cat)
-    chips, *_ = subject._accept(name, "gone.png", None, ["dog"], "Inspect", "gone.png", cat, None, False)
+    assert chips.value == ["dog"] and np.array_equal(rgb, cat) and put_away == gr.skip()
+    assert kept is values and set(np.unique(truth)) == {2, 255}, "in the checkpoint's own indices"
+    chips, *_ = subject._accept(name, "gone.png", None, ["dog"], "Inspect", "gone.png", cat, None, None, False)
     assert chips.value == subject.default.present(subject.default.encode(cat)), "as nothing was said by the visitor"
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_truth_that_comes_with_its_photograph_stays_with_it(subject, cat, tmp_path, is_first):
+    """Both are told of at once, in either order."""
+    truth, file = ones(cat.shape[:2], tmp_path / "truth.png"), stored(cat, tmp_path / "cat.png")
+    name, before = subject.library.names[0], np.zeros((64, 64, 3), np.uint8)
+    if is_first:
+        told = subject._read_truth(name, file, truth, "before.png", before, "before.truth.png", "Inspect")
+        assert all(part == gr.skip() for part in told), "it does not belong to the photograph before"
+    _, _, put_away, path, rgb, *kept = subject._accept(
+        name, file, truth, [], "Inspect", "before.png", before, "before.truth.png", None, False
+    )
+    assert put_away == gr.skip() and kept[0] == truth and (kept[2] <= 1).all() and kept[2].shape == cat.shape[:2]
+    told = subject._read_truth(name, file, truth, path, rgb, kept[0], "Inspect")
+    assert all(part == gr.skip() for part in told), "it was read already"
+
+
+def test_the_page_says_at_which_size_a_large_photograph_is_looked_at(subject, tmp_path):
+    file = stored(np.zeros((1200, 1600, 3), np.uint8), tmp_path / "large.png")
+    _, told, *_ = subject._accept(subject.library.names[0], file, None, [], "Inspect", None, None, None, None, False)
+    assert "looked at as 683x512" in told
 
 
 @pytest.mark.parametrize("size", [(8, 8), None])
@@ -68,15 +98,17 @@ def test_a_photograph_that_cannot_be_used_leaves_none(subject, cat, tmp_path, si
     file, name = tmp_path / "given.png", subject.library.names[0]
     ones(size, file) if size else file.write_text("no picture")
     with pytest.warns(UserWarning, match="This image cannot be used"):
-        _, _, _, path, rgb, *_ = subject._accept(name, str(file), None, [], "Inspect", "cat.png", cat, None, False)
+        _, _, _, path, rgb, *_ = subject._accept(
+            name, str(file), None, [], "Inspect", "cat.png", cat, None, None, False
+        )
     assert path == str(file) and rgb is None
 
 
 def test_a_ground_truth_that_does_not_fit_is_dropped_in_words(subject, cat, tmp_path):
     path = ones((40, 200), tmp_path / "truth.png")
     with pytest.warns(UserWarning, match="not the photograph's proportions"):
-        given, read, *_ = subject._read_truth(subject.library.names[0], cat, path, "Inspect")
-    assert given == path and read is None
+        given, *read = subject._read_truth(subject.library.names[0], "cat.png", path, "cat.png", cat, None, "Inspect")
+    assert given == path and read == [None, None]
 
 
 def test_without_a_photograph_the_controls_stay_and_the_pictures_go(subject):
@@ -90,9 +122,30 @@ def test_without_a_photograph_the_controls_stay_and_the_pictures_go(subject):
 
 
 def test_a_target_pixel_is_given_up_with_its_photograph_and_kept_with_its_pixel(scene):
-    asked = "cat", "pixel", ["GradCAM"], cams._SCALES[0], 0.5
+    asked = "cat", "pixel", ["GradCAM"], cams._SCALES[0], 0.5, None
     assert cams._show(scene, *asked)[1] == "image score"
     assert cams._show(scene._replace(clicked=(5, 7)), *asked)[1] == "pixel"
+
+
+def test_a_class_that_is_not_in_the_photograph_can_be_asked_for(scene):
+    """By hand or by a link; only the next photograph has one of its own."""
+
+    def shown(name: str | None, seen: str | None) -> str:
+        return cams._show(scene, name, "image score", [], cams._SCALES[0], 0.5, seen)[0].value
+
+    here = scene.encoding.key
+    assert shown("dog", None) == shown("dog", here) == "dog"
+    assert shown("dog", "of another") == shown(None, None) == shown("unicorn", here) == "cat"
+
+
+@pytest.mark.parametrize("width", [288, 451])
+def test_what_is_said_below_a_map_is_no_wider_than_the_map(scene, cat, width):
+    rgb = np.ascontiguousarray(np.resize(cat, (200, width, 3)))
+    scene = scene._replace(encoding=replace(scene.encoding, rgb=rgb))
+    region = np.ones(rgb.shape[:2], bool)
+    cam = Cam("shape cue", "EigenGradCAM", np.full((8, 8), 1.2e-5, np.float32))  # covers 100 %, all of it inside
+    text = cams._captioned(scene, cam, region, 0.5, None)[200:]
+    assert (text < 128).any() and (text[:, -3:] == 255).all()
 
 
 def test_the_pixel_is_the_clicked_one_or_that_in_the_middle(subject, scene, cat):
@@ -109,6 +162,38 @@ def test_the_maps_of_a_slow_method_stay_while_they_are_remembered(scene):
     scene.predictor.kept.get(cams._key(scene, "cat", "image score", ("ScoreCAM",)), lambda: [slow, slow])
     assert shown(scene, "image score") == ["CAM", "ScoreCAM"]
     assert shown(scene._replace(clicked=(5, 7)), "pixel") == ["CAM"], "it answers another question"
+
+
+def test_a_slow_method_is_not_run_again_because_its_maps_were_the_oldest(scene, monkeypatch):
+    """It takes a minute; the maps of other methods, added first, would put them away."""
+    kept, slow = scene.predictor.kept, Cam("decoder", "ScoreCAM", np.ones((8, 8), np.float32))
+    kept.get(cams._key(scene, "dog", "image score", ("ScoreCAM",)), lambda: [slow, slow])
+    for number in range(kept.size - 1):
+        kept.get(number, lambda: None)
+    asked, explain = [], cams.explain
+    monkeypatch.setattr(cams, "explain", lambda *a, methods, **b: asked.append(methods) or explain(*a, methods=(), **b))
+    assert cams._explained(scene, "dog", "image score", ("GradCAM",))[-1] is slow and asked == [("GradCAM",)]
+
+
+def test_another_t_computes_no_film_and_no_curves_again(scene, monkeypatch):
+    """31 masks, only to move a line."""
+    values = refinement.Values(*refinement._values(scene.predictor.config), "cat")
+    film, curves = refinement._steps(scene, *values._replace(steps=5))
+    monkeypatch.setattr(refinement, "trajectory", None)
+    monkeypatch.setattr(refinement, "film_strip", None)
+    same, moved = refinement._steps(scene, *values._replace(steps=30, shown="background"))
+    assert same is film and [figure.layout.shapes[0].x0 for figure in (curves, moved)] == [5, 30]
+    truth = np.ones(film.shape[:2], np.uint8)
+    others = scene._replace(present=["dog"]), scene._replace(truth=truth), scene._replace(own_colors={"cat": (1, 2, 3)})
+    for other in others:
+        with pytest.raises(TypeError):  # it is computed
+            refinement._steps(other, *values)
+    with pytest.raises(TypeError):
+        refinement._steps(scene, *values._replace(alpha=0.123))
+
+
+def test_the_refinements_values_have_the_places_of_its_settings():
+    assert refinement.Values._fields == refinement.Settings._fields
 
 
 def test_a_slow_method_must_be_chosen_before_it_runs(scene):

@@ -43,7 +43,7 @@ def animals() -> Config:
         background_cutoff_start=0.65,
         background_cutoff=0.65,
         balance_classes=False,
-        epochs=8,
+        epochs=12,
         lr=2e-2,
         encoder_lr=3e-3,
         warmup_epochs=1,

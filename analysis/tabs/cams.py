@@ -51,8 +51,9 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 region = picture("Predicted region: click a pixel")
                 vanilla = picture("Vanilla CAM (score map)")
             maps = picture("Methods by stages", "film")
+        seen = gr.State()  # digest of the photograph that was shown last
     pictures = Pictures(region, vanilla, maps)
-    subject.follow(tab, _show, settings, [settings.name, settings.target, *pictures])
+    subject.follow(tab, _show, [*settings, seen], [settings.name, settings.target, *pictures, seen])
     subject.live(moved(settings), _pictured, settings, pictures, show_progress="minimal")
     region.select(_pixel, None, [subject.clicked, settings.target], **PRIVATE).then(
         subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
@@ -72,7 +73,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
 def _settings(subject: Subject) -> Settings:
     with gr.Group():
         return Settings(
-            gr.Dropdown(list(subject.default.classes), label="Class", info="whose evidence is shown"),
+            gr.Dropdown(list(subject.default.classes), value=None, label="Class", info="whose evidence is shown"),
             gr.Radio(list(TARGETS), value=TARGETS[0], label="Target", info="the score that the maps explain"),
             gr.CheckboxGroup(list(METHODS), value=["GradCAM", "LayerCAM"], label="Methods"),
             gr.Radio(list(_SCALES), value=_SCALES[0], label="Colors are relative to"),
@@ -89,13 +90,17 @@ def _slow_settings() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
         return slow, gr.Button("Run it", size="sm"), estimate
 
 
-def _show(scene: Scene, name, target, methods, scale, opacity) -> tuple:
-    """All that the tab shows of a new subject; a target that was a pixel of the photograph before is given up."""
-    if name not in scene.present:
+def _show(scene: Scene, name, target, methods, scale, opacity, seen) -> tuple:
+    """All that the tab shows of a subject; a target that was a pixel of the photograph before is given up.
+
+    A class that is not in the photograph may be asked for, by hand or by a link; the next photograph has its own.
+    """
+    is_next = seen not in (None, scene.encoding.key)
+    if name not in (scene.present if is_next else scene.predictor.classes):
         name = scene.present[0] if scene.present else scene.predictor.classes[int(scene.encoding.scores.argmax())]
     target = TARGETS[0] if target == _PIXEL and scene.clicked is None else target
     names = gr.Dropdown(list(scene.predictor.classes), value=name)
-    return names, target, *_pictured(scene, name, target, methods, scale, opacity)
+    return names, target, *_pictured(scene, name, target, methods, scale, opacity), scene.encoding.key
 
 
 def _pictured(scene: Scene, name, target, methods, scale, opacity) -> tuple:
@@ -120,9 +125,10 @@ def _grid(scene: Scene, cams: list[Cam], region: np.ndarray, scale: str, opacity
 
 def _explained(scene: Scene, name: str, target: str, methods: tuple[str, ...]) -> list[Cam]:
     """The maps of the chosen methods, and those of slow ones that were run and are still remembered."""
-    run = [(slow,) for slow in SLOW_METHODS if _key(scene, name, target, (slow,)) in scene.predictor.kept]
-    vanilla, *cams = _remembered(scene, name, target, methods)
-    return [vanilla, *cams, *(cam for slow in run for cam in _remembered(scene, name, target, slow)[1:])]
+    kept, keys = scene.predictor.kept, [_key(scene, name, target, (slow,)) for slow in SLOW_METHODS]
+    with kept.lock:  # taken before others are added, which may put them away: to make them again takes a minute
+        run = [cam for key in keys if key in kept for cam in kept.get(key, list)[1:]]
+    return [*_remembered(scene, name, target, methods), *run]
 
 
 def _key(scene: Scene, name: str, target: str, methods: tuple[str, ...]) -> tuple:
@@ -147,11 +153,14 @@ def _region(scene: Scene, name: str):
 def _captioned(scene: Scene, cam: Cam, region: np.ndarray, opacity: float, most: float | None) -> np.ndarray:
     """A map over the photograph, with its range and how much of the predicted object it covers."""
     covered, inside = coverage(cam, region)
-    said = "no region of the class is predicted"
-    if not np.isnan(covered):
-        said = f"half its maximum: covers {100 * covered:.0f} % of the object"
-        said += "" if np.isnan(inside) else f"; {100 * inside:.0f} % of that lies inside"
-    lines = [f"{cam.stage}, {cam.method}: {cam.low:.2g} to {cam.high:.2g}", said]
+    lines = [f"{cam.stage}, {cam.method}: {cam.low:.2g} to {cam.high:.2g}"]
+    if np.isnan(covered):
+        lines.append("no region of the class is predicted")
+    else:
+        lines.append(f"half its maximum covers {100 * covered:.0f} % of the object;")
+        lines.append(
+            "no part of the map is above 0" if np.isnan(inside) else f"{100 * inside:.0f} % of that lies inside"
+        )
     return captioned(cam_overlay(scene.encoding.rgb, cam.scaled(most), opacity), lines)
 
 

@@ -1,6 +1,7 @@
 """Two checkpoints, or two settings, on one photograph or on many (Fig. 7)."""
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -88,7 +89,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     # What was tabulated is of the pair before; another table takes long, so it is made when it is asked for.
     left_behind = [files.clear, *moved(controls)]
     gr.on(left_behind, lambda: None, None, table, cancels=asked, **PRIVATE)
-    table.select(in_words(_photograph), [files, table], subject.photograph, api_visibility="private")
+    table.select(in_words(_photograph), files, subject.photograph, api_visibility="private")
     return {f"{name}_{part}": getattr(side, part) for name, side in sides.items() for part in Side._fields}
 
 
@@ -203,7 +204,7 @@ def _table_by(library: Library) -> Callable:
             predictor = library[checkpoint]
             return lambda rgb: renumbered(_mask(predictor, rgb, None, kind, alpha), predictor.classes, classes)
 
-        photographs = ((Path(file).name, library[controls[0]].encode(_read(file)).rgb) for file in files)
+        photographs = ((name, library[controls[0]].encode(_read(file)).rgb) for name, file in _named(files).items())
         for lines in worst_first(photographs, *(masks(*side) for side in sides), classes):
             yield lines.round(3)
 
@@ -217,10 +218,20 @@ def _read(file: str) -> np.ndarray:
         raise UserError(f"{Path(file).name}: {str(error).replace(f'{file}: ', '')}") from None
 
 
-def _photograph(files, table: pd.DataFrame, event: gr.SelectData) -> str:
+def _named(files: Sequence[str]) -> dict[str, str]:
+    """The files by their names in the table; the second of a name is numbered "(2)", and so on."""
+    named: dict[str, str] = {}
+    for file in files:
+        name = Path(file).name
+        numbered = (f"{name} ({number})" if number > 1 else name for number in itertools.count(1))
+        named[next(free for free in numbered if free not in named)] = file
+    return named
+
+
+def _photograph(files, event: gr.SelectData) -> str:
     """The file of the clicked line. Raises UserError when it was taken away."""
-    name = table["photograph"].iloc[event.index[0]]
-    file = next((file for file in files or [] if Path(file).name == name), None)
+    name = str(event.row_value[0])
+    file = _named(files or []).get(name)
     if file is None:
         raise UserError(f"{name} is no longer among the photographs")
     return file

@@ -11,9 +11,10 @@ import pandas as pd
 
 from analysis import evaluations, report, runs
 from analysis.curves import MEASURES, SCORES, class_bars, confusion_figure, precision_recall_figure
-from analysis.exports import picture_png
+from analysis.exports import mask_png, picture_png
 from analysis.tabs.subject import Subject
 from wsss import UserError
+from wsss.data.source import read
 
 NOTHING = "nothing"
 """What stands for no other evaluation."""
@@ -140,15 +141,27 @@ def open_by(subject: Subject) -> Callable:
     """The handler of that button."""
 
     def opened(left: str, name: str | None) -> tuple:
-        """The clicked photograph, and the checkpoint that was evaluated, at the top of the page."""
+        """The clicked photograph with its truth, and the checkpoint that was evaluated, at the top of the page."""
         if not name:
             raise UserError("click a photograph of the table first")
         job = runs.known(left, evaluation=True).job
         label, folder = str(job.get("label")), Path(str(job.get("checkpoint")))
         subject.library.show(label, folder)
-        path = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()), "photograph.png")
-        path.write_bytes(picture_png(evaluations.pictures_of(left, name).photograph))
-        names = subject.library.names
-        return gr.Dropdown(choices=names, value=label), str(path), gr.Tabs(selected="Inspect")
+        photograph, truth = _written(left, name)
+        return gr.Dropdown(choices=subject.library.names, value=label), photograph, gr.Tabs(selected="Inspect"), truth
 
     return opened
+
+
+def _written(left: str, name: str) -> tuple[str, str | None]:
+    """Paths of a photograph of an evaluation and of its truth, written for the page; no truth has no path."""
+    folder = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()))
+    photograph, truth = folder / "photograph.png", folder / "truth.png"
+    photograph.write_bytes(picture_png(evaluations.pictures_of(left, name).photograph))
+    job = runs.known(left, evaluation=True).job
+    source = read(job.get("dataset", ""), Path(job["data"]) if job.get("data") else None, job.get("split", ""))
+    mask = source.mask(source.names.index(name))
+    if mask is None:
+        return str(photograph), None
+    truth.write_bytes(mask_png(mask, source.classes))
+    return str(photograph), str(truth)

@@ -8,11 +8,14 @@ import gradio as gr
 
 from analysis.library import Library
 from analysis.tabs.events import PRIVATE
+from analysis.tabs.subject import QUIET
 from analysis.tabs.words import sentence
 
 _COPY = """(...values) => {
   const names = %s;
   const url = new URL(window.location.href);
+  const tab = document.querySelector('[role="tab"][aria-selected="true"]');
+  if (tab) url.searchParams.set("tab", tab.textContent.trim());
   names.forEach((name, i) => url.searchParams.set(name, values[i]));
   navigator.clipboard?.writeText(url.href);
   window.history.replaceState(null, "", url);
@@ -37,12 +40,13 @@ _COPIED = "The link is in the address bar, and on the clipboard where the browse
 _DARK = "() => { document.body.classList.toggle('dark'); }"
 
 
-def build(page: gr.Blocks, settings: dict[str, gr.components.Component], library: Library) -> None:
-    """Add the two buttons to the open row; a page that is opened by such a link starts with its settings.
+def build(page: gr.Blocks, settings: dict[str, gr.components.Component], library: Library, tabs: gr.Tabs) -> None:
+    """Add the two buttons to the open row; a page that is opened by such a link starts with its settings and its tab.
 
     Args:
         settings: what the link holds, by the names that it has there.
         library: what those of them choose from whose name ends on "checkpoint".
+        tabs: of which one is open; each has its label as its id.
     """
     copy, dark = gr.Button("Copy a link to these settings", size="sm"), gr.Button("Dark or light", size="sm")
     names, controls = list(settings), list(settings.values())
@@ -51,10 +55,12 @@ def build(page: gr.Blocks, settings: dict[str, gr.components.Component], library
     dark.click(None, js=_DARK, api_visibility="private")
 
     named = [name for name in names if name.endswith("checkpoint")]
-    page.load(_checkpoints_by(library, named), None, [settings[name] for name in named], **PRIVATE)
+    chosen = page.load(_checkpoints_by(library, named), None, [settings[name] for name in named], **PRIVATE)
     others = {name: control for name, control in settings.items() if name not in named}
     taken = json.dumps([{"name": name, **_taken(control)} for name, control in others.items()])
     page.load(None, list(others.values()), list(others.values()), js=_RESTORE % taken, api_visibility="private")
+    # Last: it shows what there is, and waits with the network's questions for the photograph.
+    chosen.then(_opened_by(tabs), None, tabs, **QUIET)
 
 
 def _checkpoints_by(library: Library, named: list[str]) -> Callable:
@@ -67,6 +73,17 @@ def _checkpoints_by(library: Library, named: list[str]) -> Callable:
         return [gr.Dropdown(choices=offered, value=name) for name in chosen]
 
     return checkpoints
+
+
+def _opened_by(tabs: gr.Tabs) -> Callable:
+    ids = [tab.id for tab in tabs.children if isinstance(tab, gr.Tab)]
+
+    def opened(request: gr.Request) -> gr.Tabs:
+        """The tab that the link asks for; where there is none of that name, the page stays as it is."""
+        asked = request.query_params.get("tab")
+        return gr.Tabs(selected=asked) if asked in ids else gr.skip()
+
+    return opened
 
 
 def _taken(control: gr.components.Component) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The refinement (Eq. 5, 6) and the pseudo mask, step by step."""
 
+import hashlib
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -16,8 +17,8 @@ from analysis.tabs import download, reset
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import PICTURE, picture, pixel, slider
 from analysis.tabs.scene import Scene
-from analysis.tabs.subject import QUIET, Subject
-from analysis.trajectory import trajectory
+from analysis.tabs.subject import QUIET, Subject, unlike_before
+from analysis.trajectory import Trajectory, trajectory
 from wsss.config import Config
 from wsss.pseudo import to_mask
 from wsss.refinement import DILATIONS
@@ -50,6 +51,36 @@ class Settings(NamedTuple):
     shown: gr.Dropdown
 
 
+class Values(NamedTuple):
+    """Their values, in the same order; all but the last by the names that `Predictor.claims` has for them."""
+
+    alpha: float
+    steps: int
+    object_cutoff: float
+    background_cutoff: float
+    least_cutoff: float
+    dilations: list[int]  # in the order in which they were ticked
+    background_affinity: bool
+    shown: str  # name of the class
+
+    @property
+    def rings(self) -> list[int]:
+        """The dilations, the nearest first."""
+        return sorted(self.dilations)
+
+    @property
+    def claims(self) -> dict[str, Any]:
+        """What `Predictor.claims` takes."""
+        given = self._asdict() | {"dilations": self.rings}
+        del given["shown"]
+        return given
+
+    @property
+    def refinement(self) -> dict[str, Any]:
+        """What `Predictor.iterates` takes."""
+        return {name: self.claims[name] for name in ("alpha", "dilations", "background_affinity")}
+
+
 class Pictures(NamedTuple):
     """What moves with them."""
 
@@ -68,19 +99,19 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 play = gr.Button("Play", size="sm", min_width=70)
                 set_back = reset.build(subject, settings[:-1], _values)
             download.build(subject, "pseudo-mask", _files, settings, settings._fields)
-            timer = gr.Timer(_SECONDS_A_STEP, active=False)
+            timer, rested = gr.Timer(_SECONDS_A_STEP, active=False), gr.State()
         with gr.Column(scale=5, min_width=340):
             before, pictures, film = _pictures()
             curves, kind, probe_pictures = _details()
     subject.follow(tab, _show, [*settings, kind], [settings.shown, before, *pictures, *probe_pictures])
-    _wire_steps(subject, tab, settings, [film, curves])
+    _wire_play(play, timer, settings.steps, rested)
+    _wire_steps(subject, tab, settings, rested, [film, curves])
     _wire_probe(subject, settings, pictures.pseudo, probe_pictures, [*settings, kind])
     subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
     subject.live([settings.shown.input], _heats, settings, [before, pictures.after])
     film.select(_step_of, subject.rgb, settings.steps, **PRIVATE).then(
         subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET
     )
-    _wire_play(play, timer, settings.steps)
     for done in set_back:
         done.then(subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET)
         done.then(
@@ -145,28 +176,26 @@ def _details() -> tuple[gr.Plot, gr.Radio, list[gr.components.Component]]:
 
 def _show(scene: Scene, *given) -> tuple:
     """All that the tab shows of a new subject but its steps; its maps are an object's, where there is one."""
-    *settings, shown, kind = given
-    names = ["background", *scene.present]  # maps of other classes are 0
-    shown = shown if shown in names else names[-1]
-    before, _ = _heats(scene, *settings, shown)
-    probed = _probed(scene, *settings, shown, kind)
-    return gr.Dropdown(names, value=shown), before, *_pictured(scene, *settings, shown), *probed
+    *settings, kind = given
+    values, names = Values(*settings), ["background", *scene.present]  # maps of other classes are 0
+    values = values if values.shown in names else values._replace(shown=names[-1])
+    before, _ = _heats(scene, *values)
+    probed = _probed(scene, *values, kind)
+    return gr.Dropdown(names, value=values.shown), before, *_pictured(scene, *values), *probed
 
 
 def _heats(scene: Scene, *settings) -> tuple[np.ndarray, np.ndarray]:
     """The class's map before and after the refinement, in the same colors: black is 0, bright is 1."""
-    alpha, steps, *_, dilations, by_objects, shown = settings
-    names = ("background", *scene.predictor.classes)
-    maps = scene.predictor.iterates(scene.encoding, scene.present, alpha, sorted(dilations), by_objects)
-    k, size = names.index(shown) if shown in names else 0, scene.encoding.rgb.shape[:2]
-    return tuple(heat(maps[t, k].cpu().numpy(), size, limits=(0, 1)) for t in (0, int(steps)))
+    values, names = Values(*settings), ("background", *scene.predictor.classes)
+    maps = scene.predictor.iterates(scene.encoding, scene.present, **values.refinement)
+    k, size = names.index(values.shown) if values.shown in names else 0, scene.encoding.rgb.shape[:2]
+    return tuple(heat(maps[t, k].cpu().numpy(), size, limits=(0, 1)) for t in (0, int(values.steps)))
 
 
 def _pictured(scene: Scene, *settings) -> tuple:
     """What moves with a slider, in the order of `Pictures`."""
     predictor, encoding = scene.predictor, scene.encoding
-    chosen = _chosen(settings)
-    claimed = predictor.claims(encoding, scene.present, **chosen)
+    claimed = predictor.claims(encoding, scene.present, **Values(*settings).claims)
     mask = to_mask(claimed[None])[0].byte().cpu().numpy()
     shown = overlay(encoding.rgb, mask, scene.colors, _OPACITY)
     names = legend(mask, predictor.classes, scene.colors)
@@ -174,20 +203,14 @@ def _pictured(scene: Scene, *settings) -> tuple:
     return _heats(scene, *settings)[1], shown, names, unlabelled
 
 
-def _chosen(settings: tuple) -> dict[str, Any]:
-    """The settings by the names that `Predictor.claims` has for them."""
-    return dict(zip(Settings._fields[:-1], settings, strict=False)) | {"dilations": sorted(settings[5])}
-
-
 def _files(scene: Scene, *settings) -> dict[str, bytes]:
-    chosen = _chosen(settings)
-    kind = chosen["dilations"], chosen["background_affinity"]
-    maps = scene.predictor.iterates(scene.encoding, scene.present, chosen["alpha"], *kind)
-    mask = scene.predictor.pseudo(scene.encoding, scene.present, **chosen)
+    values = Values(*settings)
+    maps = scene.predictor.iterates(scene.encoding, scene.present, **values.refinement)
+    mask = scene.predictor.pseudo(scene.encoding, scene.present, **values.claims)
     return {
         "pseudo_mask.png": mask_png(mask, scene.predictor.classes),
         "arrays.npz": arrays_npz(
-            before=maps[0].cpu().numpy(), after=maps[int(chosen["steps"])].cpu().numpy(), pseudo_mask=mask
+            before=maps[0].cpu().numpy(), after=maps[int(values.steps)].cpu().numpy(), pseudo_mask=mask
         ),
     }
 
@@ -199,28 +222,34 @@ def _film(scene: Scene, chosen: dict[str, Any]) -> np.ndarray:
 
 
 def _steps(scene: Scene, *settings) -> tuple[np.ndarray, go.Figure]:
-    """The film strip and the curves."""
-    chosen = _chosen(settings)
-    film, step = _film(scene, chosen), int(chosen.pop("steps"))
-    curves = trajectory(scene.predictor, scene.encoding, scene.present, truth=scene.truth, **chosen)
+    """The film strip and the curves. Another T only moves the line in these: the rest is remembered."""
+    chosen = Values(*settings).claims
+    step = int(chosen.pop("steps"))
+    truth = None if scene.truth is None else hashlib.sha1(scene.truth.tobytes(), usedforsecurity=False).hexdigest()
+    key = scene.encoding.key, tuple(scene.present), repr(chosen), scene.colors.tobytes(), truth
+    film, curves = scene.predictor.films.get_unlocked(key, lambda: _all_steps(scene, chosen))
     return film, trajectory_figure(curves, step)
 
 
-def _wire_steps(subject: Subject, tab: gr.Tab, settings: Settings, outputs: list) -> None:
-    """They need the pseudo masks of all steps, so they wait until a slider is let go."""
+def _all_steps(scene: Scene, chosen: dict[str, Any]) -> tuple[np.ndarray, Trajectory]:
+    curves = trajectory(scene.predictor, scene.encoding, scene.present, truth=scene.truth, **chosen)
+    return _film(scene, chosen), curves
+
+
+def _wire_steps(subject: Subject, tab: gr.Tab, settings: Settings, rested: gr.State, outputs: list) -> None:
+    """They need the pseudo masks of all steps, so they wait until a slider is let go, or `rested` after playing."""
     subject.follow(tab, _steps, settings, outputs)
     let_go = [control.release for control in settings if isinstance(control, gr.Slider)]
     chosen = settings.dilations.input, settings.background_affinity.input
-    subject.live([*let_go, *chosen], _steps, settings, outputs)
+    subject.live([*let_go, *chosen, rested.change], _steps, settings, outputs)
 
 
 def _probed(scene: Scene, *given) -> tuple:
-    alpha, *_, dilations, by_objects, shown, kind = given
-    rings, rgb = sorted(dilations), scene.encoding.rgb
-    settings = {"alpha": alpha, "dilations": rings, "background_affinity": by_objects}
-    seen = probe(scene.predictor, scene.encoding, scene.pixel, shown, scene.present, **settings)
-    near = rings[(len(rings) - 1) // 2]
-    return draw(rgb, seen, _KINDS[kind]), draw(rgb, seen, _KINDS[kind], within=near), affinity_bars(seen, alpha)
+    *settings, kind = given
+    values, rgb = Values(*settings), scene.encoding.rgb
+    seen = probe(scene.predictor, scene.encoding, scene.pixel, values.shown, scene.present, **values.refinement)
+    near = values.rings[(len(values.rings) - 1) // 2]
+    return draw(rgb, seen, _KINDS[kind]), draw(rgb, seen, _KINDS[kind], within=near), affinity_bars(seen, values.alpha)
 
 
 def _wire_probe(
@@ -245,16 +274,26 @@ def _step_of(rgb: np.ndarray, event: gr.SelectData) -> int:
     return FILM[min(len(FILM) - 1, event.index[0] // frame_width(rgb))]
 
 
-def _wire_play(play: gr.Button, timer: gr.Timer, steps: gr.Slider) -> None:
-    """The button moves T from 0 to its end, and stops there."""
+def _wire_play(play: gr.Button, timer: gr.Timer, steps: gr.Slider, rested: gr.State) -> None:
+    """The button moves T from 0 to its end, and stops there; `rested` changes when T does not move any more."""
 
     def toggle(label: str) -> tuple:
         starts = label == "Play"
-        return gr.Timer(active=starts), gr.Button("Stop" if starts else "Play"), 0 if starts else gr.skip()
+        return (
+            gr.Timer(active=starts),
+            gr.Button("Stop" if starts else "Play"),
+            0 if starts else gr.skip(),
+            gr.skip() if starts else unlike_before(),
+        )
 
     def tick(step: float) -> tuple:
         ends = step + 1 >= MOST_STEPS
-        return min(step + 1, MOST_STEPS), gr.Timer(active=not ends), gr.Button("Play" if ends else "Stop")
+        return (
+            gr.Timer(active=not ends),
+            gr.Button("Play" if ends else "Stop"),
+            min(step + 1, MOST_STEPS),
+            unlike_before() if ends else gr.skip(),
+        )
 
-    play.click(toggle, play, [timer, play, steps], **PRIVATE)
-    timer.tick(tick, steps, [steps, timer, play], **PRIVATE)
+    play.click(toggle, play, [timer, play, steps, rested], **PRIVATE)
+    timer.tick(tick, steps, [timer, play, steps, rested], **PRIVATE)

@@ -18,7 +18,7 @@ from analysis.tabs.outputs import again_if_moved, emptied, noting
 from analysis.tabs.photograph import PhotographFile, decoded
 from analysis.tabs.scene import Scene
 from analysis.tabs.words import in_words, sentence
-from analysis.truth import read_truth
+from analysis.truth import in_classes, read_values
 from wsss import UserError
 
 EXAMPLES = [Path(__file__).parent.parent / "examples" / f"{name}.jpg" for name in ("chelsea", "astronaut")]
@@ -51,10 +51,12 @@ class Subject:
         self._turns: dict[str, gr.State] = {}  # by a tab's label; a new number tells it to look at the subject again
         self.rgb = gr.State()  # the photograph as it is shown
         self.path = gr.State()  # of the file that it was read from
-        self.truth = gr.State()
-        self.truth_path = gr.State()  # of the file that was read last; the page's own may be the photograph's before
+        self.truth_path = gr.State()  # of the mask file that was read last
+        self.truth_values = gr.State()  # what it holds; the file itself is deleted after a while
+        self.truth = gr.State()  # the same in the checkpoint's classes
         self.own_colors = gr.State({})
         self.clicked = gr.State()
+        self.reopened = gr.State()  # a new number tells that the checkpoint of this name has other weights than before
         self.ticked = gr.State(False)  # whether the visitor has said what is in the photograph
         self._lay_out()
 
@@ -140,15 +142,15 @@ class Subject:
         """
         # One event: what sets a checkpoint and a photograph at once would have two race with each other.
         gr.on(
-            [page.load, self.photograph.change, self.checkpoint.change],
+            [page.load, self.photograph.change, self.checkpoint.change, self.reopened.change],
             in_words(self._accept),
             [
                 *(self.checkpoint, self.photograph, self.truth_file, self.present, self.opened),
-                *(self.path, self.rgb, self.truth_path, self.ticked),
+                *(self.path, self.rgb, self.truth_path, self.truth_values, self.ticked),
             ],
             [
                 *(self.present, self.about, self.truth_file),
-                *(self.path, self.rgb, self.truth_path, self.truth, self.clicked, self.ticked),
+                *(self.path, self.rgb, self.truth_path, self.truth_values, self.truth, self.clicked, self.ticked),
                 *self.turns,
             ],
             api_name="photograph",
@@ -158,8 +160,8 @@ class Subject:
         )
         self.truth_file.change(
             in_words(self._read_truth),
-            [self.checkpoint, self.rgb, self.truth_file, self.opened],
-            [self.truth_path, self.truth, *self.turns],
+            [self.checkpoint, self.photograph, self.truth_file, self.path, self.rgb, self.truth_path, self.opened],
+            [self.truth_path, self.truth_values, self.truth, *self.turns],
             api_visibility="private",
             **MODEL,  # after the photograph that it may have come with
         )
@@ -230,28 +232,32 @@ class Subject:
             clicked = None  # a click that came with a photograph that has gone meanwhile
         return Scene(predictor, predictor.encode(rgb), known, truth, own_colors, clicked)
 
-    def _accept(self, checkpoint, given, truth_file, present, opened, path, rgb, truth_path, ticked) -> tuple:
+    def _accept(self, checkpoint, given, truth_file, present, opened, path, rgb, truth_path, values, ticked) -> tuple:
         """A new photograph: as it is shown, and the classes seen in it. What belonged to the one before is put away.
 
-        Another checkpoint for the same one: its classes remain what the visitor has said, its truth is read again. The
-        file may be gone by then, and is not looked at.
+        Another checkpoint for the same one: its classes remain what the visitor has said, and its truth remains. The
+        files may be gone by then, and are not looked at.
         """
-        predictor, turns = self.library[checkpoint], self.turned(opened)
+        predictor = self.library.current(checkpoint)
         encoding = _encoding(predictor, given, rgb if given == path else None)
-        if encoding is not None and rgb is not None and np.array_equal(encoding.rgb, rgb):
-            chips = _chips(predictor, encoding, present if ticked else None)
-            truth = _truth(truth_path, predictor, rgb)
-            return chips, about(predictor), gr.skip(), given, rgb, truth_path, truth, gr.skip(), ticked, *turns
-        put_away = gr.skip()
-        if truth_file is not None:
-            put_away = None
-            gr.Info("The ground-truth mask was of the photograph before. Give it again if it belongs to this one.")
-        chips = _chips(predictor, encoding) if encoding else gr.CheckboxGroup(list(predictor.classes), value=[])
         shown = encoding.rgb if encoding else None
-        return chips, about(predictor), put_away, given, shown, None, None, None, False, *turns
+        is_same = shown is not None and rgb is not None and np.array_equal(shown, rgb)
+        put_away = gr.skip()
+        if path is not None and truth_file not in (None, truth_path):  # not the one before's: they came together
+            truth_path, values = truth_file, _values(truth_file, shown)
+        elif not is_same:
+            put_away, truth_path, values = _put_away(truth_file), None, None
+        ticked = ticked and is_same
+        chips, clicked = _chips(predictor, encoding, present if ticked else None), gr.skip() if is_same else None
+        belongings = truth_path, values, _truth(values, predictor), clicked, ticked
+        return chips, about(predictor, encoding), put_away, given, shown, *belongings, *self.turned(opened)
 
-    def _read_truth(self, checkpoint, rgb, path, opened) -> tuple:
-        return path, _truth(path, self.library[checkpoint], rgb), *self.turned(opened)
+    def _read_truth(self, checkpoint, given, truth_file, path, rgb, truth_path, opened) -> tuple:
+        """Another mask for the same photograph; one that came with another photograph is read by `_accept`."""
+        if given != path or truth_file == truth_path:
+            return (gr.skip(),) * (3 + len(self.turns))
+        values = _values(truth_file, rgb)
+        return truth_file, values, _truth(values, self.library[checkpoint]), *self.turned(opened)
 
 
 def _encoding(predictor: Predictor, path: str | None, known: np.ndarray | None) -> Encoding | None:
@@ -267,8 +273,10 @@ def _encoding(predictor: Predictor, path: str | None, known: np.ndarray | None) 
     return None
 
 
-def _chips(predictor: Predictor, encoding: Encoding, present: Sequence[str] | None = None) -> gr.CheckboxGroup:
+def _chips(predictor: Predictor, encoding: Encoding | None, present: Sequence[str] | None = None) -> gr.CheckboxGroup:
     """The classes with their scores; ticked are those present, unless given those that the network sees."""
+    if encoding is None:
+        return gr.CheckboxGroup(list(predictor.classes), value=[])
     chips = [
         (f"{name} {100 * score:.0f} %", name) for name, score in zip(predictor.classes, encoding.scores, strict=True)
     ]
@@ -276,18 +284,30 @@ def _chips(predictor: Predictor, encoding: Encoding, present: Sequence[str] | No
     return gr.CheckboxGroup(chips, value=seen)
 
 
-def _truth(path: str | None, predictor: Predictor, rgb: np.ndarray | None) -> np.ndarray | None:
-    """The visitor's mask in the checkpoint's classes, at the size of the photograph as it is shown.
+def _values(path: str | None, rgb: np.ndarray | None) -> np.ndarray | None:
+    """What a visitor's mask holds, (H, W) uint8 of the photograph as it is shown; None where there is none of either.
 
-    None, and a sentence to the visitor, where it does not fit.
+    None too, and a sentence to the visitor, where it does not fit.
     """
     if path is None or rgb is None:
         return None
     try:
-        return read_truth(Path(path), predictor.classes, rgb.shape[:2])
+        return read_values(Path(path), rgb.shape[:2])
     except UserError as error:
         gr.Warning(sentence(str(error)))
         return None
+
+
+def _truth(values: np.ndarray | None, predictor: Predictor) -> np.ndarray | None:
+    return None if values is None else in_classes(values, predictor.classes)
+
+
+def _put_away(truth_file: str | None) -> Any:
+    """What becomes of the mask on the page when its photograph goes."""
+    if truth_file is None:
+        return gr.skip()
+    gr.Info("The ground-truth mask was of the photograph before. Give it again if it belongs to this one.")
+    return None
 
 
 def unlike_before() -> int:
@@ -295,9 +315,14 @@ def unlike_before() -> int:
     return time.monotonic_ns()
 
 
-def about(predictor: Predictor) -> str:
-    """One line on the checkpoint and where it runs, as HTML."""
+def about(predictor: Predictor, encoding: Encoding | None = None) -> str:
+    """One line on the checkpoint, where it runs, and the size at which it shows the photograph, as HTML."""
     scores = predictor.facts.get("val") or {}
-    known = f" &middot; {100 * scores['miou']:.1f} % mIoU on its validation photographs" if "miou" in scores else ""
-    encoder, classes = html.escape(predictor.config.encoder), len(predictor.classes)
-    return f'<div class="legend">{encoder} &middot; {classes} classes{known} &middot; runs on {predictor.device}</div>'
+    parts = [html.escape(predictor.config.encoder), f"{len(predictor.classes)} classes"]
+    if "miou" in scores:
+        parts.append(f"{100 * scores['miou']:.1f} % mIoU on its validation photographs")
+    parts.append(f"runs on {predictor.device}")
+    if encoding is not None:
+        height, width = encoding.rgb.shape[:2]
+        parts.append(f"photograph looked at as {width}x{height}")
+    return f'<div class="legend">{" &middot; ".join(parts)}</div>'
