@@ -66,14 +66,29 @@ def pictures_of(name: str, photograph: str) -> Pictures:
         UserError: the data or the mask are no longer there.
     """
     found, classes = runs.known(name, evaluation=True), tuple(report_of(name)["classes"])[1:]
-    source = _source(found.job.get("dataset", ""), found.job.get("data", ""), found.job.get("split", ""))
-    if photograph not in source.names:
-        raise UserError(f"{photograph!r}: is no photograph of this split any more")
-    index = source.names.index(photograph)
+    source, index = _place_of(found, photograph)
     rgb, truth = source.rgb(index), source.mask(index)
     mask = read_truth(found.folder / "masks" / f"{photograph}.png", classes, rgb.shape[:2])
     colors = VOC_PALETTE[list(voc_values(classes) or range(len(classes) + 1))]
     return pictures(rgb, truth if truth is not None else np.full(mask.shape, 255, np.uint8), mask, colors)
+
+
+def truth_of(name: str, photograph: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """The true mask (H, W) of an evaluation's photograph, None where there is none, and the classes of its indices.
+
+    Raises:
+        UserError: the data are no longer there.
+    """
+    source, index = _place_of(runs.known(name, evaluation=True), photograph)
+    return source.mask(index), source.classes
+
+
+def _place_of(found: runs.Found, photograph: str) -> tuple[Source, int]:
+    """The split of an evaluation, and where in it a photograph is. Raises UserError."""
+    source = _source(found.job.get("dataset", ""), found.job.get("data", ""), found.job.get("split", ""))
+    if photograph not in source.names:
+        raise UserError(f"{photograph!r}: is no photograph of this split any more")
+    return source, source.names.index(photograph)
 
 
 @functools.lru_cache(maxsize=2)

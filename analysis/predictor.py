@@ -20,7 +20,7 @@ from wsss.data.augment import reduce
 from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import reduce_image
-from wsss.predict import pixel_probs, predict_probs, prediction_settings, to_image, weigh
+from wsss.predict import MOST_RATIO, pixel_probs, predict_probs, prediction_settings, to_image, with_background_power
 from wsss.pseudo import claims, to_mask
 from wsss.refinement import DILATIONS, affinity, kernel, spread, with_background_scores
 
@@ -29,7 +29,6 @@ MOST_STEPS = 30
 
 _SHOWN_SIDE = 512  # larger photographs are shown and asked about at this short side, so that a slider stays live
 _LEAST_SIDE = 16
-_MOST_RATIO = 5  # of the sides: the network would enlarge a narrower photograph to a gigabyte of maps
 _KEPT_ENCODINGS = 8
 _KEPT_ITERATES = 16
 _KEPT_MASKS = 16
@@ -106,7 +105,7 @@ class Predictor:
             UserError: a side has fewer than 16 pixels, or one is over 5 times the other.
         """
         height, width = rgb.shape[:2]
-        if min(height, width) < _LEAST_SIDE or max(height, width) > _MOST_RATIO * min(height, width):
+        if min(height, width) < _LEAST_SIDE or max(height, width) > MOST_RATIO * min(height, width):
             size = f"{width}x{height} pixels"
             raise UserError(f"this image cannot be used: it has {size}, too small or too narrow to be looked at")
         rgb = reduce(rgb, _SHOWN_SIDE)
@@ -194,13 +193,8 @@ class Predictor:
         return crf(encoding.rgb, predict_probs(self.network, encoding.rgb, **settings)).argmax(0).astype(np.uint8)
 
     def _mask(self, encoding: Encoding) -> np.ndarray:
-        weighed = weigh(
-            torch.from_numpy(encoding.probs),
-            torch.from_numpy(encoding.scores),
-            class_cutoff=self.config.class_cutoff,
-            background_power=self.config.background_power,
-        )
-        return weighed.argmax(0).byte().numpy()
+        probs = torch.from_numpy(encoding.probs)
+        return with_background_power(probs, self.config.background_power).argmax(0).byte().numpy()
 
     def iterates(
         self,

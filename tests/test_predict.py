@@ -1,4 +1,4 @@
-"""Prediction: resizing, averaging and weighing of class probabilities."""
+"""Prediction: resizing and averaging of class probabilities, and which of them count."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from wsss.network import build
 from wsss.objective import reduce_image
-from wsss.predict import MULTI_SCALE, predict_probs, to_image, weigh
+from wsss.predict import MULTI_SCALE, predict_probs, to_image
 from wsss.presets import tiny
 from wsss.refinement import refine
 
@@ -54,15 +54,10 @@ def test_with_flips_a_mirrored_photograph_gives_the_mirrored_masks(network, rgb)
     np.testing.assert_allclose(mirrored[..., ::-1], predict_probs(network, rgb, flip=True), atol=1e-5)
 
 
-def test_weighing_by_hand():
-    probs = torch.tensor([0.5, 0.3, 0.2]).view(3, 1, 1)
-    weighed = weigh(probs, torch.tensor([0.9, 0.1]), class_cutoff=0.3, background_power=2)
-    torch.testing.assert_close(weighed.flatten(), torch.tensor([0.25, 0.3, 0.0]))
-
-
-def test_by_default_nothing_is_weighed():
-    probs = torch.rand(3, 4, 4)
-    assert torch.equal(weigh(probs, torch.rand(2)), probs)
+def test_the_backgrounds_probability_is_raised_to_its_power(network, rgb):
+    plain, raised = predict_probs(network, rgb), predict_probs(network, rgb, background_power=2)
+    np.testing.assert_allclose(raised[0], plain[0] ** 2, rtol=1e-6)
+    np.testing.assert_array_equal(raised[1:], plain[1:])
 
 
 def test_the_refinement_of_a_mask_is_that_of_training(network, rgb):

@@ -81,11 +81,13 @@ def predict_probs(
         network: in evaluation mode.
         rgb: (H, W, 3) uint8.
         short_side: of the photograph at scale 1, in pixels; 0 keeps its own.
-        class_cutoff, background_power: as in `weigh`, for the best image-level probability of any view.
+        class_cutoff: objects whose image-level probability is below it in every view get 0 everywhere (Araslanov and
+            Roth's code: 0.1).
+        background_power: as in `with_background_power`.
         refinement: as in `pixel_probs`, of each view on its own.
 
     Returns:
-        (K, H, W) float32; sums to 1 over K unless it was weighed or refined.
+        (K, H, W) float32; sums to 1 over K unless a class was left out, raised to a power, or refined.
     """
     device = next(network.parameters()).device
     looks = [(view, is_flipped, network(view)) for view, is_flipped in views(rgb, short_side, scales, flip, device)]
@@ -95,7 +97,7 @@ def predict_probs(
         probs = pixel_probs(output, view, rgb.shape[:2], objects=scores >= class_cutoff, **refinement)
         total = total + (probs.flip(3) if is_flipped else probs)
     mean = total[0] / len(looks)
-    return weigh(mean, scores[0], class_cutoff=class_cutoff, background_power=background_power).cpu().numpy()
+    return with_background_power(mean, background_power).cpu().numpy()
 
 
 def pixel_probs(
@@ -135,23 +137,12 @@ def pixel_probs(
     return F.interpolate(refined, size, mode="bilinear", align_corners=False)
 
 
-def weigh(probs: Tensor, scores: Tensor, *, class_cutoff: float = 0.0, background_power: float = 1.0) -> Tensor:
-    """Let the image-level scores and a prior on the background speak at test time.
+def with_background_power(probs: Tensor, power: float) -> Tensor:
+    """Probabilities (K, H, W), background first, that of the background raised to a power: above 1, objects grow.
 
-    Args:
-        probs: (K, H, W), background first.
-        scores: image-level probabilities of the objects, (K-1,).
-        class_cutoff: objects below it get 0 everywhere.
-        background_power: the background's probability is raised to it; above 1, objects grow.
-
-    Returns:
-        (K, H, W); the largest is the class, they no longer sum to 1.
-
-    Source: not in the paper; the test of Araslanov and Roth's code (there 0.1 and 3).
+    The largest is the class, they no longer sum to 1. Source: the test of Araslanov and Roth's code (there 3).
     """
-    background = probs[:1] ** background_power
-    objects = probs[1:] * (scores >= class_cutoff)[:, None, None]
-    return torch.cat([background, objects])
+    return torch.cat([probs[:1] ** power, probs[1:]])
 
 
 def prediction_settings(config: Config, *, with_crf: bool = False) -> dict[str, float]:

@@ -14,7 +14,6 @@ from analysis.curves import MEASURES, SCORES, class_bars, confusion_figure, prec
 from analysis.exports import mask_png, picture_png
 from analysis.tabs.subject import Subject
 from wsss import UserError
-from wsss.data.source import read
 
 NOTHING = "nothing"
 """What stands for no other evaluation."""
@@ -158,10 +157,8 @@ def _written(left: str, name: str) -> tuple[str, str | None]:
     folder = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()))
     photograph, truth = folder / "photograph.png", folder / "truth.png"
     photograph.write_bytes(picture_png(evaluations.pictures_of(left, name).photograph))
-    job = runs.known(left, evaluation=True).job
-    source = read(job.get("dataset", ""), Path(job["data"]) if job.get("data") else None, job.get("split", ""))
-    mask = source.mask(source.names.index(name))
+    mask, classes = evaluations.truth_of(left, name)
     if mask is None:
         return str(photograph), None
-    truth.write_bytes(mask_png(mask, source.classes))
+    truth.write_bytes(mask_png(mask, classes))
     return str(photograph), str(truth)
