@@ -1,8 +1,9 @@
-"""The page: `python app.py [--checkpoint DIR] [--port N] [--host ADDRESS --auth USER:PASSWORD]`."""
+"""The page: `python app.py [--checkpoint DIR] [--port N] [--host ADDRESS] [--name NAME] [--auth USER:PASSWORD]`."""
 
 import argparse
 import ipaddress
 import os
+import re
 import signal
 import sys
 import threading
@@ -35,7 +36,7 @@ from analysis.tabs import (
     train,
 )
 from analysis.tabs.cache import write_pictures_whole
-from analysis.tabs.guard import Guard, fetch_nothing
+from analysis.tabs.guard import MOST_FILE, Guard, fetch_nothing, take_only_files
 from analysis.tabs.sessions import keep_no_description
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import failures_in_words
@@ -63,9 +64,11 @@ CSS = """
 
 
 _LET_GO = """() => document.addEventListener("keyup", event => {
-  if (event.target.type === "range") event.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
+  const isSet = event.target.type === "number" && ["Enter", "ArrowUp", "ArrowDown"].includes(event.key);
+  if (event.target.type === "range" || isSet)
+    event.target.dispatchEvent(new PointerEvent("pointerup", {bubbles: true}));
 })"""
-"""To Gradio only a pointer lets a slider go; what waits for that would miss one that is moved by keys."""
+"""To Gradio only a pointer lets a slider go, or its number box; what waits for that would miss one moved by keys."""
 
 
 def build_page(library: Library) -> gr.Blocks:
@@ -82,7 +85,7 @@ def build_page(library: Library) -> gr.Blocks:
             results.build()
         subject.watch(page)
         with subject.tools:
-            link.build(page, {"checkpoint": subject.checkpoint} | settings, library)
+            link.build(page, {"checkpoint": subject.checkpoint} | settings, library, tabs)
             class_colors.build(subject)
             checkpoint_upload.build(subject)
         endpoints.build(library)
@@ -110,15 +113,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, metavar="DIR")
     parser.add_argument("--port", type=int, metavar="N", help="a free one from 7860 on, unless given")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="another one needs --auth")
+    parser.add_argument("--name", metavar="NAME[:PORT]", help="of a proxy that hands questions on; needs --auth")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="asked of every visitor")
     arguments = parser.parse_args(argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     share_heaps()
     try:
-        login = _login(arguments.host, arguments.auth)
+        name = _public(arguments.name)
+        login = _login(arguments.host, name, arguments.auth)
         library = Library(offered(arguments.checkpoint))
         page = build_page(library)
-        _serve(page, arguments.host, arguments.port, login)
+        _serve(page, arguments.host, arguments.port, name, login)
         # In a thread: an interruption that comes while kernels are compiled in the main one would be swallowed.
         threading.Thread(target=library[library.names[0]].rehearse, daemon=True).start()
         page.block_thread()
@@ -130,13 +135,19 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _login(host: str, given: str | None) -> tuple[str, str] | None:
-    """User and password. Raises UserError where none are given though others can reach the host."""
+def _public(name: str | None) -> str | None:
+    """The name by which a proxy is called. Raises UserError where a Host header could not hold it."""
+    if name is not None and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?", name):
+        raise UserError(f"--name {name}: must be a host's name such as shapes.example.org, or NAME:PORT")
+    return name
+
+
+def _login(host: str, name: str | None, given: str | None) -> tuple[str, str] | None:
+    """User and password. Raises UserError where none are given though others can reach the host, or the name."""
     if given is None:
-        if not _is_loopback(host):
-            raise UserError(
-                f"--host {host}: others could use this page; ask them for a password by --auth USER:PASSWORD"
-            )
+        if name is not None or not _is_loopback(host):
+            flag = f"--host {host}" if name is None else f"--name {name}"
+            raise UserError(f"{flag}: others could use this page; ask them for a password by --auth USER:PASSWORD")
         return None
     user, _, password = given.partition(":")
     if not user or len(password) < 8:
@@ -151,12 +162,13 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _serve(page: gr.Blocks, host: str, port: int | None, login: tuple[str, str] | None) -> None:
+def _serve(page: gr.Blocks, host: str, port: int | None, name: str | None, login: tuple[str, str] | None) -> None:
     """Begin to serve, in a thread. Raises UserError when the port cannot be had."""
     failures_in_words(page)
     write_pictures_whole()
     keep_no_description()
     fetch_nothing()
+    take_only_files()
     try:
         page.launch(
             server_name=host,
@@ -166,14 +178,14 @@ def _serve(page: gr.Blocks, host: str, port: int | None, login: tuple[str, str] 
             theme=gr.themes.Soft(),
             css=CSS,
             js=_LET_GO,
-            max_file_size="20mb",
+            max_file_size=MOST_FILE,
             max_threads=16,
             show_error=False,
             ssr_mode=False,
             state_session_capacity=100,
             enable_monitoring=False,
             footer_links=["api", "settings"],
-            app_kwargs={"middleware": [Middleware(Guard, host=host)]},
+            app_kwargs={"middleware": [Middleware(Guard, host=host, name=name)]},
             prevent_thread_lock=True,
         )
     except (OSError, OverflowError) as error:

@@ -38,7 +38,7 @@ def training_argv(preset: str, config: Config, out: Path, data: str = "") -> lis
         raise UserError(f"there is no preset {preset!r}; choose {', '.join(PRESETS)}")
     before, words = asdict(PRESETS[preset]()), [sys.executable, "-m", "wsss.train", f"--preset={preset}"]
     if config.dataset != "shapes":
-        words.append(f"--data={_data_folder(data)}")
+        words.append(f"--data={data_folder(data)}")
     words.append(f"--out={out.relative_to(runs.REPOSITORY) if out.is_relative_to(runs.REPOSITORY) else out}")
     return words + [
         f"--{f.name.replace('_', '-')}={_word(getattr(config, f.name))}"
@@ -51,8 +51,8 @@ def _word(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _data_folder(data: str) -> Path:
-    """Raises UserError unless it is a folder."""
+def data_folder(data: str) -> Path:
+    """The folder that was meant. Raises UserError unless there is one."""
     if not data.strip():
         raise UserError("these data are read from a folder: write its path, or choose the drawn shapes")
     folder = Path(data.strip()).expanduser()
@@ -67,7 +67,7 @@ def evaluation_argv(
     """The words of `python -m wsss.evaluate` that write the report and the masks into the folder `out`."""
     words = [sys.executable, "-m", "wsss.evaluate", f"--checkpoint={checkpoint}", f"--split={split}"]
     if dataset != "shapes":
-        words.append(f"--data={_data_folder(data)}")
+        words.append(f"--data={data_folder(data)}")
     words += [f"--json={out / runs.REPORT}", "--per-image", f"--masks={out / 'masks'}"]
     return words + [flag for flag, wanted in (("--crf", with_crf), ("--multi-scale", multi_scale)) if wanted]
 

@@ -29,6 +29,7 @@ MOST_LOG = 64 * 1024
 
 ALIVE = ("starting", "running", "ending", "stopping")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
+_EPOCH = re.compile(r"epoch_(\d+)")
 _ESCAPES = re.compile(r"\x1b(\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _LONGEST_LINE = 2000
@@ -220,10 +221,14 @@ def stamp_of(path: Path) -> os.stat_result | None:
         return None
 
 
+NO_VERSION = (0, 0)
+"""Of a file that is not there."""
+
+
 def version(path: Path) -> tuple[int, int]:
     """A number pair that changes with a file's content: when it was written, and its size."""
     stat = stamp_of(path)
-    return (stat.st_mtime_ns, stat.st_size) if stat else (0, 0)
+    return (stat.st_mtime_ns, stat.st_size) if stat else NO_VERSION
 
 
 def metrics(folder: Path) -> list[dict[str, float]]:
@@ -291,9 +296,10 @@ def _shown(line: str) -> str:
     return text if len(text) <= _LONGEST_LINE else text[:_LONGEST_LINE] + " ..."
 
 
-def previews(folder: Path) -> list[Path]:
-    """The folders of a run's previews, one an epoch, in order."""
-    return sorted(path for path in folder.glob("previews/epoch_*") if path.is_dir())
+def previews(folder: Path) -> dict[int, Path]:
+    """The folders of a run's previews by the epoch after which they were drawn, in order."""
+    found = ((_EPOCH.fullmatch(path.name), path) for path in folder.glob("previews/epoch_*") if path.is_dir())
+    return dict(sorted((int(match[1]), path) for match, path in found if match))
 
 
 def checkpoints() -> dict[str, Path]:

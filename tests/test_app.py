@@ -70,6 +70,26 @@ def test_each_tab_answers_for_the_visitors_own_photograph(visitor, address, tmp_
         assert within(cues[0]).size == size and "nats" in cues[1]
 
 
+def test_an_empty_number_box_means_the_sliders_least_value(visitor):
+    give(visitor, CAT)
+    cues = [
+        visitor.predict("animals", PRESENT, radius, 1, 0.5, 9, 3, 0.5, False, 0, api_name="/shape_cues")[0]["url"]
+        for radius in (None, 1, 7)
+    ]
+    assert cues[0] == cues[1] != cues[2]
+
+
+@pytest.mark.parametrize("epoch", [None, 8])
+def test_a_page_that_is_older_than_the_server_sees_its_runs(visitor, epoch):
+    assert visitor.predict(None, [], epoch, False, api_name="/train_look")
+
+
+def test_no_button_calls_our_defaults_the_papers(address):
+    page = httpx.get(f"{address}/config").json()
+    names = {part["props"].get("value") for part in page["components"] if part["type"] == "button"}
+    assert "Default settings" in names and "Paper's settings" not in names
+
+
 def test_moving_t_changes_the_pseudo_mask(visitor):
     give(visitor, CAT)
     first, second = (np.asarray(within(refined(visitor, 0.8, steps, *REFINEMENT[2:])[1])) for steps in (0, 20))
@@ -219,6 +239,19 @@ def test_a_busy_port_is_one_sentence(shipped_or_fresh):
         result = start("--checkpoint", str(shipped_or_fresh), "--port", str(taken.getsockname()[1]))
     assert result.returncode == 2
     assert "choose another" in result.stderr and "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--name", "shapes.example.org"], "ask them for a password by --auth"),
+        (["--name", "https://shapes.example.org", "--auth", "me:password"], "must be a host's name"),
+        (["--host", "0.0.0.0"], "ask them for a password by --auth"),
+    ],
+)
+def test_a_page_that_others_can_reach_asks_for_a_password(flags, words):
+    result = start(*flags)
+    assert result.returncode == 2 and words in result.stderr and "Traceback" not in result.stderr
 
 
 @pytest.mark.parametrize("row", [1.5, "3", True, None, 10_000])

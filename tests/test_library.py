@@ -1,5 +1,6 @@
 """The checkpoints that the page offers."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -68,6 +69,44 @@ def test_a_shown_checkpoint_is_read_again_each_time(folders):
     assert library[long_name].facts["name"] == long_name  # its folder may be called "best", as every run's is
     with pytest.raises(UserError, match="there is another checkpoint 'copy-0' already"):
         library.show("copy-0", folders[1])
+
+
+def write_again(folder: Path, later: float) -> None:
+    """As a training does: config.json has changed."""
+    now = (folder / "config.json").stat().st_mtime + later
+    os.utime(folder / "config.json", (now, now))
+
+
+def test_a_checkpoint_that_was_written_again_is_read_again_when_it_is_chosen(folders):
+    library = Library(folders[:1])
+    before = library["copy-0"]
+    assert library.current("copy-0") is before
+    write_again(folders[0], 5)
+    assert library["copy-0"] is before, "in the middle of looking at it"
+    assert library.current("copy-0") is library["copy-0"] is not before
+
+
+def test_a_checkpoint_whose_files_are_gone_stays_while_it_is_open(folders):
+    library = Library(folders[:1])
+    before = library["copy-0"]
+    shutil.rmtree(folders[0])
+    assert library.current("copy-0") is before
+
+
+def test_a_deleted_run_is_no_longer_offered(folders, tmp_path):
+    library = Library(folders[:1])
+    for n in (1, 2):
+        shutil.copytree(folders[n], tmp_path / f"run-{n}" / "best")
+        library.show(f"runs/{n}", tmp_path / f"run-{n}" / "best")
+        shutil.rmtree(tmp_path / f"run-{n}")
+    assert library.names == ["copy-0", "runs/2"]
+
+
+def test_a_run_that_was_shown_by_its_last_checkpoint_is_shown_by_its_best_one_later(folders):
+    library = Library(folders[:1])
+    for folder in folders[1:3]:
+        library.show("runs/mine", folder)
+        assert library.folder("runs/mine") == folder
 
 
 def test_the_first_of_two_folders_of_a_name_counts(folders, tmp_path):

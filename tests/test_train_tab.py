@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import sys
 import time
 from dataclasses import fields, replace
@@ -16,7 +17,10 @@ import pytest
 import torch
 
 from analysis import curves, evaluations, jobs, report, run_line, runs
+from analysis.library import Library
+from analysis.tabs import evaluate as evaluate_tab
 from analysis.tabs import evaluation, form, train
+from analysis.tabs.subject import Subject
 from wsss import UserError, checkpoint, evaluate
 from wsss.config import Config
 from wsss.data.source import read
@@ -78,8 +82,19 @@ def test_each_setting_has_its_help_and_the_papers_value():
     by_name = {component.label: component for component in components}
     assert by_name["lr"].info.endswith("paper: 0.01") and by_name["lr"].value == 0.02
     assert by_name["workers"].info.endswith("default: 4")
+    assert by_name["test_refine_steps"].info.endswith("paper: 0")
     for component, field in zip(components, fields(Config), strict=True):
         assert component.info.startswith(field.metadata["help"])
+
+
+def test_what_is_called_the_papers_is_a_setting():
+    assert {field.name for field in fields(Config)} >= form.STATED
+
+
+@pytest.mark.parametrize("name", ["drop_rate", "info_relative", "refine_stride", "teacher", "ema_decay", "info_patch"])
+def test_a_setting_on_which_the_paper_is_silent_is_not_called_its_own(name):
+    (field,) = (field for field in fields(Config) if field.name == name)
+    assert " · default: " in form.info(field)
 
 
 def test_the_command_of_a_form_asks_for_the_same_config(tmp_path):
@@ -97,9 +112,9 @@ def test_the_command_of_a_form_asks_for_the_same_config(tmp_path):
     ("name", "value", "words"),
     [
         ("alpha", 2.0, "alpha must lie between 0 and 1, got 2"),
-        ("epochs", 1.5, "epochs must be a finite int, got 1.5"),
-        ("lr", float("nan"), "lr must be a finite float, got nan"),
-        ("batch", None, "batch must be a finite int, got None"),
+        ("epochs", 1.5, "epochs must be a whole number, got 1.5"),
+        ("lr", float("nan"), "lr must be a finite number, got nan"),
+        ("batch", None, "batch must be a whole number, got None"),
         ("shape_cue", "sideways", "shape_cue must be one of on, identity, none, got 'sideways'"),
     ],
 )
@@ -200,6 +215,44 @@ def test_what_did_not_change_is_not_drawn_again():
     assert train._refresh("one", [], 1, False, held.seen).curves.data[0].y[-1] == 0.4
     run_of("two", '{"step": 1, "epoch": 1, "total": 0.9}\n')
     assert train._refresh("two", [], 1, True, held.seen).curves.data[0].y[-1] == 0.9, "another run's are not held"
+
+
+def test_previews_stand_in_the_order_of_their_epochs():
+    found = run_of("long")
+    for epoch in ("09", "11", "100", "of_mine"):
+        (found.folder / "previews" / f"epoch_{epoch}").mkdir(parents=True)
+    assert list(runs.previews(found.folder)) == [9, 11, 100]
+    shown = {epoch: train._previews("long", epoch).label for epoch in (1, 10, 11, 99, 1000)}
+    assert [words.rsplit(" ", 1)[1] for words in shown.values()] == ["9", "9", "11", "11", "100"]
+    view = train._refresh(None, [], 1, False, {})
+    assert (view.epoch.maximum, view.epoch.value) == (100, 100)
+
+
+def test_a_run_that_is_opened_again_is_looked_at_again(shipped_or_fresh):
+    shutil.copytree(shipped_or_fresh, run_of("one").folder / "best")
+    with gr.Blocks() as page:
+        subject = Subject(Library([shipped_or_fresh]))
+        with gr.Tabs() as tabs:
+            train.build(subject, page, tabs)
+        subject.watch(page)
+    (opened,) = (event for event in page.fns.values() if event.api_name == "train_open")
+    assert opened.fn("one", "animals")[1] == gr.skip(), "the dropdown changes, and that tells it"
+    first, second = (opened.fn("one", "runs/one")[1] for _ in range(2))
+    assert first != second
+    (accepted,) = (event for event in page.fns.values() if event.api_name == "photograph")
+    assert (subject.reopened._id, "change") in accepted.targets
+
+
+def test_an_evaluation_knows_the_folder_that_its_command_reads(tmp_path, monkeypatch):
+    (tmp_path / "photos").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(evaluations, "checkpoint_folder", lambda chosen: tmp_path)
+    monkeypatch.setattr(evaluations, "dataset_of", lambda folder: "voc")
+    started = []
+    monkeypatch.setattr(jobs, "start", lambda out, argv, **facts: started.append((argv, facts["data"])))
+    evaluate_tab._begin("mine", " photos ", "val", False, False)
+    ((argv, data),) = started
+    assert data == str(tmp_path / "photos") and f"--data={data}" in argv
 
 
 def test_names_and_errors_are_escaped():

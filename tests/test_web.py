@@ -13,17 +13,20 @@ import tempfile
 from pathlib import Path
 
 import gradio as gr
+import httpx
 import numpy as np
 import pytest
 import torch
 from gradio.state_holder import SessionState
 from PIL import Image
 from reliability import measured
+from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from visitor import Refusal, Visitor, file, raw, running, server
 
 from analysis.library import Library
 from analysis.render import legend
-from analysis.tabs import guard
+from analysis.tabs import compare, guard
 from analysis.tabs.sessions import keep_no_description
 from analysis.tabs.words import failures_in_words, sentence, told
 from wsss import UserError, checkpoint
@@ -159,10 +162,13 @@ def pieces(size: int):
 def test_what_is_too_large_is_refused_before_it_takes_memory(address):
     before = server(address).memory_info().rss
     json_type = {"Content_Type": "application/json"}
-    join = "/gradio_api/queue/join"
+    join, upload = "/gradio_api/queue/join", "/gradio_api/upload"
     form = {"Content_Type": "multipart/form-data; boundary=b"}
     statuses = [
-        raw(address, "/gradio_api/upload", "POST", b" " * 30 * 2**20, **form).status,
+        raw(address, upload, "POST", upload_body(b" " * 30 * 2**20), **form).status,
+        raw(address, upload, "POST", b"", **form, Content_Length=str(guard.MOST_UPLOAD + 1)).status,
+        raw(address, upload, "POST", FIELD + b" " * 60 * 2**20 + b"\r\n--b--\r\n", **form).status,
+        raw(address, "/gradio_api/call/upload", "POST", b" " * 60 * 2**20, **json_type).status,
         raw(address, join, "POST", b" " * 60 * 2**20, **json_type).status,
         raw(address, join, "POST", pieces(60 * 2**20), **json_type).status,
         raw(address, join, "POST", b"[" * 100_000 + b"]" * 100_000, **json_type).status,
@@ -170,8 +176,27 @@ def test_what_is_too_large_is_refused_before_it_takes_memory(address):
     ]
     grown = (server(address).memory_info().rss - before) / 2**20
     seen = f"{statuses}, {grown:+.0f} MB"
-    right = statuses[:3] == [413, 413, 413] and all(400 <= status < 500 for status in statuses[3:])
-    measured("S5", seen, "413, 413, cut, 4xx, 4xx; <= +50 MB", right and grown <= 50)
+    right = statuses[:6] == [413, 413, 400, 413, 413, 413] and all(400 <= status < 500 for status in statuses[6:])
+    measured("S5", seen, "413, 413, 400, 413, 413, cut, 4xx, 4xx; <= +50 MB", right and grown <= 50)
+
+
+def test_as_many_photographs_as_compare_takes_come_at_once(address):
+    files = [("files", (f"{n}.png", b" " * 8 * 2**20)) for n in range(4)]
+    answer = httpx.post(f"{address}/gradio_api/upload", files=files, timeout=60)
+    assert answer.status_code == 200 and len(answer.json()) == 4
+    assert compare.MOST_PHOTOGRAPHS * guard.MOST_FILE < guard.MOST_UPLOAD
+
+
+def test_an_upload_that_breaks_off_leaves_no_file(tmp_path):
+    async def half():
+        yield upload_body()[:200]
+        raise ClientDisconnect
+
+    headers = Headers({"Content-Type": "multipart/form-data; boundary=b"})
+    parser = guard._FilesOnly(headers, half(), upload_dir=tmp_path, max_file_size=guard.MOST_FILE)
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(parser.parse())
+    assert parser._files_to_close_on_error and not list(tmp_path.iterdir())
 
 
 def test_only_the_page_itself_and_programs_may_ask(address):
@@ -197,9 +222,56 @@ def test_only_the_page_itself_and_programs_may_ask(address):
     measured("S6", f"{right}/{len(pairs)} as they should be", "all", right == len(pairs))
 
 
-def upload_body() -> bytes:
-    head = b'--b\r\nContent-Disposition: form-data; name="files"; filename="x.png"\r\n\r\n'
-    return head + png() + b"\r\n--b--\r\n"
+FIELD = b'--b\r\nContent-Disposition: form-data; name="files"\r\n\r\n'
+"""How a field begins that is no file."""
+
+
+def upload_body(content: bytes | None = None) -> bytes:
+    head = FIELD.replace(b'"files"', b'"files"; filename="x.png"')
+    return head + (png() if content is None else content) + b"\r\n--b--\r\n"
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "status"),
+    [
+        ("shapes.example.org", "https://shapes.example.org", 200),  # the proxy hands the name on
+        ("127.0.0.1:7860", "https://shapes.example.org", 200),  # it puts ours in its place
+        ("127.0.0.1:7860", "https://Shapes.example.org:443", 200),
+        ("shapes.example.org", None, 200),
+        ("127.0.0.1:7860", "https://shapes.example.org:8443", 403),
+        ("127.0.0.1:7860", "https://evil.example", 403),
+        ("127.0.0.1:7860", "https://shapes.example.org.evil.example", 403),
+        ("shapes.example.org", "https://evil.example", 403),
+        ("evil.example", "https://evil.example", 400),
+    ],
+)
+def test_behind_a_proxy_the_page_has_another_name(host, origin, status):
+    assert asked_of(guard.Guard(answering, name="shapes.example.org"), host, origin) == status
+    if "shapes" in f"{host} {origin}":
+        assert asked_of(guard.Guard(answering), host, origin) in (400, 403), "unless it was given"
+
+
+def test_a_public_name_may_have_a_port():
+    door = guard.Guard(answering, name="shapes.example.org:8443")
+    for host in ("shapes.example.org:8443", "shapes.example.org", "127.0.0.1:7860"):
+        assert asked_of(door, host, "https://shapes.example.org:8443") == 200
+    assert asked_of(door, "127.0.0.1:7860", "https://shapes.example.org") == 403
+
+
+async def answering(scope, receive, send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+
+
+def asked_of(door: guard.Guard, host: str, origin: str | None) -> int:
+    """The status of the answer to a POST."""
+    told, named = [], {"host": host} | ({"origin": origin} if origin else {})
+    headers = [(name.encode(), value.encode()) for name, value in named.items()]
+
+    async def send(message) -> None:
+        told.append(message)
+
+    asyncio.run(door({"type": "http", "method": "POST", "path": "/", "headers": headers}, None, send))
+    return told[0]["status"]
 
 
 # S7: names that are HTML

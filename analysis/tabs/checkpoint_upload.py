@@ -8,6 +8,7 @@ from pathlib import Path
 import gradio as gr
 
 from analysis.library import MOST_UPLOADED, Library
+from analysis.tabs.guard import MOST_FILE
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from analysis.upload import admit
@@ -24,7 +25,8 @@ def build(subject: Subject) -> None:
             height=120,
         )
         gr.HTML(
-            '<div class="legend">Everybody who uses this server can choose it. '
+            f'<div class="legend">A file has at most {MOST_FILE // 2**20} MB. '
+            "Everybody who uses this server can choose it. "
             f"The oldest of more than {MOST_UPLOADED} makes room.</div>"
         )
 

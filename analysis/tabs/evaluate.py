@@ -84,7 +84,7 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
     opened.click(
         in_words(evaluation.open_by(subject)),
         [state.left, name],
-        [subject.checkpoint, subject.photograph, tabs],
+        [subject.checkpoint, subject.photograph, tabs, subject.truth_file],
         api_name="evaluate_open",
         **UNDOCUMENTED,
     )
@@ -128,10 +128,10 @@ def _begin(chosen, data, split, with_crf, multi_scale) -> gr.Dropdown:
         raise UserError("a split is needed, such as val")
     name = evaluations.free_name(str(chosen), split)
     out = runs.folder_of(name, evaluation=True)
+    root = "" if dataset == "shapes" else str(jobs.data_folder(data or ""))
     argv = jobs.evaluation_argv(
-        folder, dataset, data or "", split, out, with_crf=bool(with_crf), multi_scale=bool(multi_scale)
+        folder, dataset, root, split, out, with_crf=bool(with_crf), multi_scale=bool(multi_scale)
     )
-    root = next((word.removeprefix("--data=") for word in argv if word.startswith("--data=")), "")
     facts = {"checkpoint": str(folder), "label": str(chosen), "dataset": dataset, "data": root, "split": split}
     jobs.start(out, argv, kind="evaluation", device=jobs.normal(str(pick_device("auto"))), **facts)
     return gr.Dropdown(choices=_names(runs.found_evaluations()), value=name)

@@ -10,11 +10,22 @@ from wsss import UserError
 from wsss.config import Config
 from wsss.presets import PRESETS
 
-_OF_THE_MACHINE = {"cache", "workers", "device", "precision", "seed", "encoder_weights", "masks"}
-"""What the paper does not set; the groups "records" and "test" are not its either."""
-
-_OF_OTHERS = "the paper has none", "Araslanov and Roth", "focal mask penalty"
-"""Words of a help by which it is not the paper's setting."""
+STATED = frozenset(
+    {
+        *("dataset", "train_split", "val_split"),  # Sec. 4.1.1
+        *("crop", "least_scale", "color_jitter"),  # Sec. 4.1.3: three augmentations, color is not among them
+        *("encoder", "output_stride", "background_score"),  # Sec. 4.1.2, 3.1.1
+        *("shape_cue", "info_radius", "info_samples", "info_bandwidth", "drop_temperature"),  # Sec. 3.1.2, 4.1.3
+        *("alpha", "alpha_start", "refine_steps", "refine_source"),  # Sec. 4.1.3: one alpha; Eq. 5: s is the score
+        *("object_cutoff", "object_cutoff_start", "least_cutoff"),  # Sec. 4.1.3
+        *("background_cutoff", "background_cutoff_start"),  # Sec. 4.1.3: "for all classes"
+        *("supervision", "pixel_loss", "pixel_weight", "region_loss", "region_weight"),  # Eq. 7 to 10
+        *("region_radius", "region_margin"),  # Sec. 4.1.3
+        *("epochs", "lr", "encoder_lr", "momentum", "weight_decay", "poly_power"),  # Sec. 4.1.2
+        "test_refine_steps",  # Sec. 3.3: the refinement is not performed at test
+    }
+)
+"""Fields of `Config` whose default the paper gives, in a number, an equation or words; the others are our choices."""
 
 
 def build(preset: str) -> list[gr.components.Component]:
@@ -38,12 +49,10 @@ def _component(field: Field, value: Any) -> gr.components.Component:
 
 
 def info(field: Field) -> str:
-    """One line on a setting, and its value in the paper."""
-    group, default = field.metadata["group"], field.default
-    of_others = any(words in field.metadata["help"] for words in _OF_OTHERS)
-    is_the_papers = group not in ("records", "test") and field.name not in _OF_THE_MACHINE and not of_others
+    """One line on a setting, and its value in the paper; where the paper is silent, our own by default."""
+    default, source = field.default, "paper" if field.name in STATED else "default"
     words = str(default).lower() if isinstance(default, bool) else f"{default:g}" if field.type is float else default
-    return f"{field.metadata['help']} · {'paper' if is_the_papers else 'default'}: {words if words != '' else 'empty'}"
+    return f"{field.metadata['help']} · {source}: {words if words != '' else 'empty'}"
 
 
 def values_of(preset: str) -> list[Any]:

@@ -4,11 +4,13 @@ import ipaddress
 import json
 import socket
 from collections.abc import Iterable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import gradio as gr
-from gradio import processing_utils
-from starlette.datastructures import Headers, MutableHeaders
+from gradio import processing_utils, route_utils
+from starlette.datastructures import FormData, Headers, MutableHeaders
+from starlette.formparsers import MultiPartException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -16,8 +18,13 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 MOST_QUESTION = 2**20
 """Bytes of a request; pictures and checkpoints come as uploads."""
 
-MOST_UPLOAD = 21 * 2**20
-"""Bytes of an upload: a file of 20 MB and what multipart puts around it."""
+MOST_FILE = 20 * 2**20
+"""Bytes of an uploaded file; Gradio counts them while it writes them to the disk."""
+
+MOST_UPLOAD = 100 * MOST_FILE + 2**20
+"""Bytes of an upload: a browser sends all files that were chosen at once; and what multipart puts around them."""
+
+_UPLOAD = f"{route_utils.API_PREFIX}/upload"  # whole: "/gradio_api/call/upload" is a question, which takes memory
 
 _READS = ("GET", "HEAD", "OPTIONS")
 
@@ -45,6 +52,27 @@ def fetch_nothing() -> None:
     processing_utils.async_ssrf_protected_get = refuse
 
 
+def take_only_files() -> None:
+    """Make Gradio's uploads refuse fields, which stay in memory, and keep no file of an upload that breaks off."""
+    route_utils.GradioMultiPartParser = _FilesOnly
+
+
+class _FilesOnly(route_utils.GradioMultiPartParser):
+    def on_headers_finished(self) -> None:
+        super().on_headers_finished()
+        if self._current_part.file is None:
+            raise MultiPartException("Only files can be uploaded.")
+
+    async def parse(self) -> FormData:
+        try:
+            return await super().parse()
+        except BaseException:  # whatever it was that broke it off
+            for file in self._files_to_close_on_error:
+                file.close()
+                Path(file.name).unlink(missing_ok=True)
+            raise
+
+
 class Refused(Exception):
     """A request that is not let in; its status and one sentence."""
 
@@ -64,18 +92,23 @@ class Guard:
         app: what is guarded.
         host: that the server listens on. "0.0.0.0" and "::" stand for all addresses of this machine; then it may be
             called by any address, but by no name other than the machine's.
+        name: by which a proxy before the server is called, with its port where that is not the scheme's own. Pages
+            under it may ask whether the proxy hands on the name or puts the server's own in its place.
     """
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1") -> None:
+    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", name: str | None = None) -> None:
         self.app = app
         self.any_address = host in ("0.0.0.0", "::")
-        self.hosts = {*LOOPBACK, host.lower(), *([socket.gethostname().lower()] if self.any_address else [])}
+        self.public = _without_default_port(name.lower()) if name else None
+        names = [socket.gethostname().lower()] if self.any_address else []
+        names += [_name(self.public)] if self.public else []
+        self.hosts = {*LOOPBACK, host.lower(), *names}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self.app(scope, receive, send)
             return
-        body = _Body(receive, send, MOST_UPLOAD if scope["path"].rstrip("/").endswith("/upload") else MOST_QUESTION)
+        body = _Body(receive, send, MOST_UPLOAD if scope["path"].rstrip("/") == _UPLOAD else MOST_QUESTION)
         try:
             self._let_in(scope, body.most)
         except Refused as refused:
@@ -97,7 +130,7 @@ class Guard:
 
     def _let_write(self, headers: Headers, host: str) -> None:
         origins = headers.getlist("origin")
-        if origins and (len(origins) > 1 or _place(origins[0]) != _without_default_port(host)):
+        if origins and (len(origins) > 1 or _place(origins[0]) not in (_without_default_port(host), self.public)):
             raise Refused(403, "This request comes from another page.")
         if not origins and headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
             raise Refused(403, "This request comes from another page.")

@@ -37,6 +37,17 @@ class Wipe(gr.ImageSlider):
         return None if value is None else SliderData(root=tuple(_inline(rgb) for rgb in value))
 
 
+class Slider(gr.Slider):
+    """A slider whose number box may be empty, or hold what lies outside, while it is being written in."""
+
+    is_template = True
+
+    def preprocess(self, payload: float | None) -> float:
+        """The nearest value that the slider has, as the page itself puts it there once the box is left."""
+        given = self.minimum if payload is None else payload
+        return super().preprocess(min(max(given, self.minimum), self.maximum))
+
+
 def picture(label: str, elem_classes: str = "picture") -> Picture:
     """An empty `Picture`."""
     return Picture(label=label, elem_classes=elem_classes, **PICTURE)
@@ -54,9 +65,9 @@ def _inline(rgb: np.ndarray) -> ImageData:
     return ImageData(url=f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}", orig_name="picture.jpeg")
 
 
-def slider(label: str, value: float, info: str | None = None, most: float = 1, step: float = 0.01) -> gr.Slider:
+def slider(label: str, value: float, info: str | None = None, most: float = 1, step: float = 0.01) -> Slider:
     """A slider from 0."""
-    return gr.Slider(0, most, value, step=step, label=label, info=info, min_width=120)
+    return Slider(0, most, value, step=step, label=label, info=info, min_width=120)
 
 
 def moved(controls: Sequence[gr.components.Component]) -> list[Callable]:

@@ -11,7 +11,7 @@ from analysis.exports import arrays_npz, picture_png
 from analysis.render import heat
 from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
 from analysis.tabs import download, reset
-from analysis.tabs.pictures import picture
+from analysis.tabs.pictures import Slider, picture
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import QUIET, Subject
 from wsss.config import Config
@@ -81,14 +81,12 @@ def _settings() -> Settings:
     radius, bandwidth, temperature, samples, patch, rate, relative, seed = _values(Config())
     with gr.Group():
         return Settings(
-            gr.Slider(1, MOST_RADIUS, radius, step=1, label="R1", info="Manhattan radius of the neighbourhood, pixels"),
-            gr.Slider(0.05, 3, bandwidth, step=0.05, label="bandwidth", info="h of Eq. 3; colors lie in [0, 1]"),
-            gr.Slider(0.05, 3, temperature, step=0.05, label="tau", info="temperature of Eq. 4"),
-            gr.Slider(
-                0, 112, samples, step=1, label="samples", info="neighbours drawn for Eq. 3; 0: all, 112 of R1 = 7"
-            ),
-            gr.Slider(1, 5, patch, step=2, label="patch", info="side of the compared patches, pixels"),
-            gr.Slider(
+            Slider(1, MOST_RADIUS, radius, step=1, label="R1", info="Manhattan radius of the neighbourhood, pixels"),
+            Slider(0.05, 3, bandwidth, step=0.05, label="bandwidth", info="h of Eq. 3; colors lie in [0, 1]"),
+            Slider(0.05, 3, temperature, step=0.05, label="tau", info="temperature of Eq. 4"),
+            Slider(0, 112, samples, step=1, label="samples", info="neighbours drawn for Eq. 3; 0: all, 112 of R1 = 7"),
+            Slider(1, 5, patch, step=2, label="patch", info="side of the compared patches, pixels"),
+            Slider(
                 0, 3, rate, step=0.1, label="drop rate", info="e^-rate of the features stay, more where some inform"
             ),
             gr.Checkbox(relative, label="relative distances", info="in units of the photograph's mean distance"),

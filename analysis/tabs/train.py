@@ -13,7 +13,8 @@ from analysis.run_line import COLUMNS, row_of, status_html
 from analysis.run_settings import settings_of
 from analysis.tabs import deletion, form
 from analysis.tabs.events import PRIVATE, UNDOCUMENTED, WATCH
-from analysis.tabs.subject import Subject
+from analysis.tabs.pictures import Slider
+from analysis.tabs.subject import Subject, unlike_before
 from analysis.tabs.words import in_words
 from wsss import UserError
 from wsss.data.item import read_rgb
@@ -133,8 +134,8 @@ def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox, gr.Button]:
         again = gr.Button("Its settings into the form", size="sm", min_width=160)
         is_paused = gr.Checkbox(False, label="Hold the curves", info="to zoom in", min_width=120)
     curves = gr.Plot(label="Curves")
-    epoch = gr.Slider(1, 2, 1, step=1, label="previews after epoch", visible=False)
-    previews = gr.Gallery(label="Masks of validation photographs", columns=4, height=220, visible=False, format="jpeg")
+    epoch = Slider(1, 2, 1, step=1, label="previews after epoch", visible=False)
+    previews = gr.Gallery(columns=4, height=220, visible=False, format="jpeg")
     log = gr.Textbox(label="Log", lines=8, max_lines=16, interactive=False, autoscroll=True, elem_id="run-log")
     timer, seen = gr.Timer(_TICK, active=False), gr.State({})
     shown = (status, stop, resume, opened, curves, epoch, previews, log)
@@ -175,20 +176,27 @@ def _wire_view(tab: gr.Tab, chosen: Chosen, view: View) -> None:
 def _wire_run(subject: Subject, tabs: gr.Tabs, chosen: Chosen, view: View) -> None:
     """Stop, resume and open the watched run."""
 
-    def opened(name: str) -> tuple:
-        """Offer the run's best checkpoint to the other tabs, and show it."""
+    def opened(name: str, chosen_before: str) -> tuple:
+        """Offer the run's best checkpoint to the other tabs, and show it, though it may be the chosen one already."""
         found, label = runs.known(name), f"runs/{name}"
         folder = next((found.folder / kind for kind in ("best", "model") if (found.folder / kind).is_dir()), None)
         if folder is None:
             raise UserError(f"{name}: has no checkpoint yet; the first one comes with its first evaluation")
         subject.library.show(label, folder)
-        return gr.Dropdown(choices=subject.library.names, value=label), gr.Tabs(selected="Inspect")
+        again = unlike_before() if label == chosen_before else gr.skip()
+        return gr.Dropdown(choices=subject.library.names, value=label), again, gr.Tabs(selected="Inspect")
 
     for button, act, api_name in ((view.stop, _stop, "train_stop"), (view.resume, _resume, "train_resume")):
         button.click(in_words(act), view.watched, None, api_name=api_name, **UNDOCUMENTED).then(
             _refresh, chosen, view, **WATCH
         )
-    view.open.click(in_words(opened), view.watched, [subject.checkpoint, tabs], api_name="train_open", **UNDOCUMENTED)
+    view.open.click(
+        in_words(opened),
+        [view.watched, subject.checkpoint],
+        [subject.checkpoint, subject.reopened, tabs],
+        api_name="train_open",
+        **UNDOCUMENTED,
+    )
 
 
 def _free_name(preset: str) -> str:
@@ -250,10 +258,10 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
     now = _parts(run, others, found)
     if is_paused and [name for name, _ in seen.get("curves", [])] == [name for name, _ in now["curves"]]:
         now["curves"] = seen["curves"]
-    shown_run, shown_epochs = seen.get("previews", (None, 0))
-    watched, epochs = now["previews"]
-    is_at_the_end = shown_run != watched or int(epoch) >= shown_epochs  # then the slider follows the run
-    at = epochs if is_at_the_end else int(epoch)
+    shown_run, shown_last = seen.get("previews", (None, 0))
+    watched, last = now["previews"]
+    is_at_the_end = shown_run != watched or int(epoch) >= shown_last  # then the slider follows the run
+    at = last if is_at_the_end else int(epoch)
 
     def if_new(part: str, make: Callable[[], Any]) -> Any:
         return make() if seen.get(part) != now[part] else gr.skip()
@@ -265,7 +273,7 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
         if_new("status", lambda: now["status"]),
         *(if_new("buttons", lambda can=can: gr.Button(interactive=can)) for can in now["buttons"]),
         if_new("curves", lambda: training_curves({folder.name: runs.metrics(folder) for folder in logs})),
-        if_new("previews", lambda: gr.Slider(maximum=max(2, epochs), value=max(1, at), visible=epochs > 1)),
+        if_new("previews", lambda: Slider(maximum=max(2, last), value=max(1, at), visible=last > 1)),
         if_new("previews", lambda: _previews(watched, at)),
         if_new("log", lambda: runs.tail(run.folder / runs.LOG) if run else ""),
         if_new("table", lambda: pd.DataFrame(now["table"], columns=list(COLUMNS))),
@@ -282,7 +290,7 @@ def _parts(run: runs.Found | None, others: Sequence[runs.Found], found: Sequence
         "status": status_html(run) if run else "There is no run yet: choose a preset and press Start.",
         "buttons": _possible(run) if run else (False, False, False),
         "curves": [(folder.name, runs.version(folder / "metrics.jsonl")) for folder in logs],
-        "previews": (run and run.name, len(runs.previews(run.folder)) if run else 0),
+        "previews": (run and run.name, max(runs.previews(run.folder), default=0) if run else 0),
         "log": (run.name, runs.version(run.folder / runs.LOG)) if run else None,
         "table": [row_of(one) for one in found],
         "alive": any(one.is_alive for one in found),
@@ -304,12 +312,13 @@ def _first(found: Sequence[runs.Found]) -> runs.Found | None:
 
 
 def _previews(watched: str | None, epoch: float) -> gr.Gallery:
-    """The pictures of an epoch, the last one where there are fewer."""
-    folders = runs.previews(runs.known(watched).folder) if watched else []
+    """The pictures of an epoch; where it has none, of the last one before it that has, else of the first."""
+    folders = runs.previews(runs.known(watched).folder) if watched else {}
     if not folders:
         return gr.Gallery(value=[], visible=False)
-    folder = folders[min(max(1, int(epoch)), len(folders)) - 1]
-    return gr.Gallery(value=[(_picture(path), path.stem) for path in sorted(folder.glob("*.png"))], visible=True)
+    shown = max((number for number in folders if number <= epoch), default=min(folders))
+    pictures = [(_picture(path), path.stem) for path in sorted(folders[shown].glob("*.png"))]
+    return gr.Gallery(value=pictures, label=f"Masks of validation photographs after epoch {shown}", visible=True)
 
 
 def _picture(path) -> np.ndarray:
