@@ -93,8 +93,13 @@ def changes(image, act) -> bool:
     return image.get_attribute("src") != before
 
 
+def number_of(page, label: str):
+    """The number box beside the slider with that label."""
+    return page.get_by_label(f"number input for {label}", exact=True).locator("visible=true")
+
+
 def move(page, label: str, value: str) -> None:
-    number = page.get_by_label(f"number input for {label}", exact=True).locator("visible=true")
+    number = number_of(page, label)
     number.fill(value)
     number.press("Enter")
 
@@ -193,7 +198,7 @@ def test_a_phone_scrolls_along_the_film_strip_and_clicks_a_step(page):
     strip = picture(page, "Step by step: click one")
     strip.evaluate("image => { image.closest('button').scrollLeft = image.width; }")
     strip.click(position={"x": strip.bounding_box()["width"] - 20, "y": 40})  # the last step
-    sync_api.expect(page.get_by_label("number input for T", exact=True).locator("visible=true")).to_have_value("30")
+    sync_api.expect(number_of(page, "T")).to_have_value("30")
 
 
 def choose(page, label: str, choice: str) -> None:
@@ -222,7 +227,7 @@ def test_the_curves_mark_the_t_at_which_playing_ends(page):
     upload(page, CAT)
     show(page, "Refinement")
     page.wait_for_function(f"() => ({MARKED})() > 0", timeout=60_000)
-    number = page.get_by_label("number input for T", exact=True).locator("visible=true")
+    number = number_of(page, "T")
     for ends in ("Stop", "Play"):  # by hand, and at the last step
         page.get_by_role("button", name="Play", exact=True).click()
         page.get_by_role("button", name="Stop", exact=True).wait_for()
@@ -241,6 +246,29 @@ def test_a_slider_that_is_moved_by_keys_changes_what_waits_until_it_is_let_go(pa
     film = picture(page, "Step by step: click one")
     alpha = page.get_by_label("range slider for alpha", exact=True).locator("visible=true")
     assert changes(film, partial(alpha.press, "Home"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("keys", [["0", "Enter"], ["ArrowDown"]])
+def test_a_number_that_is_typed_changes_what_waits_until_the_slider_is_let_go(page, keys):
+    upload(page, CAT)
+    show(page, "Refinement")
+    film, number = picture(page, "Step by step: click one"), number_of(page, "alpha")
+    number.click()
+    number.press("Control+a")
+    assert changes(film, lambda: [number.press(key) for key in keys])
+    assert number.evaluate("box => box === document.activeElement"), "it has not been left"
+
+
+@pytest.mark.slow
+def test_a_number_box_that_is_emptied_raises_no_complaint(page):
+    upload(page, CAT)
+    show(page, "Shape cues")
+    number = number_of(page, "R1")
+    assert changes(picture(page, "Self-information (Eq. 3)"), partial(number.fill, ""))  # of the least radius
+    number.press("Tab")
+    sync_api.expect(number).to_have_value("1")
+    assert not page.get_by_text("went wrong").count()
 
 
 @pytest.mark.slow
@@ -271,7 +299,7 @@ def test_a_cell_of_a_sweep_opens_in_the_refinement(page):
     page.locator(".js-plotly-plot:visible").wait_for(timeout=60_000)  # the sweep has ended
     picture(page, "Click a cell to refine it").click(position={"x": 60, "y": 60})  # alpha = 0
     picture(page, "Pseudo mask: click a pixel")
-    number = page.get_by_label("number input for alpha", exact=True).locator("visible=true")
+    number = number_of(page, "alpha")
     assert float(number.input_value()) == 0
 
 
@@ -292,10 +320,7 @@ def test_a_link_brings_the_settings_back(page, address):
     )
     page.get_by_text("The checkpoint 'gone' of the link is not here.").wait_for(timeout=30_000)
     show(page, "Refinement")
-    values = {
-        label: page.get_by_label(f"number input for {label}", exact=True).locator("visible=true")
-        for label in ("alpha", "T", "threshold", "R1")
-    }
+    values = {label: number_of(page, label) for label in ("alpha", "T", "threshold", "R1")}
     sync_api.expect(values["alpha"]).to_have_value("0.3", timeout=30_000)
     sync_api.expect(values["T"]).to_have_value("7", timeout=30_000)
     assert 0 < float(values["threshold"].input_value()) <= 1
