@@ -1,15 +1,16 @@
 """The page: `python app.py [--checkpoint DIR] [--port N] [--host ADDRESS] [--name NAME] [--auth USER:PASSWORD]`."""
 
-import argparse
-import ipaddress
 import os
-import re
 import signal
 import sys
 import threading
 from pathlib import Path
 
 from analysis.private import private_folder
+from analysis.serving import DEFAULT_CHECKPOINT, Serving, serving
+
+if __name__ == "__main__":
+    serving(sys.argv[1:], __doc__)  # a mistake is said now, not after the seconds that the imports below take
 
 # Before Gradio is imported: nothing is reported to anyone, and uploads lie in a folder that only this user can read.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -44,7 +45,6 @@ from analysis.untrained import untrained_checkpoint
 from wsss import UserError
 from wsss.allocator import share_heaps
 
-DEFAULT_CHECKPOINT = Path(__file__).parent / "checkpoints" / "animals"
 CSS = """
 .gradio-container {--block-info-text-color: var(--neutral-600)}
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
@@ -109,21 +109,13 @@ def offered(chosen: Path) -> list[Path]:
 
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until interrupted; returns the exit code, 2 for a mistake of the user."""
-    parser = argparse.ArgumentParser(prog="python app.py", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, metavar="DIR")
-    parser.add_argument("--port", type=int, metavar="N", help="a free one from 7860 on, unless given")
-    parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="another one needs --auth")
-    parser.add_argument("--name", metavar="NAME[:PORT]", help="of a proxy that hands questions on; needs --auth")
-    parser.add_argument("--auth", metavar="USER:PASSWORD", help="asked of every visitor")
-    arguments = parser.parse_args(argv)
+    given = serving(argv, __doc__)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     share_heaps()
     try:
-        name = _public(arguments.name)
-        login = _login(arguments.host, name, arguments.auth)
-        library = Library(offered(arguments.checkpoint))
+        library = Library(offered(given.checkpoint))
         page = build_page(library)
-        _serve(page, arguments.host, arguments.port, name, login)
+        _serve(page, given)
         # In a thread: an interruption that comes while kernels are compiled in the main one would be swallowed.
         threading.Thread(target=library[library.names[0]].rehearse, daemon=True).start()
         page.block_thread()
@@ -135,34 +127,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _public(name: str | None) -> str | None:
-    """The name by which a proxy is called. Raises UserError where a Host header could not hold it."""
-    if name is not None and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?", name):
-        raise UserError(f"--name {name}: must be a host's name such as shapes.example.org, or NAME:PORT")
-    return name
-
-
-def _login(host: str, name: str | None, given: str | None) -> tuple[str, str] | None:
-    """User and password. Raises UserError where none are given though others can reach the host, or the name."""
-    if given is None:
-        if name is not None or not _is_loopback(host):
-            flag = f"--host {host}" if name is None else f"--name {name}"
-            raise UserError(f"{flag}: others could use this page; ask them for a password by --auth USER:PASSWORD")
-        return None
-    user, _, password = given.partition(":")
-    if not user or len(password) < 8:
-        raise UserError("--auth must be USER:PASSWORD, with a password of 8 characters at least")
-    return user, password
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _serve(page: gr.Blocks, host: str, port: int | None, name: str | None, login: tuple[str, str] | None) -> None:
+def _serve(page: gr.Blocks, given: Serving) -> None:
     """Begin to serve, in a thread. Raises UserError when the port cannot be had."""
     failures_in_words(page)
     write_pictures_whole()
@@ -171,9 +136,9 @@ def _serve(page: gr.Blocks, host: str, port: int | None, name: str | None, login
     take_only_files()
     try:
         page.launch(
-            server_name=host,
-            server_port=port,
-            auth=login,
+            server_name=given.host,
+            server_port=given.port,
+            auth=given.login,
             share=False,
             theme=gr.themes.Soft(),
             css=CSS,
@@ -185,11 +150,11 @@ def _serve(page: gr.Blocks, host: str, port: int | None, name: str | None, login
             state_session_capacity=100,
             enable_monitoring=False,
             footer_links=["api", "settings"],
-            app_kwargs={"middleware": [Middleware(Guard, host=host, name=name)]},
+            app_kwargs={"middleware": [Middleware(Guard, host=given.host, name=given.name)]},
             prevent_thread_lock=True,
         )
     except (OSError, OverflowError) as error:
-        place = f"{host}, port {port}" if port is not None else host
+        place = given.host if given.port is None else f"{given.host}, port {given.port}"
         raise UserError(f"{place}: cannot be served on ({error}); choose another") from None
 
 

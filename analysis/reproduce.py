@@ -29,9 +29,8 @@ from wsss.data.item import Source
 from wsss.data.source import read, require_sound
 from wsss.evaluate import evaluate, require_classes
 from wsss.exits import said
-from wsss.flags import add_flags, from_flags
+from wsss.flags import add_flags, from_flags, latest
 from wsss.predict import prediction_settings
-from wsss.words import shown
 
 ROOT = Path(__file__).parent.parent
 
@@ -78,8 +77,8 @@ def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
             out = arguments.runs / f"{variant.name}-{seed}"
             whole = ["--preset", arguments.preset, "--seed", str(seed)]
             whole += ["--data", arguments.data] if arguments.data else []
-            common = [*whole, *_latest(flags, variant.network)]
-            argv = [*whole, *_latest(flags, variant.flags), "--out", str(out)]
+            common = [*whole, *latest(flags, variant.network)]
+            argv = [*whole, *latest(flags, variant.flags), "--out", str(out)]
             classified = arguments.runs / "-".join(["classified", *variant.network[1:], str(seed)])
             code = _classify(common, classified) or train.main([*argv, *_from_where(out, classified)])
             if code:
@@ -87,25 +86,6 @@ def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
             rows.append(_scores(variant, seed, out / "model", argv))
             tables.write(arguments.out, arguments.table, pd.DataFrame(rows))
     return 0
-
-
-def _latest(*groups: Sequence[str]) -> list[str]:
-    """The flags of all groups; of those that several give, the last one. Raises UserError."""
-    chosen: dict[str, list[str]] = {}
-    for group in groups:
-        given: dict[str, list[str]] = {}
-        for word in group:
-            if word.startswith("--"):
-                name, *value = word.split("=", 1)
-                if name in given:
-                    raise UserError(f"{name} is given twice")
-                given[name] = value
-            elif given:
-                given[name].append(word)
-            else:
-                raise UserError(f"{shown(word)} does not belong to a flag")
-        chosen |= given
-    return [word for name, value in chosen.items() for word in (name, *value)]
 
 
 def _classify(argv: Sequence[str], out: Path) -> int:

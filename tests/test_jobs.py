@@ -105,6 +105,11 @@ def test_j2_a_stopped_job_is_gone_with_all_its_processes(place):
     chance = random.Random(2)
     moments = [0.0, *(chance.uniform(0, 1.5) for _ in range(5))]
     quick, states = [], []
+    stubborn, beside = (
+        begin("stubborn", STUBBORN, device="cuda:9"),
+        ThreadPoolExecutor(1),
+    )  # while the others are stopped
+    slowly = beside.submit(cancel, stubborn, 0.5)
     for number, moment in enumerate(moments):
         found = begin(f"light-{number}", FAMILY if number % 2 else STEPS)
         quick.append(0.0 if number % 2 else cancel(found, moment, times=1 + number % 3))
@@ -112,9 +117,6 @@ def test_j2_a_stopped_job_is_gone_with_all_its_processes(place):
             quick[-1] = cancel(found, moment)
         until(is_free, 10)
         states.append(runs.look(found.folder).status)
-    stubborn = begin("stubborn", STUBBORN)
-    slow = cancel(stubborn, 0.5)
-    states.append(runs.look(stubborn.folder).status)
     loads = 0
     for number, step in enumerate((0, 2, 7)):
         found = begin_training(f"run-{number}")
@@ -124,7 +126,8 @@ def test_j2_a_stopped_job_is_gone_with_all_its_processes(place):
         states.append(runs.look(found.folder).status)
         written = any(found.folder.glob("states/step-*"))
         loads += not written or checkpoint.newest_whole(found.folder / "states") is not None
-    fast = max(quick)
+    fast, slow = max(quick), slowly.result()
+    states.append(runs.look(stubborn.folder).status)
     stopped = sum(state == "stopped" for state in states)
     measured(
         "J2",

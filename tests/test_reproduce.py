@@ -16,6 +16,7 @@ from wsss import UserError, checkpoint, evaluate, train
 from wsss.crf import available as crf_is_available
 from wsss.data.shapes import Shapes
 from wsss.data.source import read
+from wsss.flags import latest
 from wsss.network import build
 from wsss.presets import tiny
 
@@ -143,8 +144,8 @@ def test_pseudo_masks_are_judged_at_each_alpha():
 
 def test_a_lines_own_flags_replace_the_users():
     of_user, of_line = ["--alpha", "0.8", "--crop=32", "--skip-bad"], ["--alpha", "1"]
-    assert reproduce._latest(of_user, of_line) == ["--alpha", "1", "--crop", "32", "--skip-bad"]
+    assert latest(of_user, of_line) == ["--alpha", "1", "--crop", "32", "--skip-bad"]
     with pytest.raises(UserError, match="does not belong to a flag"):
-        reproduce._latest(["0.8"])
+        latest(["0.8"])
     with pytest.raises(UserError, match="--crop is given twice"):
-        reproduce._latest([*of_user, "--crop", "64"])
+        latest([*of_user, "--crop", "64"])

@@ -194,25 +194,6 @@ def steps_saved(out: Path) -> list[int]:
     return [step for path in out.glob("states/step-*") if (step := int(path.name.removeprefix("step-")))]
 
 
-@pytest.mark.slow
-def test_a_killed_command_resumes_to_the_same_weights(tmp_path):
-    flags = ["--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--save-steps", "2", "--log-steps", "1"]
-    flags += ["--precision", "float32"]  # the fastest format is measured, and may be another in the next process
-    assert run(*flags, "--out", str(tmp_path / "whole")).returncode == 0
-    killed = tmp_path / "killed"
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    victim = subprocess.Popen(
-        command(*flags, "--out", str(killed)), cwd=ROOT, env=environment, stderr=subprocess.DEVNULL
-    )
-    deadline = time.time() + 120
-    while not (saved := steps_saved(killed)) and time.time() < deadline:
-        time.sleep(0.01)
-    victim.kill()
-    assert saved and victim.wait() == -signal.SIGKILL, "it was to be killed between its second step and its last"
-    assert run("--resume", "--out", str(killed)).returncode == 0
-    assert_same_weights(tmp_path / "whole" / "model", killed / "model")
-
-
 def test_an_epoch_covers_every_photograph_whatever_the_number_of_processes():
     photographs, config = Shapes(13, 0), replace(SHORT, batch=4)
     for epoch in range(2):
@@ -227,18 +208,6 @@ def test_epochs_differ_in_their_order_and_skipping_goes_on_where_it_stopped():
     assert batches(20, 4, seed=0, epoch=0) != batches(20, 4, seed=0, epoch=1)
     rest = [view.index.tolist() for view in loader(Shapes(13, 0), SHORT, 0, ALONE, skip=2)]
     assert rest == batches(13, 4, SHORT.seed, 0)[2:]
-
-
-@pytest.mark.slow
-def test_two_processes_log_the_steps_that_one_does_and_scores_of_their_own(tmp_path):
-    flags = ["--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--log-steps", "1"]
-    flags += ["--teacher", "network", "--ema-decay", "0"]
-    for processes in (0, 2):
-        result = run(*flags, "--out", str(tmp_path / str(processes)), processes=processes)
-        assert result.returncode == 0, result.stderr[-2000:]
-    one, two = (records.read(tmp_path / name / "metrics.jsonl") for name in ("0", "2"))
-    assert [row["step"] for row in one] == [row["step"] for row in two]
-    assert one[-1]["miou"] > 0 and two[-1]["miou"] > 0
 
 
 def test_two_processes_need_a_batch_that_they_can_share(tmp_path):
@@ -443,7 +412,7 @@ def two_stages(tmp_path_factory):
     flags |= {"batch": 40, "aspp-channels": 8, "decoder-channels": 8, "previews": 2, "precision": "float32"}
     flags |= {"eval-epochs": 0, "background-power": 10}  # so soon, the masks would be background alone
     arguments = ["--preset", "tiny", *(text for name, value in flags.items() for text in (f"--{name}", str(value)))]
-    assert two_stage.main([*arguments, "--out", str(out)]) == 0
+    assert two_stage.main([*arguments, "--out", str(out), "--then", "--epochs", "1", "--lr=0.02"]) == 0
     return out
 
 
@@ -451,8 +420,9 @@ def two_stages(tmp_path_factory):
 def test_two_stages_train_a_plain_network_on_masks_of_the_first(two_stages):
     source = read("shapes", None, "train")
     assert len(list((two_stages / "masks").glob("*.png"))) == len(source)
-    config = checkpoint.load(two_stages / "segmentation" / "model").config
-    assert (config.supervision, config.shape_cue, config.region_loss) == ("masks", "none", False)
+    first, second = (checkpoint.load(two_stages / stage / "model").config for stage in ("labels", "segmentation"))
+    assert (second.supervision, second.shape_cue, second.region_loss) == ("masks", "none", False)
+    assert (first.epochs, second.epochs) == (2, 1), "what follows --then is of the second alone"
     assert {"pixel", "labelled"} <= records.read(two_stages / "segmentation" / "metrics.jsonl")[0].keys()
 
 
@@ -495,13 +465,18 @@ def test_a_preview_leaves_the_background_as_it_is():
         ),
         ("--begin-with=x", "--begin-with is of one training alone"),
         *((flag, f"{flag} is of one training alone") for flag in ("--until", "--resume")),
+        ("--shape-cue=on", "give it after --then"),
+        ("--then --masks=x", "--masks is what the second stage sets"),
+        ("--then --epoch 3", "unrecognized arguments: --epoch"),
+        ("--then --alpha 3", "alpha must lie between 0 and 1"),
+        ("--then 3", "'3' does not belong to a flag"),
         ("--crf", "the dense CRF needs the package pydensecrf2: pip install pydensecrf2"),
     ],
 )
 def test_two_stages_refuse_what_cannot_work_before_the_first_begins(flag, words, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)
     with pytest.raises(SystemExit) as ended:
-        two_stage.main(["--preset", "tiny", flag, "--out", str(tmp_path / "x")])
+        two_stage.main(["--preset", "tiny", "--out", str(tmp_path / "x"), *flag.split()])
     assert ended.value.code == 2 and words in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
 

@@ -2,13 +2,10 @@
 
 import ast
 import asyncio
-import importlib
 import io
 import json
-import os
 import re
 import shutil
-import signal
 import tempfile
 from pathlib import Path
 
@@ -26,6 +23,7 @@ from visitor import Refusal, Visitor, file, raw, running, server
 
 from analysis.library import Library
 from analysis.render import legend
+from analysis.serving import serving
 from analysis.tabs import compare, guard
 from analysis.tabs.sessions import keep_no_description
 from analysis.tabs.words import failures_in_words, sentence, told
@@ -436,11 +434,7 @@ def test_no_line_can_run_what_a_stranger_wrote():
 # S10: who can reach it
 
 
-def test_only_this_machine_reaches_the_page_unless_a_password_is_asked(address, monkeypatch, capsys):
-    monkeypatch.setattr(signal, "signal", lambda *_: None)
-    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_TEMP_DIR"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # the import changes them
-    app = importlib.import_module("app")
+def test_only_this_machine_reaches_the_page_unless_a_password_is_asked(address, capsys):
     listening = {c.laddr.ip for c in server(address).net_connections("inet") if c.status == "LISTEN"}
     refused = []
     for flags in (
@@ -449,8 +443,10 @@ def test_only_this_machine_reaches_the_page_unless_a_password_is_asked(address, 
         ["--host", "0.0.0.0", "--auth", "me"],
         ["--auth", "me:short"],
     ):
-        code, said = app.main(flags), capsys.readouterr().err
-        refused.append(code == 2 and "--auth" in said and "Traceback" not in said)
+        with pytest.raises(SystemExit) as ended:
+            serving(flags, "")
+        said = capsys.readouterr().err
+        refused.append(ended.value.code == 2 and "--auth" in said and "Traceback" not in said)
     seen = f"listens on {', '.join(sorted(listening))}; {sum(refused)}/4 exit 2 with a reason"
     measured("S10", seen, "127.0.0.1 alone; 4/4", listening == {"127.0.0.1"} and all(refused))
 
@@ -554,6 +550,6 @@ def test_names_that_are_html_run_nothing_in_a_browser(tmp_path):
         page.get_by_text("alert(1)").first.wait_for(timeout=90_000)
         for tab in page.get_by_role("tab").all():
             tab.click()
-            page.wait_for_timeout(500)
+            page.wait_for_timeout(200)
         browser.close()
     assert not dialogs and not leaving

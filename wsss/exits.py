@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
-import torch
 from safetensors import SafetensorError
 
 from wsss import UserError
@@ -72,7 +71,9 @@ def explained(error: BaseException, if_full: str = "") -> tuple[int, str] | None
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether the memory is full, of the machine or of its GPU: whatever was read then may well be whole."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # torch's own error is known by its name: its import takes seconds, which the keeper of a job would wait for.
+    is_of_torch = type(error).__name__ == "OutOfMemoryError"
+    return isinstance(error, MemoryError) or is_of_torch or "can't allocate memory" in str(error)
 
 
 def said(error: Exception, if_full: str = "") -> int:

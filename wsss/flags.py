@@ -4,12 +4,13 @@ import argparse
 import dataclasses
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
+from wsss import UserError
 from wsss.config import Config, misfit
 from wsss.presets import PRESETS
-from wsss.words import nearest
+from wsss.words import nearest, shown
 
 
 class _Once(argparse.Action):
@@ -68,3 +69,22 @@ def from_flags(arguments: argparse.Namespace) -> Config:
         if end in chosen and start not in chosen and getattr(preset, start) == getattr(preset, end):
             chosen[start] = chosen[end]
     return replace(preset, **chosen)
+
+
+def latest(*groups: Sequence[str]) -> list[str]:
+    """The flags of all groups; of those that several give, the last one. Raises UserError."""
+    chosen: dict[str, list[str]] = {}
+    for group in groups:
+        given: dict[str, list[str]] = {}
+        for word in group:
+            if word.startswith("--"):
+                name, *value = word.split("=", 1)
+                if name in given:
+                    raise UserError(f"{name} is given twice")
+                given[name] = value
+            elif given:
+                given[name].append(word)
+            else:
+                raise UserError(f"{shown(word)} does not belong to a flag")
+        chosen |= given
+    return [word for name, value in chosen.items() for word in (name, *value)]

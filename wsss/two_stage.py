@@ -6,7 +6,7 @@ OUT/segmentation    a plain segmentation network, trained on those masks
 
 The paper's masks have always gone through a CRF, and its second network is another one. Here it is the first without
 SCM and region loss: it keeps the constant score of the background, the classification loss, since its scores of the
-image name the classes, and the preset's SPR at test.
+image name the classes, and the preset's SPR at test. Flags after --then are for it alone: `--then --epochs 10`.
 
 The command can be given again after it was interrupted: each stage goes on where it stopped.
 """
@@ -14,23 +14,22 @@ The command can be given again after it was interrupted: each stage goes on wher
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from wsss import UserError, pseudo_labels, train
 from wsss.crf import require
+from wsss.flags import add_flags, from_flags, latest
 from wsss.predict import MULTI_SCALE_HELP
 
-_PLAIN = {"--supervision": "masks", "--shape-cue": "none", "--region-loss": "false"}
+_PLAIN = ("--supervision", "masks", "--shape-cue", "none", "--region-loss", "false")
 """What the second network is: trained on masks, without the shape cue and the region loss."""
 
-_REFUSED = {
-    **dict.fromkeys((*_PLAIN, "--masks"), "is what the second stage sets; leave it out"),
-    **dict.fromkeys(
-        ("--begin-with", "--until", "--resume"),
-        "is of one training alone; leave it out, a stage that has begun goes on",
-    ),
-}
-"""Flags of a training that cannot be given here, and why."""
+_SET_HERE = dict.fromkeys(("--supervision", "--masks"), "is what the second stage sets; leave it out")
+_OF_ONE_TRAINING = dict.fromkeys(
+    ("--begin-with", "--until", "--resume"), "is of one training alone; leave it out, a stage that has begun goes on"
+)
+_OF_THE_SECOND = dict.fromkeys(("--shape-cue", "--region-loss"), "is what the second stage sets; give it after --then")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,28 +44,45 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
+    parser.add_argument(
+        "--then", nargs=argparse.REMAINDER, default=[], metavar="FLAG", help="train's flags for the second stage alone"
+    )
     arguments, flags = parser.parse_known_args(argv)
-    for flag, why in _REFUSED.items():
-        if any(word.split("=")[0] == flag for word in flags):
-            parser.error(f"{flag} {why}")  # now, not after the first stage
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        parser.error("the two stages run in one process, start them without torchrun")
-    if arguments.crf:
-        try:
+    try:  # now, not after the first stage
+        _refuse(flags, _SET_HERE | _OF_ONE_TRAINING | _OF_THE_SECOND)
+        _refuse(arguments.then, _SET_HERE | _OF_ONE_TRAINING)
+        second_flags = latest(flags, _PLAIN, arguments.then)
+        _require_settings(second_flags, parser.prog)
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise UserError("the two stages run in one process, start them without torchrun")
+        if arguments.crf:
             require()
-        except UserError as error:
-            parser.error(str(error))
+    except UserError as error:
+        parser.error(str(error))
     data = ["--device", arguments.device, *(["--data", arguments.data] if arguments.data else [])]
     first, masks, second = (arguments.out / name for name in ("labels", "masks", "segmentation"))
     skip = ["--skip-bad"] if arguments.skip_bad else []
     options = [f"--{name}" for name, given in (("crf", arguments.crf), ("multi-scale", arguments.multi_scale)) if given]
     options += [] if arguments.sure is None else ["--sure", str(arguments.sure)]
-    plain = [word for pair in _PLAIN.items() for word in pair]
     return (
         train.main([*flags, *data, *skip, *_folder(first)])
         or pseudo_labels.main(["--checkpoint", str(first / "model"), *data, *skip, "--out", str(masks), *options])
-        or train.main([*flags, *data, *skip, *plain, "--masks", str(masks), *_folder(second)])
+        or train.main([*second_flags, *data, *skip, "--masks", str(masks), *_folder(second)])
     )
+
+
+def _refuse(flags: Sequence[str], why: dict[str, str]) -> None:
+    """Raises UserError for the first of the flags that cannot be given."""
+    for word in flags:
+        if (flag := word.split("=")[0]) in why:
+            raise UserError(f"{flag} {why[flag]}")
+
+
+def _require_settings(flags: Sequence[str], prog: str) -> None:
+    """Raises UserError, or SystemExit as argparse does, unless these are settings of a training."""
+    parser = argparse.ArgumentParser(prog=prog)
+    add_flags(parser)
+    from_flags(parser.parse_args(flags))
 
 
 def _folder(out: Path) -> list[str]:
