@@ -1,7 +1,9 @@
 """The running app, asked over HTTP."""
 
 import base64
+import importlib
 import io
+import os
 import socket
 import subprocess
 import sys
@@ -18,8 +20,11 @@ from PIL import Image
 from analysis.gradcam import explain
 from analysis.predictor import Predictor
 from analysis.shape_cues import shape_cues
+from analysis.tabs import scene
+from analysis.tabs import shape_cues as cues_tab
 from analysis.tabs.words import in_words
 from wsss import UNLABELLED
+from wsss.config import Config
 from wsss.crf import available as crf_is_available
 from wsss.data.item import read_rgb
 from wsss.predict import to_image
@@ -255,19 +260,15 @@ def test_a_pixel_that_is_none_is_refused_in_one_sentence(visitor, row):
         visitor.predict(handle_file(str(CAT)), "cat", row, 200, 0.8, api_name="/affinity")
 
 
-def test_without_any_checkpoint_the_page_has_its_shape_cues():
-    code = (
-        "import app; from pathlib import Path; from wsss.data.item import read_rgb\n"
-        "app.DEFAULT_CHECKPOINT = Path('nowhere/animals')\n"
-        "library = app.Library(app.offered(app.DEFAULT_CHECKPOINT))\n"
-        "app.build_page(library)\n"
-        "from analysis.tabs import scene, shape_cues; from wsss.config import Config\n"
-        f"predictor, rgb = library['untrained'], read_rgb(Path({str(CAT)!r}))\n"
-        "given = scene.Scene(predictor, predictor.encode(rgb), [], None)\n"
-        "shown = shape_cues._pictured(given, *shape_cues._values(Config()))\n"
-        "print(library.names, len(shown), shown[0].shape == rgb.shape, shown[0].std() > 1)"
-    )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert "There is no checkpoint" in ended.stdout
-    assert ended.stdout.splitlines()[-1] == "['untrained'] 8 True True"
+def test_without_any_checkpoint_the_page_has_its_shape_cues(cat, monkeypatch, capsys):
+    for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_TEMP_DIR"):
+        monkeypatch.setenv(name, os.environ.get(name, ""))  # the import changes them
+    app = importlib.import_module("app")
+    monkeypatch.setattr(app, "DEFAULT_CHECKPOINT", Path("nowhere/animals"))
+    library = app.Library(app.offered(app.DEFAULT_CHECKPOINT))
+    app.build_page(library)
+    assert "There is no checkpoint" in capsys.readouterr().out and library.names == ["untrained"]
+    predictor = library["untrained"]
+    given = scene.Scene(predictor, predictor.encode(cat), [], None)
+    shown = cues_tab._pictured(given, *cues_tab._values(Config()))
+    assert len(shown) == 8 and shown[0].shape == cat.shape and shown[0].std() > 1
