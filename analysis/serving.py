@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 DEFAULT_CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "animals"
 
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
+"""What a Host header could hold."""
+
 
 class Serving(NamedTuple):
     """How the page is served."""
@@ -44,10 +47,6 @@ def serving(argv: Sequence[str] | None, about: str) -> Serving:
     if given.port is not None:
         _require_free(parser, given.host, given.port)
     return Serving(given.checkpoint, given.host, given.port, given.name, login)
-
-
-_NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
-"""What a Host header could hold."""
 
 
 def _require_free(parser: argparse.ArgumentParser, host: str, port: int) -> None:
