@@ -3,10 +3,13 @@
 import builtins
 import errno
 import io
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from wsss import checkpoint, predict, records, train
 from wsss.data.source import read
@@ -78,3 +81,15 @@ def test_a_file_that_cannot_be_replaced_leaves_no_other_behind(name, write, tmp_
     with pytest.raises(Unwritable, match=f"{name}: cannot be written"):
         write(tmp_path / name)
     assert not list(tmp_path.glob(".tmp-*"))
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")]
+)
+def test_a_full_memory_is_known_of_the_machine_and_of_its_gpu(error):
+    assert explained(error) == (5, "the memory is full")
+
+
+def test_the_keeper_of_a_job_does_not_wait_for_torch():
+    code = "import analysis.jobs, sys; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False).returncode == 0
