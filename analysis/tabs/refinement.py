@@ -99,12 +99,12 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 play = gr.Button("Play", size="sm", min_width=70)
                 set_back = reset.build(subject, settings[:-1], _values)
             download.build(subject, "pseudo-mask", _files, settings, settings._fields)
-            timer, rested = gr.Timer(_SECONDS_A_STEP, active=False), gr.State()
+            timer, playing, rested = gr.Timer(_SECONDS_A_STEP, active=False), gr.State(False), gr.State()
         with gr.Column(scale=5, min_width=340):
             before, pictures, film = _pictures()
             curves, kind, probe_pictures = _details()
     subject.follow(tab, _show, [*settings, kind], [settings.shown, before, *pictures, *probe_pictures])
-    _wire_play(play, timer, settings.steps, rested)
+    _wire_play(play, timer, playing, settings.steps, rested)
     _wire_steps(subject, tab, settings, rested, [film, curves])
     _wire_probe(subject, settings, pictures.pseudo, probe_pictures, [*settings, kind])
     subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
@@ -274,26 +274,31 @@ def _step_of(rgb: np.ndarray, event: gr.SelectData) -> int:
     return FILM[min(len(FILM) - 1, event.index[0] // frame_width(rgb))]
 
 
-def _wire_play(play: gr.Button, timer: gr.Timer, steps: gr.Slider, rested: gr.State) -> None:
+def _wire_play(play: gr.Button, timer: gr.Timer, playing: gr.State, steps: gr.Slider, rested: gr.State) -> None:
     """The button moves T from 0 to its end, and stops there; `rested` changes when T does not move any more."""
 
-    def toggle(label: str) -> tuple:
-        starts = label == "Play"
+    def toggle(is_playing: bool) -> tuple:
+        starts = not is_playing
         return (
+            starts,
             gr.Timer(active=starts),
             gr.Button("Stop" if starts else "Play"),
             0 if starts else gr.skip(),
             gr.skip() if starts else unlike_before(),
         )
 
-    def tick(step: float) -> tuple:
+    def tick(is_playing: bool, step: float) -> tuple:
+        if not is_playing:  # the browser sent it before it knew that the visitor had stopped
+            return (gr.skip(),) * 5
         ends = step + 1 >= MOST_STEPS
         return (
+            not ends,
             gr.Timer(active=not ends),
             gr.Button("Play" if ends else "Stop"),
             min(step + 1, MOST_STEPS),
             unlike_before() if ends else gr.skip(),
         )
 
-    play.click(toggle, play, [timer, play, steps, rested], **PRIVATE)
-    timer.tick(tick, steps, [timer, play, steps, rested], **PRIVATE)
+    in_turn = PRIVATE | {"concurrency_id": "play", "concurrency_limit": 1}
+    play.click(toggle, playing, [playing, timer, play, steps, rested], **in_turn)
+    timer.tick(tick, [playing, steps], [playing, timer, play, steps, rested], **in_turn)
