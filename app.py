@@ -38,7 +38,7 @@ from analysis.tabs import (
 )
 from analysis.tabs.cache import write_pictures_whole
 from analysis.tabs.guard import MOST_FILE, Guard, fetch_nothing, take_only_files
-from analysis.tabs.sessions import keep_no_description
+from analysis.tabs.sessions import keep_no_description, keep_while_used
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import failures_in_words
 from analysis.untrained import untrained_checkpoint
@@ -132,6 +132,7 @@ def _serve(page: gr.Blocks, given: Serving) -> None:
     failures_in_words(page)
     write_pictures_whole()
     keep_no_description()
+    keep_while_used()
     fetch_nothing()
     take_only_files()
     try:

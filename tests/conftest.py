@@ -52,9 +52,9 @@ def shipped_or_fresh(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(shipped_or_fresh) -> Iterator[str]:
+def address(shipped_or_fresh, tmp_path_factory) -> Iterator[str]:
     """Of the running app, as a newcomer starts it."""
-    with running(shipped_or_fresh) as found:
+    with running(shipped_or_fresh, WSSS_RUNS=str(tmp_path_factory.mktemp("runs"))) as found:
         yield found
 
 

@@ -38,7 +38,7 @@ REFINEMENT = (0.8, 10, 0.6, 0.7, 0.2, DILATIONS, True, "cat")  # alpha, T, thres
 
 @pytest.fixture
 def visitor(address) -> Client:
-    return Client(address, verbose=False)
+    return Client(address, verbose=False, httpx_kwargs={"timeout": 60})
 
 
 def within(shown: dict) -> Image.Image:
@@ -62,7 +62,7 @@ def test_a_photograph_gets_its_classes(visitor):
 def test_each_tab_answers_for_the_visitors_own_photograph(visitor, address, tmp_path):
     wide = tmp_path / "wide.png"
     Image.new("RGB", (200, 64), "green").save(wide)
-    other = Client(address, verbose=False)
+    other = Client(address, verbose=False, httpx_kwargs={"timeout": 60})
     give(visitor, CAT)
     give(other, wide)
     for client, size in ((visitor, (451, 300)), (other, (200, 64))):

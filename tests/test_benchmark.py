@@ -32,7 +32,7 @@ def test_the_unfolded_region_loss_computes_the_same_as_ours():
 
 @pytest.mark.slow
 def test_refinement_is_many_times_faster_and_smaller_than_pamr():
-    rows = list(benchmark.refinement_rows((188, 250), pairs=3))
+    rows = list(benchmark.refinement_rows((94, 125), pairs=3))
     assert rows[0].ratio > 1.5
     assert all(row.ratio < 2 for row in rows if row.work == "SPR, peak extra memory")  # in affinity arrays
     assert benchmark.batch_row(4, 7, 56, pairs=3).ratio > 1.5

@@ -258,6 +258,55 @@ def test_a_resumed_run_keeps_its_settings(tmp_path, capsys):
     assert "the run has lr 0.01, it cannot be resumed with 0.5" in refusal(capsys)
 
 
+def test_a_resumed_run_takes_masks_that_were_moved_and_needs_no_preset(tmp_path, monkeypatch):
+    config = replace(tiny(), supervision="masks", masks="before", teacher="average", ema_decay=0.9)
+    checkpoint.save(tmp_path / "states" / "step-000001", {}, config, ("a",))
+    flags = ["--resume", "--teacher", "average", "--masks", "after"]  # the paper's preset has no average
+    monkeypatch.setattr(wsss.train, "_survey", lambda config, root: pytest.fail(config.masks))
+    with pytest.raises(pytest.fail.Exception, match="^after$"):
+        train.main([*flags, "--out", str(tmp_path)])
+
+
+def test_a_command_that_torchrun_repeats_goes_on_with_its_own_run_alone(tmp_path, capsys, monkeypatch):
+    """One that was refused since the folder holds another's run is repeated too."""
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    checkpoint.save(tmp_path / "states" / "step-000001", {}, tiny(), ("a",))
+    assert train.main(["--preset", "animals", "--out", str(tmp_path)]) == 2
+    assert "cannot be resumed with" in refusal(capsys)
+    monkeypatch.setattr(wsss.train, "_survey", lambda config, root: pytest.fail("goes on"))
+    with pytest.raises(pytest.fail.Exception, match="goes on"):
+        train.main(["--preset", "tiny", "--out", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--preset", "voc"], "--encoder-weights none"),
+        (["--preset", "voc", "--encoder", "resnet-fifty"], "there is no encoder 'resnet-fifty'"),
+        (["--preset", "tiny", "--encoder-weights", "nowhere.pt"], "nowhere.pt: there is no such file"),
+        (["--preset", "tiny", "--device", "meta"], "device 'meta' cannot be used here"),
+    ],
+)
+def test_what_training_needs_is_said_before_the_data_are_looked_at(flags, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(wsss.train, "_survey", lambda config, root: pytest.fail("looks at the data"))
+    assert train.main([*flags, "--out", str(tmp_path / "run")]) == 2
+    assert words in refusal(capsys)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_will_learn_no_mask_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(wsss.train, "train", lambda *_, **__: 0)
+    flags = ["--preset", "tiny", "--epochs", "2", "--warmup-epochs", "2", "--out", str(tmp_path / "run")]
+    assert train.main(flags) == 0
+    assert "warning: all 2 epochs are a warm-up of 2" in capsys.readouterr().err
+
+
+def test_a_process_that_does_not_know_its_number_is_refused(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert train.main(["--preset", "tiny", "--out", str(tmp_path / "run")]) == 2
+    assert "RANK is not" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", ["evaluate", "predict", "pseudo_labels"])
 def test_a_crf_that_is_not_installed_is_said_before_anything_is_read(command, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pydensecrf", None)

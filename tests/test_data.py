@@ -22,8 +22,7 @@ from wsss.data.labels import read_csv, read_xml
 from wsss.data.npy import read_npy
 from wsss.data.source import check, read, require_sound, with_masks
 from wsss.data.voc import VOC_CLASSES, VOC_PALETTE, read_list, read_voc, voc_values
-from wsss.preflight import require_sound as require_sound_splits
-from wsss.preflight import survey
+from wsss.preflight import require_sound_splits, survey
 
 IDS = ["2007_000001", "2007_000002", "2007_000003"]
 BOXES = [["dog"], ["person", "dog"], ["cat", "cat"]]

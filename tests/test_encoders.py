@@ -145,6 +145,11 @@ def test_an_unknown_encoder_is_refused():
         build_encoder("resnet-fifty")
 
 
+def test_a_model_that_cannot_be_dilated_is_refused():
+    with pytest.raises(UserError, match="dla34 gives no features at output stride 16"):
+        build_encoder("dla34", output_stride=16, weights="none")
+
+
 def test_wrn38_without_weights_says_how_to_give_them():
     with pytest.raises(UserError, match="--encoder-weights"):
         build_encoder("wrn38")

@@ -144,7 +144,7 @@ jobs.start(runs.folder_of(sys.argv[1]), [sys.executable, "-c", sys.argv[2]], kin
 print("started", flush=True)
 time.sleep(1000)
 """
-LINES = "import sys, time\nfor n in range(100):\n    print('line', n, flush=True)\n    time.sleep(0.05)\nsys.exit(3)"
+LINES = "import sys, time\nfor n in range(100):\n    print('line', n, flush=True)\n    time.sleep(0.02)\nsys.exit(3)"
 
 
 def killed_server(name: str, code: str) -> None:
@@ -164,7 +164,7 @@ def test_j3_a_job_outlives_a_killed_server_and_its_end_is_known(place):
     until(lambda: not runs.known("one").is_alive)
     time.sleep(0.2)
     killed_server("two", STEPS)
-    time.sleep(5)
+    time.sleep(0.5)
     adopted += runs.known("two").is_alive
     gone = cancel(runs.known("two"), 0)
     until(is_free, 10)
@@ -212,14 +212,14 @@ def test_j4_a_foreign_process_is_never_signalled_and_no_zombie_is_left(place, mo
     stranger.kill()
     stranger.wait()
 
-    own = psutil.Process()
+    own, threads = psutil.Process(), threading.active_count()
     begin("first", "pass")
-    until(lambda: not runs.known("first").is_alive and is_free() and threading.active_count() < 40)
-    before = own.num_fds(), threading.active_count()
+    until(lambda: not runs.known("first").is_alive and is_free() and threading.active_count() <= threads)
+    before = own.num_fds(), threads
     for number in range(50):
         begin(f"short-{number}", "pass")
         until(is_free, 30)
-    until(lambda: threading.active_count() <= before[1], 10)
+    until(lambda: threading.active_count() <= threads)
     zombies = sum(child.status() == psutil.STATUS_ZOMBIE for child in own.children())
     finished = sum(runs.known(f"short-{number}").status == "finished" for number in range(50))
     after = own.num_fds(), threading.active_count()
@@ -227,7 +227,7 @@ def test_j4_a_foreign_process_is_never_signalled_and_no_zombie_is_left(place, mo
         "J4",
         f"{lost}/6 lost, unharmed: {unharmed}, {finished}/50 end, {zombies} zombies, fds, threads {before}, {after}",
         "6/6, unharmed, 50/50, 0, unchanged",
-        lost == 6 and unharmed and finished == 50 and zombies == 0 and after <= before,
+        lost == 6 and unharmed and finished == 50 and zombies == 0 and after[0] <= before[0] and after[1] <= threads,
     )
 
 

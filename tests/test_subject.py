@@ -10,9 +10,10 @@ from PIL import Image
 from analysis.gradcam import Cam
 from analysis.library import Library
 from analysis.render import recolored
-from analysis.tabs import cams, inspect, refinement
+from analysis.tabs import cams, inspect, refinement, sweep
 from analysis.tabs.class_colors import parse
 from analysis.tabs.outputs import again_if_moved, emptied, noting
+from analysis.tabs.pictures import Number
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject
 from wsss import UserError
@@ -52,9 +53,43 @@ def test_what_belonged_to_a_photograph_does_not_outlive_it(subject, cat, tmp_pat
     assert path == file and np.array_equal(rgb, cat) and "dog" not in chips.value
     assert (put_away, *belonged, ticked) == (None, None, None, None, None, False)
     cleared = subject._accept(name, None, truth, ["dog"], "Inspect", "before.png", before, truth, values, True)
-    assert cleared[2:10] == (*[None] * 7, False)
+    assert cleared[2:10] == (None, "", *[None] * 5, False)
     forgotten = subject._accept(name, file, truth, [], "Inspect", None, None, None, None, False)
     assert forgotten[2] is None and forgotten[7] is None, "a session that was forgotten has read no truth"
+
+
+def test_a_truth_that_is_given_before_its_photograph_stays(subject, cat, tmp_path):
+    truth, file, name = ones(cat.shape[:2], tmp_path / "truth.png"), stored(cat, tmp_path / "cat.png"), "animals"
+    _, _, _, path, rgb, *_ = subject._accept(name, None, None, [], "Inspect", "b.png", cat, None, None, False)
+    told = subject._read_truth(name, None, truth, path, rgb, None, "Inspect")
+    assert all(part == gr.skip() for part in told), "there is nothing yet that it could fit"
+    _, _, put_away, _, _, _, values, *_ = subject._accept(
+        name, file, truth, [], "Inspect", path, rgb, None, None, False
+    )
+    assert put_away == gr.skip() and (values == 1).all()
+
+
+def test_a_mistake_of_the_visitor_is_told_and_changes_nothing(subject, cat):
+    def refuse(scene):
+        raise UserError("no dilation is chosen")
+
+    given = subject.library.names[0], cat, None, ["cat"], {}, None
+    for count, nothing in ((1, gr.skip()), (2, [gr.skip()] * 2)):
+        with pytest.warns(UserWarning, match="No dilation is chosen."):
+            assert subject.answer(refuse, count)(*given) == nothing
+
+
+def test_a_number_box_may_be_empty_while_it_is_written_in():
+    assert [Number(0, precision=0).preprocess(given) for given in (None, -3, 7)] == [0, 0, 7]
+
+
+def test_a_sweep_ends_when_another_one_begins(scene, monkeypatch):
+    monkeypatch.setattr(sweep, "_PAUSE", 0)
+    latest, settings = sweep.Latest(), (0.8, 10, 0.6, 0.7, 0.2, [1, 2], False)
+    first = sweep._sweep(scene, latest, "alpha", "0, 0.5, 1", sweep.NOTHING, "", "valid", *settings)
+    assert next(first)[0] is not None
+    assert len(list(sweep._sweep(scene, latest, "T", "0, 1", sweep.NOTHING, "", "valid", *settings))) == 3
+    assert list(first) == []
 
 
 def test_for_another_checkpoint_the_photographs_classes_and_truth_remain(subject, cat):
@@ -124,14 +159,14 @@ def test_without_a_photograph_the_controls_stay_and_the_pictures_go(subject):
 def test_a_target_pixel_is_given_up_with_its_photograph_and_kept_with_its_pixel(scene):
     asked = "cat", "pixel", ["GradCAM"], cams._SCALES[0], 0.5, None
     assert cams._show(scene, *asked)[1] == "image score"
-    assert cams._show(scene._replace(clicked=(5, 7)), *asked)[1] == "pixel"
+    assert cams._show(scene._replace(clicked=(5, 7)), *asked)[1] == gr.skip()
 
 
 def test_a_class_that_is_not_in_the_photograph_can_be_asked_for(scene):
     """By hand or by a link; only the next photograph has one of its own."""
 
     def shown(name: str | None, seen: str | None) -> str:
-        return cams._show(scene, name, "image score", [], cams._SCALES[0], 0.5, seen)[0].value
+        return cams._show(scene, name, "image score", [], cams._SCALES[0], 0.5, seen)[0].get("value", name)
 
     here = scene.encoding.key
     assert shown("dog", None) == shown("dog", here) == "dog"
@@ -203,8 +238,8 @@ def test_a_slow_method_must_be_chosen_before_it_runs(scene):
 
 def test_maps_of_the_background_stay_chosen(scene):
     settings = [*refinement._values(scene.predictor.config), "background", "joint"]
-    assert refinement._show(scene, *settings)[0].value == "background"
-    assert refinement._show(scene, *settings[:-2], "unicorn", "joint")[0].value == "cat"
+    assert refinement._show(scene, *settings)[0].get("value", "background") == "background"
+    assert refinement._show(scene, *settings[:-2], "unicorn", "joint")[0]["value"] == "cat"
 
 
 def test_the_target_pixel_asks_for_a_click(scene):

@@ -1,6 +1,7 @@
 """Training: it learns, it is repeatable, it can be interrupted, and many processes do what one does."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -171,11 +172,14 @@ def test_a_state_beyond_the_end_of_the_run_is_refused(whole_run, tmp_path):
     with pytest.raises(UserError, match="has taken 6 steps already, this run ends after 3"):
         train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state, until=1)
     assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="has taken 6 steps already, this run ends after 3"):
+        train(SHORT, Shapes(12, 0), Shapes(2, 1), whole_run, group=ALONE, resume=True, until=1)
 
 
-def test_an_end_before_the_beginning_is_refused(tmp_path):
-    with pytest.raises(UserError, match="--until -1: give the number of an epoch, of which there are 2"):
-        train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, until=-1)
+@pytest.mark.parametrize("until", [-1, 3])
+def test_an_end_that_is_no_epoch_is_refused(tmp_path, until):
+    with pytest.raises(UserError, match=f"--until {until}: give the number of an epoch, of which there are 2"):
+        train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, until=until)
     assert not list(tmp_path.iterdir())
 
 
@@ -250,6 +254,16 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(monkeypatch):
     assert all(torch.equal(value, before[name]) for name, value in learner.network.pyramid.named_parameters())
 
 
+def test_a_teacher_that_is_not_finite_stops_the_run():
+    """The average is normalised by other numbers than the network, which may be sound meanwhile."""
+    config = replace(SHORT, warmup_epochs=0, teacher="average", ema_decay=0.9)
+    learner, schedule = start(config, 5, ALONE.device, pretrained=False), Schedule(config, 10)
+    with torch.no_grad():
+        learner.average.module.decoder.layers[-1].bias[0] = float("nan")
+    with pytest.raises(NotFinite, match="the teacher loss is nan at step 2"):
+        take_step(learner.network, learner, views(config, 5, 32, 2), config, schedule, 1, ("first", "second"), ALONE)
+
+
 def test_a_gradient_that_no_scale_of_float16_makes_finite_stops_before_the_weights():
     config = replace(SHORT, warmup_epochs=0, teacher="network", ema_decay=0.0)
     learner, schedule = start(config, 5, ALONE.device, pretrained=False), Schedule(config, 10)
@@ -297,7 +311,7 @@ def test_the_papers_network_takes_one_full_step():
     view = views(config, 21, 128, 2)
     terms = take_step(learner.network, learner, view, config, schedule, 1, ("a", "b"), ALONE)
     assert {"classification", "pixel", "region", "labelled", "total"} == terms.keys()
-    assert all(value.isfinite() for value in terms.values())
+    assert all(map(math.isfinite, terms.values()))
     assert not torch.equal(learner.network.decoder.layers[-1].weight, before)
 
 

@@ -167,5 +167,6 @@ def test_a_run_outlives_the_page_and_the_server_and_its_result_is_opened(page, s
         page.wait_for_function(f"() => {of_shape} >= 4")  # the photograph, both halves of the pair, and the mask
         assert not page.get_by_text("Error", exact=True).locator("visible=true").count()
     finally:
+        page.close()  # its connections would be waited for
         server.app.terminate()
         server.app.wait()

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+from datetime import timedelta
 from pathlib import Path
 
 import gradio as gr
@@ -14,7 +15,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from gradio.state_holder import SessionState
+from gradio.state_holder import SessionState, StateHolder
 from PIL import Image
 from reliability import measured
 from starlette.datastructures import Headers
@@ -25,7 +26,7 @@ from analysis.library import Library
 from analysis.render import legend
 from analysis.serving import serving
 from analysis.tabs import compare, guard
-from analysis.tabs.sessions import keep_no_description
+from analysis.tabs.sessions import keep_no_description, keep_while_used
 from analysis.tabs.words import failures_in_words, sentence, told
 from wsss import UserError, checkpoint
 from wsss.config import from_dict
@@ -513,6 +514,23 @@ def test_a_visitor_s_state_is_kept_without_a_description_of_the_page(monkeypatch
     assert other[count._id] == 0
     assert not any(one.config_values.values())
     assert page.get_config_file() == described
+
+
+def test_what_a_visitor_still_uses_is_not_forgotten():
+    """To Gradio a visitor whose connection was lost once has left for good."""
+    with gr.Blocks() as page:
+        photograph = gr.State()
+    keep_while_used()
+    holder = StateHolder()
+    holder.set_blocks(page)
+    hours = timedelta(hours=2)
+    for name in ("used", "left"):
+        state = holder[name]
+        state[photograph._id], state.is_closed = "cat", True
+        state._state_ttl = {key: (lifetime, at - hours) for key, (lifetime, at) in state._state_ttl.items()}
+    assert holder["used"][photograph._id] == "cat"
+    holder.delete_all_expired_state()
+    assert [photograph._id in holder.session_data[name] for name in ("used", "left")] == [True, False]
 
 
 # The end

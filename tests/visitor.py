@@ -92,10 +92,18 @@ class Visitor:
 
     def ask(self, endpoint: str, *data: Any) -> list[Any]:
         """The answer of an endpoint. Raises Refusal."""
+        self.join(endpoint, *data)
+        return self.answer()
+
+    def join(self, endpoint: str, *data: Any) -> None:
+        """Put a question into the server's queue, for `answer` to wait for. Raises Refusal."""
         question = {"data": data, "fn_index": self.numbers[endpoint], "session_hash": self.session}
         joined = self.http.post(f"{self.address}/gradio_api/queue/join", json=question)
         if joined.status_code != 200:
             raise Refusal(str(joined.json().get("detail")))
+
+    def answer(self) -> list[Any]:
+        """The last question's. Raises Refusal."""
         for message in self._messages():
             if message["msg"] == "process_completed":
                 output = message["output"]

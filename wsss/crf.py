@@ -35,7 +35,7 @@ LEAST_PROBABILITY = 1e-5
 """No class is taken as more impossible than this; `unary_from_softmax` of pydensecrf has the same number."""
 
 
-def require() -> None:
+def require_crf() -> None:
     """Raises UserError, with what to install, unless `crf` can run here."""
     _densecrf()
 
@@ -43,7 +43,7 @@ def require() -> None:
 def available() -> bool:
     """Whether `crf` can run here."""
     try:
-        require()
+        require_crf()
     except UserError:
         return False
     return True

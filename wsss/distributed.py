@@ -63,11 +63,17 @@ class Group(NamedTuple):
 
 @contextmanager
 def joined(device: str) -> Iterator[Group]:
-    """Join the processes that `torchrun` started, on the device of this one; leave them at the end."""
+    """Join the processes that `torchrun` started, on the device of this one; leave them at the end.
+
+    Raises:
+        UserError: the device cannot be used, or a process does not know which one it is.
+    """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     if world == 1:
         yield Group(0, 1, pick_device(device))
         return
+    if "RANK" not in os.environ:
+        raise UserError("WORLD_SIZE is set, but RANK is not: start several processes with torchrun, or unset it")
     picked = pick_device(device)
     if picked.type == "cuda":
         picked = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
@@ -111,6 +117,8 @@ def pick_device(name: str) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "meta":
+            raise RuntimeError("it computes nothing")
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"device {name!r} cannot be used here ({str(error).splitlines()[0]})") from None
     return device

@@ -123,32 +123,43 @@ def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0,
     Raises:
         UserError: no such encoder, it does not support the output stride, or its weights cannot be had or do not fit.
     """
+    require_encoder(name, weights)
     encoder = _wrn38(output_stride, weights) if name == "wrn38" else _timm(name, output_stride, weights)
     _freeze(encoder, frozen_stages)
     return encoder
 
 
+def require_encoder(name: str, weights: str) -> None:
+    """Raises UserError where no encoder has the name, or has no weights of its own. Nothing is built or read."""
+    if name == "wrn38":
+        if not weights:
+            raise UserError(
+                "WideResNet-38 has no weights that can be fetched: give the file of its published ImageNet weights "
+                "with --encoder-weights FILE, or --encoder-weights none to start from random ones"
+            )
+    elif not timm.is_model(name):
+        raise UserError(f"there is no encoder {name!r}: it must be wrn38 or the name of a timm model")
+    if weights not in ("", "none") and not Path(weights).exists():
+        raise UserError(f"{weights}: there is no such file")
+
+
 def _wrn38(output_stride: int, weights: str) -> Encoder:
     backbone = ResNet38(output_stride)
-    if not weights:
-        raise UserError(
-            "WideResNet-38 has no weights that can be fetched: give the file of its published ImageNet weights with "
-            "--encoder-weights FILE, or --encoder-weights none to start from random ones"
-        )
     if weights != "none":
         load_published(backbone, read_foreign_weights(Path(weights)))
     return Encoder(backbone, backbone.channels, backbone.strides, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def _timm(name: str, output_stride: int, weights: str) -> Encoder:
-    if not timm.is_model(name):
-        raise UserError(f"there is no encoder {name!r}: it must be wrn38 or the name of a timm model")
     from_hub = not weights and name not in _LITE_PACKAGES
     try:
         options = _options(name, output_stride)
         backbone = timm.create_model(name, features_only=True, pretrained=False, **options)
-    except (RuntimeError, AttributeError, TypeError, NotImplementedError) as error:
-        raise UserError(f"the timm model {name} gives no features at output stride {output_stride} ({error})") from None
+    except (RuntimeError, AttributeError, TypeError, NotImplementedError, AssertionError) as error:
+        reason = str(error) or "it cannot be dilated"
+        raise UserError(
+            f"the timm model {name} gives no features at output stride {output_stride} ({reason})"
+        ) from None
     try:
         if from_hub:
             backbone = timm.create_model(name, features_only=True, pretrained=True, **options)

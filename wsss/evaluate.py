@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from wsss import UserError, checkpoint
-from wsss.crf import crf, require
+from wsss.crf import crf, require_crf
 from wsss.data.item import Source, files, item
 from wsss.data.source import read, require_sound
 from wsss.distributed import pick_device
@@ -130,7 +130,7 @@ def _require_place(report: Path) -> None:
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     if arguments.crf:
-        require()
+        require_crf()
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
     source = read(config.dataset, arguments.data, arguments.split)

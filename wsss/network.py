@@ -117,6 +117,7 @@ def build(config: Config, num_classes: int, *, pretrained: bool = True) -> Shape
     if config.shape_stage >= len(encoder.channels):
         raise UserError(f"shape_stage is {config.shape_stage}, the encoder's last stage is {len(encoder.channels) - 1}")
     shape_channels = 0 if config.shape_cue == "none" else config.shape_channels
+    # Made even where it is left out: the layers after it would begin with other random weights.
     shape_cue = ShapeCue(
         encoder.channels[config.shape_stage],
         config.shape_channels,

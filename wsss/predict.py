@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
-from wsss.crf import crf, require
+from wsss.crf import crf, require_crf
 from wsss.data.item import read_rgb
 from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.distributed import pick_device
@@ -132,7 +132,6 @@ def pixel_probs(
         return probs * present[:, :, None, None]
     grid = tuple(max(1, side // refine_stride) for side in image.shape[-2:])
     logits, probs = output.resized(grid)
-    probs = probs * present[:, :, None, None]
     refined = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=refine_steps, present=present)
     return F.interpolate(refined, size, mode="bilinear", align_corners=False)
 
@@ -208,7 +207,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _predict(arguments: argparse.Namespace) -> None:
     if arguments.crf:
-        require()
+        require_crf()
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
     by_name: dict[str, Path] = {}

@@ -58,7 +58,7 @@ def survey(dataset: str, root: Path | None, split: str, *, masks: bool = False, 
     return Surveyed(without(source, faults.keys()), lines + placed, dropped + len(faults))
 
 
-def require_sound(surveys: dict[str, Surveyed], *, skip_bad: bool) -> None:
+def require_sound_splits(surveys: dict[str, Surveyed], *, skip_bad: bool) -> None:
     """Raises UserError that lists all faults, or, if they may be skipped, when nothing is left of a split."""
     faults = [fault for surveyed in surveys.values() for fault in surveyed.faults]
     if faults and not skip_bad:

@@ -23,14 +23,14 @@ def write_previews(folder: Path, network: ShapeAwareNetwork, source: Source, con
         UserError: a photograph cannot be read.
     """
     pictures = {}
-    for index in spread(len(source), config.previews):
+    for index in evenly(len(source), config.previews):
         rgb = source.rgb(index)
         mask = predict_probs(network, rgb, **prediction_settings(config)).argmax(0)
         pictures[f"{source.names[index]}.png"] = Image.fromarray(overlaid(rgb, mask, source.classes))
     write_folder(folder, {name: _saving(picture) for name, picture in pictures.items()})
 
 
-def spread(length: int, count: int) -> list[int]:
+def evenly(length: int, count: int) -> list[int]:
     """At most `count` indices, evenly over the first `length`: the same ones each time."""
     return sorted({length * i // count for i in range(count)}) if length else []
 

@@ -16,7 +16,7 @@ _TERMS = ("classification", "pixel", "region", "total", "labelled")
 class Progress:
     """Of the process that leads; `epoch` begins a bar, `step` moves it, `summary` ends it.
 
-    `step` is where the run begins or goes on, `epochs` where it ends.
+    `step` is where the run begins or goes on, `epochs` where it ends: before the schedule's end, if it is told to.
     """
 
     def __init__(
@@ -29,6 +29,7 @@ class Progress:
         self._sums: dict[str, float] = {}
         self._counted = 0
         self._bar: tqdm | None = None
+        self.number = 0  # of the epoch under way, from 1
         self._update_run(step)
 
     @property
@@ -47,11 +48,12 @@ class Progress:
 
     def epoch(self, epoch: int, done: int) -> None:
         """Begin the bar of an epoch of which `done` steps are done."""
+        self.number = epoch + 1
         total = self.schedule.steps_per_epoch
-        self._bar = tqdm(initial=done, total=total, desc=f"epoch {epoch + 1}/{self.epochs}")
+        self._bar = tqdm(initial=done, total=total, desc=f"epoch {self.number}/{self.epochs}")
         self._sums, self._counted = {}, 0
 
-    def step(self, step: int, epoch: int, factor: float, terms: Mapping[str, float]) -> None:
+    def step(self, step: int, factor: float, terms: Mapping[str, float]) -> None:
         """Tell of a step: the bar each time, a line of the log each log_steps and at an epoch's end."""
         self._bar.update()
         self._counted += 1
@@ -59,7 +61,7 @@ class Progress:
             self._sums[name] = self._sums.get(name, 0.0) + value
         if step % self.config.log_steps and step % self.schedule.steps_per_epoch:
             return
-        row = self._place(step, epoch) | {"images_per_second": round(self.speed(step), 2)}
+        row = self._place(step) | {"images_per_second": round(self.speed(step), 2)}
         row |= {"lr": self.config.lr * factor, "alpha": self.schedule.alpha(step - 1)}
         row |= {"region_weight": self.schedule.weights(step - 1)["region"]}
         self.records.add(row | {name: round(value, 5) for name, value in terms.items()})
@@ -67,14 +69,14 @@ class Progress:
         self._bar.set_postfix_str(f"{self.speed(step):.1f} images/s, loss {terms['total']:.3f}, run ends in {left}")
         self._update_run(step)
 
-    def scores(self, step: int, epoch: int, scores: Mapping[str, float]) -> None:
+    def scores(self, step: int, scores: Mapping[str, float]) -> None:
         """Tell of an evaluation: a second line of the step."""
-        self.records.add(self._place(step, epoch) | {name: scores[name] for name in HEADLINES})
+        self.records.add(self._place(step) | {name: scores[name] for name in HEADLINES})
 
-    def summary(self, step: int, epoch: int, miou: float | None) -> None:
+    def summary(self, step: int, miou: float | None) -> None:
         """End the bar and print the epoch in one line."""
         self._bar.close()
-        parts = [f"epoch {epoch + 1}/{self.epochs}"]
+        parts = [f"epoch {self.number}/{self.epochs}"]
         if self._counted:
             means = {name: self._sums[name] / self._counted for name in _TERMS if name in self._sums}
             parts.append(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
@@ -90,8 +92,8 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def _place(self, step: int, epoch: int) -> dict[str, float]:
-        return {"step": step, "epoch": epoch + 1, "seconds": round(self.seconds, 1)}
+    def _place(self, step: int) -> dict[str, float]:
+        return {"step": step, "epoch": self.number, "seconds": round(self.seconds, 1)}
 
     def _update_run(self, step: int) -> None:
         if self.run is None:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
-from wsss.crf import crf, require
+from wsss.crf import crf, require_crf
 from wsss.data.item import Source, files
 from wsss.distributed import pick_device
 from wsss.evaluate import require_classes
@@ -31,7 +31,7 @@ from wsss.json_file import read_json
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import refined_probs
 from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, save_mask, views
-from wsss.preflight import require_sound, survey
+from wsss.preflight import require_sound_splits, survey
 from wsss.pseudo import with_background
 from wsss.stopping import StopRequest
 from wsss.words import shown
@@ -173,12 +173,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _write(arguments: argparse.Namespace) -> None:
     if arguments.crf:
-        require()
+        require_crf()
     network, config, classes, facts = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
     split = arguments.split or config.train_split
     found = survey(config.dataset, arguments.data, split)
-    require_sound({split: found}, skip_bad=arguments.skip_bad)
+    require_sound_splits({split: found}, skip_bad=arguments.skip_bad)
     require_classes(found.source, classes)
     require_own_folder(arguments.out, found.source)
     flags = {"crf": arguments.crf, "multi-scale": arguments.multi_scale, "sure": arguments.sure}

@@ -72,9 +72,8 @@ def load_state(newest: Path, learner: Learner, source: Source, own: Config | Non
         there = ", ".join(source.classes)
         raise UserError(f"{newest}: was trained on {', '.join(content['classes'])}, the data hold {there}")
     if content.get("data", fingerprint(source)) != fingerprint(source):
-        raise UserError(
-            f"{newest}: the list of photographs or their labels have changed since the run began; train anew"
-        )
+        why = "the list of photographs or their labels have changed since the run began; train anew"
+        raise UserError(f"{newest}: {why if own is None else 'was trained on other photographs, or with other labels'}")
     if own is not None and own.batch != content["config"]["batch"]:
         raise UserError(f"{newest}: counts steps of {content['config']['batch']} photographs; begin with that --batch")
     checkpoint.fit(learner.network, checkpoint.read_weights(newest, content["sha256"]), newest)

@@ -29,8 +29,8 @@ def take_step(
     step: int,
     names: tuple[str, ...],
     group: Group,
-) -> dict[str, Tensor]:
-    """One step of the optimiser. Returns the loss terms and their total, detached.
+) -> dict[str, float]:
+    """One step of the optimiser. Returns the loss terms and their total.
 
     Its random numbers are a function of (seed, step, rank). `network` is the learner's, or its wrapper for several
     processes.
@@ -43,10 +43,11 @@ def take_step(
     learner.optimiser.zero_grad()
     learner.scaler.scale(terms["total"]).backward()
     # To look at a number is to wait for the GPU: all are looked at once.
-    values = torch.stack([*terms.values(), _gradient_norm(learner)]).tolist()
-    if group.agreed(int(not all(map(math.isfinite, values)))):
+    *values, norm = torch.stack([*terms.values(), _gradient_norm(learner)]).tolist()
+    told = dict(zip(terms, values, strict=True))
+    if group.agreed(int(not all(map(math.isfinite, (*values, norm))))):
         photographs = ", ".join(names[i] for i in view.index.tolist())
-        term = _term_at_fault(dict(zip(terms, values, strict=False)), learner, view, config, schedule, step, group)
+        term = _term_at_fault(told, learner, view, config, schedule, step, group)
         found = group.told(f"{term} at step {step + 1}; the photographs were {photographs}" if term else "")
         raise NotFinite("; ".join(found) or f"the gradient is not finite at step {step + 1}; see {photographs}")
     learner.scaler.step(learner.optimiser)
@@ -57,7 +58,7 @@ def take_step(
         learner.average.update_parameters(learner.network)
         # Batch norm has seen this process's share of the batch alone. The state that a run goes on from is the first's.
         group.follow(buffer for buffer in learner.average.buffers() if buffer.is_floating_point())
-    return {name: value.detach() for name, value in terms.items()}
+    return told
 
 
 def _terms(
@@ -74,7 +75,8 @@ def _terms(
     if _can_be_refined(teacher):
         terms = loss_terms(output, teacher, image, view.labels, mask, config, schedule, step)
     else:
-        terms = {"classification": classification_loss(output.scores, view.labels.to(device))}
+        seen, labels = {"classification": output, "teacher": teacher}, view.labels.to(device)
+        terms = {name: classification_loss(of.scores, labels) for name, of in seen.items()}
     terms["total"] = total_loss(terms, schedule.weights(step))
     return terms
 
@@ -91,7 +93,7 @@ def _look(average: nn.Module, image: Tensor) -> Output:
 
 
 def _can_be_refined(teacher: Output) -> bool:
-    """Refinement refuses scores that are not finite on a CPU; the classification loss tells of them as well."""
+    """Refinement refuses scores that are not finite on a CPU; the classification loss of them is not finite either."""
     return teacher.logits.device.type != "cpu" or bool(teacher.logits.isfinite().all())
 
 

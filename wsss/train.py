@@ -9,12 +9,13 @@ import shlex
 import shutil
 import sys
 from contextlib import ExitStack, closing, suppress
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -23,17 +24,18 @@ from wsss.allocator import keep_freed_memory
 from wsss.config import Config, from_dict
 from wsss.data.augment import Reduced
 from wsss.data.item import Source
-from wsss.distributed import Group, joined, leads, restarts
+from wsss.distributed import Group, joined, leads, pick_device, restarts
+from wsss.encoders import require_encoder
 from wsss.evaluate import evaluate
 from wsss.exits import Stopped, said
 from wsss.flags import add_flags, from_flags
 from wsss.loading import loader
-from wsss.network import build
+from wsss.network import ShapeAwareNetwork, build
 from wsss.objective import Schedule
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
 from wsss.precision import fastest_precision
 from wsss.predict import prediction_settings
-from wsss.preflight import Surveyed, require_sound, survey
+from wsss.preflight import Surveyed, require_sound_splits, survey
 from wsss.previews import write_previews
 from wsss.progress import Progress
 from wsss.records import Records, event_writer
@@ -65,7 +67,8 @@ def train(
     Args:
         validation: photographs with masks; None: nothing is evaluated, and model/ is that of the last epoch.
         begin_with: the state of another run, where this one starts with settings of its own.
-        until: the epoch after which it ends, for a later run to go on from; 0: before the first; None: the last.
+        until: number of the epoch after which it ends, for a later run to go on from; 0: before the first; None: the
+            last.
         facts: written into the checkpoint beside its scores: command, commit, ...
         run: whose run.json tells how far the training is.
         stop: the signals that end it; its own unless given.
@@ -78,38 +81,36 @@ def train(
             the processes.
         NotFinite, Unwritable, WorkerFailed: see `wsss.exits`; the last state stands.
     """
-    if config.batch % group.world:
-        raise UserError(f"a batch of {config.batch} cannot be shared by {group.world} processes: choose a multiple")
-    if until is not None and until < 0:
-        raise UserError(f"--until {until}: give the number of an epoch, of which there are {config.epochs}")
+    last = _last_epoch(config, until, group)
     # Numbers below 1e-38 appear in the gradients as the losses fall, and make a CPU step several times slower.
     torch.set_flush_denormal(True)
     config = with_precision(config, group)
-    states, facts = out / "states", facts or {}
+    states = out / "states"
     before = checkpoint.newest_whole(states) if resume else begin_with
     learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
     step = load_state(before, learner, source, None if resume else config) if before else 0
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
-    last = config.epochs if until is None else min(until, config.epochs)
     end = last * schedule.steps_per_epoch
-    if begin_with and not resume and step > end:
-        raise UserError(f"{begin_with}: has taken {step} steps already, this run ends after {end}; give it more epochs")
+    if step > end:
+        raise UserError(f"{before}: has taken {step} steps already, this run ends after {end}; give it more epochs")
     photographs = Reduced(source, config.short_side, config.cache and not config.workers)
+    kept = Checkpoints(out, config, source.classes, facts or {})
+    keep = partial(save_state, states, learner, config=config, source=source)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopRequest())
         stack.enter_context(stop.deferred())
         progress = None
         if group.leads:
             if not resume:
-                save_state(states, learner, step, config, source)  # also shows now, not in an hour, a disk that is full
+                keep(step)  # also shows now, not in an hour, a disk that is full
             records = Records(out, step, tensorboard=config.tensorboard)
             progress = stack.enter_context(closing(Progress(config, schedule, records, run, step, last)))
 
         for epoch in range(max(0, step - 1) // schedule.steps_per_epoch, last):
             network.train()
             done = step - epoch * schedule.steps_per_epoch
-            if group.leads:
+            if progress:
                 progress.epoch(epoch, done)
             with closing(loader(photographs, config, epoch, group, skip=done)) as views:
                 for view in views:
@@ -117,18 +118,27 @@ def train(
                     terms = take_step(network, learner, view, config, schedule, step, source.names, group)
                     step += 1
                     number = group.agreed(stop.signal)  # all processes leave at the same step
-                    if group.leads:
-                        progress.step(step, epoch, factor, {name: float(value) for name, value in terms.items()})
+                    if progress:
+                        progress.step(step, factor, terms)
                         if number or step % config.save_steps == 0 or step % schedule.steps_per_epoch == 0:
-                            save_state(states, learner, step, config, source)
+                            keep(step)
                     if number:
                         return 128 + number
-            if group.leads:
+            if progress:
                 with suppress(Stopped):  # the epoch is saved; a resumed run begins by looking at it
-                    close_epoch(out, learner, validation, config, step, epoch, progress, stop, facts, source.classes)
+                    close_epoch(kept, learner.kept, validation, step, progress, stop)
             if number := group.agreed(stop.signal):
                 return 128 + number
     return 0
+
+
+def _last_epoch(config: Config, until: int | None, group: Group) -> int:
+    """The epoch after which the training ends. Raises UserError where it cannot begin."""
+    if config.batch % group.world:
+        raise UserError(f"a batch of {config.batch} cannot be shared by {group.world} processes: choose a multiple")
+    if until is not None and not 0 <= until <= config.epochs:
+        raise UserError(f"--until {until}: give the number of an epoch, of which there are {config.epochs}")
+    return config.epochs if until is None else until
 
 
 def with_precision(config: Config, group: Group) -> Config:
@@ -154,43 +164,55 @@ def start(config: Config, num_classes: int, device: torch.device, *, pretrained:
     return Learner(network, optimiser, scaler, average)
 
 
+class Checkpoints(NamedTuple):
+    """Where a run's checkpoints go, and what is written into each."""
+
+    out: Path
+    config: Config
+    classes: tuple[str, ...]
+    facts: dict[str, Any]
+
+    def save(self, network: nn.Module, step: int, **known: Any) -> None:
+        """Write model/, with what is known of it beside the facts. Raises Unwritable."""
+        facts = self.facts | {"step": step} | known
+        checkpoint.save(self.out / "model", network.state_dict(), self.config, self.classes, facts)
+
+
 def close_epoch(
-    out: Path,
-    learner: Learner,
+    kept: Checkpoints,
+    network: ShapeAwareNetwork,
     validation: Source | None,
-    config: Config,
     step: int,
-    epoch: int,
     progress: Progress,
     stop: StopRequest,
-    facts: dict[str, Any],
-    classes: tuple[str, ...],
 ) -> None:
     """Look at what an epoch has made: scores, a checkpoint, previews, one line. What is there is not made again.
 
     Raises:
         Stopped: a signal came meanwhile.
     """
-    network = learner.kept.eval()
+    config, number, miou = kept.config, progress.number, None
+    network.eval()
     if validation is None:
-        checkpoint.save(out / "model", network.state_dict(), config, classes, facts | {"step": step})
-        progress.summary(step, epoch, None)
-        return
-    is_due = epoch + 1 == config.epochs or (config.eval_epochs and (epoch + 1) % config.eval_epochs == 0)
-    miou = None
-    if is_due and not progress.records.has_scores(step):
+        kept.save(network, step)
+    elif _is_looked_at(config, number) and not progress.records.has_scores(step):
         with stop.at_once():
             scores = evaluate(network, validation, **prediction_settings(config), progress=True)
-        known = facts | {"step": step, "val": scores.as_dict(classes)}
-        miou = known["val"]["miou"]
-        checkpoint.save(out / "model", network.state_dict(), config, classes, known)
-        keep_best(out / "model", out / "best", miou)
-        progress.scores(step, epoch, known["val"])
-    previews = out / "previews" / f"epoch_{epoch + 1:02d}"
-    if config.previews and not previews.exists():
+        scores = scores.as_dict(kept.classes)
+        miou = scores["miou"]
+        kept.save(network, step, val=scores)
+        keep_best(kept.out / "model", kept.out / "best", miou)
+        progress.scores(step, scores)
+    previews = kept.out / "previews" / f"epoch_{number:02d}"
+    if validation is not None and config.previews and not previews.exists():
         with stop.at_once():
             write_previews(previews, network, validation, config)
-    progress.summary(step, epoch, miou)
+    progress.summary(step, miou)
+
+
+def _is_looked_at(config: Config, number: int) -> bool:
+    """Whether the epoch of that number, from 1, ends with an evaluation."""
+    return number == config.epochs or (config.eval_epochs > 0 and number % config.eval_epochs == 0)
 
 
 def keep_best(model: Path, best: Path, miou: float) -> None:
@@ -234,11 +256,10 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
     if arguments.resume and arguments.begin_with:
         raise UserError("--resume goes on with a run's own state, --begin-with takes another's; give one of them")
     config = _config_of_run(arguments, out, resume)
+    _require_at_once(config, has_state=resume or bool(arguments.begin_with))
     surveys = _survey(config, arguments.data)
-    require_sound(surveys, skip_bad=arguments.skip_bad)
+    require_sound_splits(surveys, skip_bad=arguments.skip_bad)
     training, *validation = (found.source for found in surveys.values())
-    if config.tensorboard:
-        event_writer()  # says now that it is missing
     with joined(config.device) as group, ExitStack() as stack:
         facts = {"command": shlex.join(["python", *argv[1:]]), "commit": checkpoint.commit()}
         facts |= {"photographs": len(training), "skipped": sum(found.skipped for found in surveys.values())}
@@ -268,6 +289,21 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
         if run is not None:
             run.end(code)
         return code
+
+
+def _require_at_once(config: Config, *, has_state: bool) -> None:
+    """Say before the data are looked at what else is missing, or would surprise after hours."""
+    pick_device(config.device)
+    if not has_state:
+        require_encoder(config.encoder, config.encoder_weights)
+    if config.tensorboard:
+        event_writer()
+    has_mask_loss = config.supervision == "labels" and (config.pixel_loss or config.region_loss)
+    if has_mask_loss and config.warmup_epochs >= config.epochs:
+        _warn(
+            f"all {config.epochs} epochs are a warm-up of {config.warmup_epochs}, in which no mask is learned; "
+            "give more --epochs or fewer --warmup-epochs"
+        )
 
 
 def _survey(config: Config, root: Path | None) -> dict[str, Surveyed]:
@@ -307,13 +343,15 @@ def _sweep(out: Path) -> None:
 
 def _config_of_run(arguments: argparse.Namespace, out: Path, resume: bool) -> Config:
     """The flags' config for a new run; for a resumed one its own, but for settings that change no result."""
-    config = from_flags(arguments)
     if not resume:
-        return config
+        return from_flags(arguments)
     newest = checkpoint.newest_whole(out / "states", say=_warn)
     saved = from_dict(checkpoint.read_config(newest)["config"])
     free = {f.name for f in fields(Config) if f.metadata["group"] == "records"} | {"workers", "cache", "device"}
+    free.add("masks")  # a folder may have been moved, as that of --data may
     given = {f.name: getattr(arguments, f.name) for f in fields(Config) if hasattr(arguments, f.name)}
+    if not arguments.resume:
+        given = asdict(from_flags(arguments))  # torchrun repeats the command, so that nothing of it may differ
     for name, value in given.items():
         if (name, value) == ("precision", "auto"):
             continue  # it stays what was found fastest then

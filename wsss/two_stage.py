@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsss import UserError, pseudo_labels, train
-from wsss.crf import require
+from wsss.crf import require_crf
 from wsss.flags import add_flags, from_flags, latest
 from wsss.predict import MULTI_SCALE_HELP
 
@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise UserError("the two stages run in one process, start them without torchrun")
         if arguments.crf:
-            require()
+            require_crf()
     except UserError as error:
         parser.error(str(error))
     data = ["--device", arguments.device, *(["--data", arguments.data] if arguments.data else [])]

@@ -90,17 +90,19 @@ def _slow_settings() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
         return slow, gr.Button("Run it", size="sm"), estimate
 
 
-def _show(scene: Scene, name, target, methods, scale, opacity, seen) -> tuple:
+def _show(scene: Scene, given, asked, methods, scale, opacity, seen) -> tuple:
     """All that the tab shows of a subject; a target that was a pixel of the photograph before is given up.
 
-    A class that is not in the photograph may be asked for, by hand or by a link; the next photograph has its own.
+    A class that is not in the photograph may be asked for, by hand or by a link; the next photograph has its own. What
+    stays as it is is not answered: the visitor may have chosen another meanwhile.
     """
-    is_next = seen not in (None, scene.encoding.key)
+    is_next, name = seen not in (None, scene.encoding.key), given
     if name not in (scene.present if is_next else scene.predictor.classes):
         name = scene.present[0] if scene.present else scene.predictor.classes[int(scene.encoding.scores.argmax())]
-    target = TARGETS[0] if target == _PIXEL and scene.clicked is None else target
-    names = gr.Dropdown(list(scene.predictor.classes), value=name)
-    return names, target, *_pictured(scene, name, target, methods, scale, opacity), scene.encoding.key
+    target = TARGETS[0] if asked == _PIXEL and scene.clicked is None else asked
+    names = gr.update(choices=list(scene.predictor.classes), **({} if name == given else {"value": name}))
+    pictures = _pictured(scene, name, target, methods, scale, opacity)
+    return names, gr.skip() if target == asked else target, *pictures, scene.encoding.key
 
 
 def _pictured(scene: Scene, name, target, methods, scale, opacity) -> tuple:

@@ -41,6 +41,7 @@ def build(subject: Subject) -> None:
         api_visibility="private",
         concurrency_id="upload",
         concurrency_limit=1,
+        trigger_mode="always_last",  # a config.json that comes while its weights are looked at
     )
 
 

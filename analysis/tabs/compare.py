@@ -16,7 +16,7 @@ from analysis.library import Library
 from analysis.predictor import MOST_STEPS, Predictor
 from analysis.render import overlay
 from analysis.tabs import download
-from analysis.tabs.events import PRIVATE
+from analysis.tabs.events import CLICK, PRIVATE
 from analysis.tabs.pictures import moved, picture, slider, wipe
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject
@@ -32,7 +32,7 @@ MOST_PHOTOGRAPHS = 100
 """In a folder that is compared."""
 
 
-_MANY = PRIVATE | {"concurrency_id": "many", "concurrency_limit": 1}
+_MANY = PRIVATE | {"concurrency_id": "many", "concurrency_limit": 1, "trigger_mode": "always_last"}
 """Of what looks at many photographs: other questions are answered in between."""
 
 
@@ -89,7 +89,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     # What was tabulated is of the pair before; another table takes long, so it is made when it is asked for.
     left_behind = [files.clear, *moved(controls)]
     gr.on(left_behind, lambda: None, None, table, cancels=asked, **PRIVATE)
-    table.select(in_words(_photograph), files, subject.photograph, api_visibility="private")
+    table.select(in_words(_photograph), files, subject.photograph, **CLICK)
     return {f"{name}_{part}": getattr(side, part) for name, side in sides.items() for part in Side._fields}
 
 

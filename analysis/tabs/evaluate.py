@@ -12,7 +12,7 @@ from analysis.curves import MEASURES
 from analysis.tabs import deletion, evaluation, report_download
 from analysis.tabs.crf_box import crf_box
 from analysis.tabs.evaluation import NOTHING
-from analysis.tabs.events import UNDOCUMENTED, WATCH
+from analysis.tabs.events import PRIVATE, UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
@@ -66,7 +66,7 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
     begun = begin.click(in_words(_begin), start, state.left, api_name="evaluate_start", **UNDOCUMENTED)
     begun.success(_refresh, watched, state, **WATCH)
     moments = [tab.select, state.timer.tick, state.left.input]
-    gr.on(moments, in_words(_refresh), watched, state, trigger_mode="once", **WATCH)
+    gr.on(moments, in_words(_refresh), watched, state, **WATCH)
     state.stop.click(in_words(_stop), state.left, None, api_name="evaluate_stop", **UNDOCUMENTED).then(
         _refresh, watched, state, **WATCH
     )
@@ -76,17 +76,19 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
         in_words(evaluation.shown),
         chosen,
         result,
-        trigger_mode="always_last",
         **WATCH,
     )
-    state.left.change(lambda: (None, []), None, [name, pictures], **WATCH)  # a photograph of the one before
-    result.table.select(in_words(evaluation.clicked), state.left, [name, pictures], **WATCH)
+    # One after the other: a photograph that is clicked and opened at once would not be the one that opens.
+    in_turn = {"concurrency_id": "photograph of an evaluation", "trigger_mode": "multiple"}
+    state.left.change(lambda: (None, []), None, [name, pictures], **PRIVATE, **in_turn)  # it was of the one before
+    result.table.select(in_words(evaluation.clicked), state.left, [name, pictures], **PRIVATE, **in_turn)
     opened.click(
         in_words(evaluation.open_by(subject)),
         [state.left, name],
         [subject.checkpoint, subject.photograph, tabs, subject.truth_file],
         api_name="evaluate_open",
         **UNDOCUMENTED,
+        **in_turn,
     )
 
 

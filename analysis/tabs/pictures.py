@@ -48,6 +48,16 @@ class Slider(gr.Slider):
         return super().preprocess(min(max(given, self.minimum), self.maximum))
 
 
+class Number(gr.Number):
+    """A number box from 0 that may be empty, or hold less, while it is being written in."""
+
+    is_template = True
+
+    def preprocess(self, payload: float | None) -> float | int | None:
+        """The number, 0 where there is none or a negative one."""
+        return super().preprocess(max(0, payload or 0))
+
+
 def picture(label: str, elem_classes: str = "picture") -> Picture:
     """An empty `Picture`."""
     return Picture(label=label, elem_classes=elem_classes, **PICTURE)

@@ -178,10 +178,12 @@ def _show(scene: Scene, *given) -> tuple:
     """All that the tab shows of a new subject but its steps; its maps are an object's, where there is one."""
     *settings, kind = given
     values, names = Values(*settings), ["background", *scene.present]  # maps of other classes are 0
-    values = values if values.shown in names else values._replace(shown=names[-1])
+    is_here = values.shown in names
+    values = values if is_here else values._replace(shown=names[-1])
     before, _ = _heats(scene, *values)
     probed = _probed(scene, *values, kind)
-    return gr.Dropdown(names, value=values.shown), before, *_pictured(scene, *values), *probed
+    shown = gr.update(choices=names, **({} if is_here else {"value": values.shown}))  # another may be chosen meanwhile
+    return shown, before, *_pictured(scene, *values), *probed
 
 
 def _heats(scene: Scene, *settings) -> tuple[np.ndarray, np.ndarray]:

@@ -29,12 +29,16 @@ def build() -> None:
         offered = _offered(folders)
         if not offered:
             return gr.Radio(choices=[]), "There is no table yet: run `python -m analysis.reproduce 5`.", None
-        title = title if title in offered else next(iter(offered))
+        is_offered = title in offered
+        title = title if is_offered else next(iter(offered))
         folder, name = offered[title]
         table = tables.read(folder, name)
-        return gr.Radio(choices=list(offered), value=title), tables.markdown(name, table), tables.figure(name, table)
+        choice = {} if is_offered else {"value": title}  # the visitor may have gone on meanwhile
+        return gr.Radio(choices=list(offered), **choice), tables.markdown(name, table), tables.figure(name, table)
 
-    gr.on([tab.select, chosen.input], in_words(shown), chosen, [chosen, text, plot], **PRIVATE)
+    gr.on(
+        [tab.select, chosen.input], in_words(shown), chosen, [chosen, text, plot], trigger_mode="always_last", **PRIVATE
+    )
 
 
 def _offered(folders: Sequence[Path]) -> dict[str, tuple[Path, str]]:

@@ -1,9 +1,10 @@
 """What Gradio remembers of each visitor."""
 
+import datetime
 import functools
 from types import SimpleNamespace
 
-from gradio.state_holder import SessionState
+from gradio.state_holder import SessionState, StateHolder
 
 
 def keep_no_description() -> None:
@@ -22,3 +23,22 @@ def keep_no_description() -> None:
         state.blocks_config.config_for_block = lambda *_: {}
 
     SessionState.__init__ = begin_lean
+
+
+def keep_while_used() -> None:
+    """Make Gradio forget what it keeps of a visitor an hour after the last question, not after the last change.
+
+    To Gradio a phone that was locked for a moment has left for good, since it never asks for the heartbeat again. It
+    would lose its photograph an hour after that was given, in the midst of its use.
+    """
+    find = StateHolder.__getitem__
+    if hasattr(find, "__wrapped__"):
+        return
+
+    @functools.wraps(find)
+    def find_used(holder: StateHolder, session: str) -> SessionState:
+        state, now = find(holder, session), datetime.datetime.now()
+        state._state_ttl = {key: (lifetime, now) for key, (lifetime, _) in list(state._state_ttl.items())}
+        return state
+
+    StateHolder.__getitem__ = find_used

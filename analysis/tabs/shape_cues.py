@@ -11,7 +11,7 @@ from analysis.exports import arrays_npz, picture_png
 from analysis.render import heat
 from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
 from analysis.tabs import download, reset
-from analysis.tabs.pictures import Slider, picture
+from analysis.tabs.pictures import Number, Slider, picture
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import QUIET, Subject
 from wsss.config import Config
@@ -90,7 +90,7 @@ def _settings() -> Settings:
                 0, 3, rate, step=0.1, label="drop rate", info="e^-rate of the features stay, more where some inform"
             ),
             gr.Checkbox(relative, label="relative distances", info="in units of the photograph's mean distance"),
-            gr.Number(seed, label="seed", info="of the drawn neighbours and of the drop", precision=0, minimum=0),
+            Number(seed, label="seed", info="of the drawn neighbours and of the drop", precision=0, minimum=0),
         )
 
 

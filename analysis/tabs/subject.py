@@ -27,7 +27,7 @@ EXAMPLES = [Path(__file__).parent.parent / "examples" / f"{name}.jpg" for name i
 MODEL = {"concurrency_id": "model", "concurrency_limit": 1}
 """One question at a time uses the network."""
 
-QUIET = PRIVATE | MODEL
+QUIET = PRIVATE | MODEL | {"trigger_mode": "always_last"}
 """Of what follows from something else; the page does not flicker, and others cannot call it."""
 
 LIVE = PRIVATE | {"trigger_mode": "always_last", "queue": False}
@@ -50,7 +50,7 @@ class Subject:
         self.opened = gr.State("Inspect")  # label of the tab that is looked at; the others stay as they were
         self._turns: dict[str, gr.State] = {}  # by a tab's label; a new number tells it to look at the subject again
         self.rgb = gr.State()  # the photograph as it is shown
-        self.path = gr.State()  # of the file that it was read from
+        self.path = gr.State()  # of the file that it was read from; "" where there is none, None where it is forgotten
         self.truth_path = gr.State()  # of the mask file that was read last
         self.truth_values = gr.State()  # what it holds; the file itself is deleted after a while
         self.truth = gr.State()  # the same in the checkpoint's classes
@@ -113,7 +113,7 @@ class Subject:
         with self.tools:  # not among the tabs, which are counted
             shown = gr.State()  # the values of the controls that the pictures were made with
         event = turn.change(noting(answer, len(outputs), len(controls)), inputs, [*outputs, shown], **quiet)
-        own = [at for at, control in enumerate(controls) if control not in outputs]  # that only the visitor moves
+        own = [at for at, control in enumerate(controls) if not isinstance(control, gr.State)]
         event.success(again_if_moved(answer, len(outputs), own), [shown, *inputs], outputs, **LIVE)
         return event
 
@@ -202,6 +202,9 @@ class Subject:
     def answer(self, show: Callable, count: int, empty: list | None = None) -> Callable:
         """A handler of `inputs` that calls show(scene, *controls); its failures are told in words.
 
+        A mistake of the visitor is an answer that changes nothing: after one that fails Gradio drops what was moved
+        meanwhile.
+
         Args:
             show: may be a generator of answers.
             count: of outputs.
@@ -213,7 +216,11 @@ class Subject:
         def once(checkpoint, rgb, truth, present, own_colors, clicked, *settings):
             if rgb is None:
                 return empty
-            return show(self._scene(checkpoint, rgb, truth, present, own_colors, clicked), *settings)
+            try:
+                return show(self._scene(checkpoint, rgb, truth, present, own_colors, clicked), *settings)
+            except UserError as error:
+                gr.Warning(sentence(str(error)))
+                return gr.skip() if count == 1 else [gr.skip()] * count
 
         def stream(checkpoint, rgb, truth, present, own_colors, clicked, *settings):
             if rgb is None:
@@ -250,7 +257,7 @@ class Subject:
         ticked = ticked and is_same
         chips, clicked = _chips(predictor, encoding, present if ticked else None), gr.skip() if is_same else None
         belongings = truth_path, values, _truth(values, predictor), clicked, ticked
-        return chips, about(predictor, encoding), put_away, given, shown, *belongings, *self.turned(opened)
+        return chips, about(predictor, encoding), put_away, given or "", shown, *belongings, *self.turned(opened)
 
     def _read_truth(self, checkpoint, given, truth_file, path, rgb, truth_path, opened) -> tuple:
         """Another mask for the same photograph; one that came with another photograph is read by `_accept`."""

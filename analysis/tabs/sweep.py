@@ -48,7 +48,18 @@ VALUES = {
 
 _BEST = "best"  # the measure that says most
 _PAUSE = 0.3  # seconds between two pictures: drawing all cells at each new one would take longer than the sweep
-_CONCURRENCY = {"concurrency_id": "sweep", "concurrency_limit": 2, "trigger_mode": "always_last", "queue": True}
+_CONCURRENCY = {"concurrency_id": "sweep", "concurrency_limit": 2, "trigger_mode": "multiple", "queue": True}
+
+
+class Latest:
+    """A session's latest sweep by number: one that is no longer the latest ends."""
+
+    number = 0
+
+    def next(self) -> int:
+        """The number of a sweep that begins, or, to end the one under way, of none."""
+        self.number += 1
+        return self.number
 
 
 class Axes(NamedTuple):
@@ -97,15 +108,15 @@ def build(
             stop = gr.Button("Stop", size="sm")
             downloads = [gr.DownloadButton(f"Download {kind}", size="sm") for kind in ("PNG", "CSV")]
         results = Results(sheet, gr.Plot(label="Measure"), gr.State(), *downloads)
+        latest = gr.State(Latest())
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
-    controls = [*axes, *sliders, refinement["dilations"], refinement["by_objects"]]
-    # One event for all that asks for a sweep: of two, the slower would have the last word.
-    running = subject.follow(tab, _sweep, controls, results, **_CONCURRENCY)
-    again = {"fn": unlike_before, "inputs": None, "outputs": subject.turn(tab), "cancels": running}
+    controls = [latest, *axes, *sliders, refinement["dilations"], refinement["by_objects"]]
+    subject.follow(tab, _sweep, controls, results, **_CONCURRENCY)
+    again = {"fn": unlike_before, "inputs": None, "outputs": subject.turn(tab)}
     gr.on([axes.row_values.input, axes.column_values.input, axes.measure.input], **again, **PRIVATE)
     for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
         name.input(lambda name: VALUES.get(name, ""), name, values, **PRIVATE).then(**again, **PRIVATE)
-    stop.click(None, cancels=running, api_visibility="private")
+    stop.click(lambda latest: latest.next() and None, latest, None, **PRIVATE)
     sheet.select(in_words(_open), results.swept, [tabs, *sliders], **PRIVATE)
     return {
         "rows": axes.rows,
@@ -132,8 +143,9 @@ def _axes() -> Axes:
     )
 
 
-def _sweep(scene: Scene, rows, row_values, columns, column_values, measure, *given) -> Iterator[tuple]:
-    """The contact sheet as it fills, then the figure; in the order of `Results`."""
+def _sweep(scene: Scene, latest, rows, row_values, columns, column_values, measure, *given) -> Iterator[tuple]:
+    """The contact sheet as it fills, then the figure; in the order of `Results`. It ends when it is not the latest."""
+    number = latest.next()
     *sliders, dilations, by_objects = given
     down = Axis.read(rows, row_values)
     across = None if columns == NOTHING else Axis.read(columns, column_values)
@@ -145,6 +157,8 @@ def _sweep(scene: Scene, rows, row_values, columns, column_values, measure, *giv
     cells: list[Cell] = []
     shown = 0.0
     for cell in sweep(scene.predictor, scene.encoding, scene.present, down, across, settings, truth=scene.truth):
+        if number != latest.number:
+            return
         cells.append(cell)
         if time.monotonic() - shown > _PAUSE:
             sheet = _sheet(scene, cells, down, across, measure)

@@ -12,7 +12,7 @@ from analysis.curves import training_curves
 from analysis.run_line import COLUMNS, row_of, status_html
 from analysis.run_settings import settings_of
 from analysis.tabs import deletion, form
-from analysis.tabs.events import PRIVATE, UNDOCUMENTED, WATCH
+from analysis.tabs.events import CLICK, PRIVATE, UNDOCUMENTED, WATCH
 from analysis.tabs.pictures import Slider
 from analysis.tabs.subject import Subject, unlike_before
 from analysis.tabs.words import in_words
@@ -149,8 +149,9 @@ def _wire_start(start: Start, command: gr.Code, begin: gr.Button, chosen: Chosen
         in_words(lambda preset: [_free_name(preset), *form.values_of(preset)]),
         start.preset,
         [start.name, *start.settings],
+        trigger_mode="always_last",
         **PRIVATE,
-    ).then(_command, start.inputs, command, **PRIVATE)
+    ).then(_command, start.inputs, command, trigger_mode="always_last", **PRIVATE)
     gr.on(written, _command, start.inputs, command, trigger_mode="always_last", **PRIVATE)
     begun = begin.click(
         in_words(_begin), start.inputs, [view.watched, start.name], api_name="train_start", **UNDOCUMENTED
@@ -160,17 +161,15 @@ def _wire_start(start: Start, command: gr.Code, begin: gr.Button, chosen: Chosen
 
 def _wire_view(tab: gr.Tab, chosen: Chosen, view: View) -> None:
     """The tab shows the runs when it is opened, then again and again while one of them lives."""
-    moments = [tab.select, view.watched.input, view.compared.input, view.timer.tick]
+    moments = [tab.select, view.watched.input, view.compared.input, chosen.is_paused.input, view.timer.tick]
     looking = WATCH | {"api_name": "train_look", "api_visibility": "undocumented"}
-    gr.on(moments, in_words(_refresh), chosen, view, trigger_mode="once", **looking)
-    view.epoch.input(
-        in_words(_previews), [view.watched, view.epoch], view.previews, **(WATCH | {"trigger_mode": "always_last"})
-    )
+    gr.on(moments, in_words(_refresh), chosen, view, **looking)
+    view.epoch.input(in_words(_previews), [view.watched, view.epoch], view.previews, **WATCH)
 
     def clicked(event: gr.SelectData) -> str:
         return event.row_value[0]
 
-    view.table.select(clicked, None, view.watched, **WATCH).then(_refresh, chosen, view, **WATCH)
+    view.table.select(clicked, None, view.watched, **CLICK).then(_refresh, chosen, view, **WATCH)
 
 
 def _wire_run(subject: Subject, tabs: gr.Tabs, chosen: Chosen, view: View) -> None:
