@@ -34,6 +34,7 @@ import wsss.workers
 from wsss import UserError, checkpoint, records, run
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
+from wsss.epoch import keep_best
 from wsss.network import ShapeAwareNetwork
 from wsss.presets import tiny
 from wsss.state import fingerprint, save_state
@@ -807,7 +808,7 @@ def test_t14_the_newest_states_and_the_best_are_kept(tmp_path, monkeypatch):
         save_state(states, learner, step, config, source)
         known = {"step": step, "val": {"miou": float(scores[step - 1])}}
         checkpoint.save(tmp_path / "model", learner.kept.state_dict(), config, source.classes, known)
-        wsss.train.keep_best(tmp_path / "model", tmp_path / "best", float(scores[step - 1]))
+        keep_best(tmp_path / "model", tmp_path / "best", float(scores[step - 1]))
     one = folder_size(states / "step-000020")
     kept = sorted(path.name for path in states.iterdir()) == ["step-000018", "step-000019", "step-000020"]
     best = checkpoint.require_whole(tmp_path / "best")["step"] == int(scores.argmax()) + 1

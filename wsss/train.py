@@ -6,16 +6,14 @@ that was interrupted and resumed ends, on a CPU, with the weights of one that wa
 
 import argparse
 import shlex
-import shutil
 import sys
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -26,17 +24,15 @@ from wsss.data.augment import Reduced
 from wsss.data.item import Source
 from wsss.distributed import Group, joined, leads, pick_device, restarts
 from wsss.encoders import require_encoder
-from wsss.evaluate import evaluate
+from wsss.epoch import Checkpoints, close_epoch
 from wsss.exits import Stopped, said
 from wsss.flags import add_flags, from_flags
 from wsss.loading import loader
-from wsss.network import ShapeAwareNetwork, build
+from wsss.network import build
 from wsss.objective import Schedule
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
 from wsss.precision import fastest_precision
-from wsss.predict import prediction_settings
 from wsss.preflight import Surveyed, require_sound_splits, survey
-from wsss.previews import write_previews
 from wsss.progress import Progress
 from wsss.records import Records, event_writer
 from wsss.run import IF_FULL, Run, command_line, owned
@@ -162,67 +158,6 @@ def start(config: Config, num_classes: int, device: torch.device, *, pretrained:
         average = AveragedModel(network, multi_avg_fn=moving_average(config.ema_decay), use_buffers=True)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
     return Learner(network, optimiser, scaler, average)
-
-
-class Checkpoints(NamedTuple):
-    """Where a run's checkpoints go, and what is written into each."""
-
-    out: Path
-    config: Config
-    classes: tuple[str, ...]
-    facts: dict[str, Any]
-
-    def save(self, network: nn.Module, step: int, **known: Any) -> None:
-        """Write model/, with what is known of it beside the facts. Raises Unwritable."""
-        facts = self.facts | {"step": step} | known
-        checkpoint.save(self.out / "model", network.state_dict(), self.config, self.classes, facts)
-
-
-def close_epoch(
-    kept: Checkpoints,
-    network: ShapeAwareNetwork,
-    validation: Source | None,
-    step: int,
-    progress: Progress,
-    stop: StopRequest,
-) -> None:
-    """Look at what an epoch has made: scores, a checkpoint, previews, one line. What is there is not made again.
-
-    Raises:
-        Stopped: a signal came meanwhile.
-    """
-    config, number, miou = kept.config, progress.number, None
-    network.eval()
-    if validation is None:
-        kept.save(network, step)
-    elif _is_looked_at(config, number) and not progress.records.has_scores(step):
-        with stop.at_once():
-            scores = evaluate(network, validation, **prediction_settings(config), progress=True)
-        scores = scores.as_dict(kept.classes)
-        miou = scores["miou"]
-        kept.save(network, step, val=scores)
-        keep_best(kept.out / "model", kept.out / "best", miou)
-        progress.scores(step, scores)
-    previews = kept.out / "previews" / f"epoch_{number:02d}"
-    if validation is not None and config.previews and not previews.exists():
-        with stop.at_once():
-            write_previews(previews, network, validation, config)
-    progress.summary(step, miou)
-
-
-def _is_looked_at(config: Config, number: int) -> bool:
-    """Whether the epoch of that number, from 1, ends with an evaluation."""
-    return number == config.epochs or (config.eval_epochs > 0 and number % config.eval_epochs == 0)
-
-
-def keep_best(model: Path, best: Path, miou: float) -> None:
-    """Copy the checkpoint to `best` when none there has scored as high. Raises Unwritable."""
-    try:
-        before = checkpoint.require_whole(best)["val"]["miou"]
-    except (UserError, KeyError, TypeError):
-        before = None
-    if before is None or miou > before:
-        checkpoint.write_folder(best, {file.name: partial(shutil.copyfile, file) for file in model.iterdir()})
 
 
 def main(argv: list[str] | None = None) -> int:

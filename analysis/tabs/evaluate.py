@@ -12,7 +12,7 @@ from analysis.curves import MEASURES
 from analysis.tabs import deletion, evaluation, report_download
 from analysis.tabs.crf_box import crf_box
 from analysis.tabs.evaluation import NOTHING
-from analysis.tabs.events import PRIVATE, UNDOCUMENTED, WATCH
+from analysis.tabs.events import CLICK, UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
@@ -79,9 +79,9 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
         **WATCH,
     )
     # One after the other: a photograph that is clicked and opened at once would not be the one that opens.
-    in_turn = {"concurrency_id": "photograph of an evaluation", "trigger_mode": "multiple"}
-    state.left.change(lambda: (None, []), None, [name, pictures], **PRIVATE, **in_turn)  # it was of the one before
-    result.table.select(in_words(evaluation.clicked), state.left, [name, pictures], **PRIVATE, **in_turn)
+    in_turn = {"concurrency_id": "photograph of an evaluation"}
+    state.left.change(lambda: (None, []), None, [name, pictures], **CLICK, **in_turn)  # it was of the one before
+    result.table.select(in_words(evaluation.clicked), state.left, [name, pictures], **CLICK, **in_turn)
     opened.click(
         in_words(evaluation.open_by(subject)),
         [state.left, name],

@@ -56,10 +56,9 @@ class Latest:
 
     number = 0
 
-    def next(self) -> int:
-        """The number of a sweep that begins, or, to end the one under way, of none."""
+    def end(self) -> None:
+        """Let the sweep under way be the latest no more."""
         self.number += 1
-        return self.number
 
 
 class Axes(NamedTuple):
@@ -116,7 +115,7 @@ def build(
     gr.on([axes.row_values.input, axes.column_values.input, axes.measure.input], **again, **PRIVATE)
     for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
         name.input(lambda name: VALUES.get(name, ""), name, values, **PRIVATE).then(**again, **PRIVATE)
-    stop.click(lambda latest: latest.next() and None, latest, None, **PRIVATE)
+    stop.click(Latest.end, latest, None, **PRIVATE)
     sheet.select(in_words(_open), results.swept, [tabs, *sliders], **PRIVATE)
     return {
         "rows": axes.rows,
@@ -145,7 +144,8 @@ def _axes() -> Axes:
 
 def _sweep(scene: Scene, latest, rows, row_values, columns, column_values, measure, *given) -> Iterator[tuple]:
     """The contact sheet as it fills, then the figure; in the order of `Results`. It ends when it is not the latest."""
-    number = latest.next()
+    latest.end()
+    number = latest.number
     *sliders, dilations, by_objects = given
     down = Axis.read(rows, row_values)
     across = None if columns == NOTHING else Axis.read(columns, column_values)
