@@ -1,5 +1,6 @@
 """The page: `python app.py [--checkpoint DIR] [--port N] [--host ADDRESS] [--name NAME] [--auth USER:PASSWORD]`."""
 
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ os.environ["GRADIO_TEMP_DIR"] = str(private_folder())
 os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # of 10,000 questions it would remember when each was asked
 
 import gradio as gr
+import uvicorn
 from starlette.middleware import Middleware
 
 from analysis.library import Library
@@ -154,9 +156,16 @@ def _serve(page: gr.Blocks, given: Serving) -> None:
             app_kwargs={"middleware": [Middleware(Guard, host=given.host, name=given.name)]},
             prevent_thread_lock=True,
         )
+        _end_at_once(page.server)
     except (OSError, OverflowError) as error:
         place = given.host if given.port is None else f"{given.host}, port {given.port}"
         raise UserError(f"{place}: cannot be served on ({error}); choose another") from None
+
+
+def _end_at_once(server: uvicorn.Server) -> None:
+    """Have the server, when it is ended, not wait for what open pages ask without end, nor tell of it as failures."""
+    server.force_exit = True
+    logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
 
 
 if __name__ == "__main__":

@@ -52,9 +52,15 @@ def shipped_or_fresh(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def address(shipped_or_fresh, tmp_path_factory) -> Iterator[str]:
+def runs_folder(tmp_path_factory) -> Path:
+    """Of the running app."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def address(shipped_or_fresh, runs_folder) -> Iterator[str]:
     """Of the running app, as a newcomer starts it."""
-    with running(shipped_or_fresh, WSSS_RUNS=str(tmp_path_factory.mktemp("runs"))) as found:
+    with running(shipped_or_fresh, WSSS_RUNS=str(runs_folder)) as found:
         yield found
 
 

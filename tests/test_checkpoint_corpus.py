@@ -9,6 +9,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -333,10 +334,14 @@ def test_an_upload_is_opened_by_a_process_of_its_own(weights, served, tmp_path):
     (tmp_path / "half.pt").write_bytes(pt({name: value.half() for name, value in weights.items()}))
     (tmp_path / "bad.pt").write_bytes(pt({"a": Runs(eval, "1")}))
     library = Library([served])
+    with ThreadPoolExecutor(2) as pool:
+        half, bad = (
+            pool.submit(admit, tmp_path / f"{name}.pt", tmp_path / "refused", like=served) for name in ("half", "bad")
+        )
     with pytest.raises(UserError, match="is missing|is torch"):
-        admit(tmp_path / "half.pt", tmp_path / "refused", like=served)  # counters of batches became real numbers
+        half.result()  # counters of batches became real numbers
     with pytest.raises(UserError, match=CODE):
-        admit(tmp_path / "bad.pt", tmp_path / "refused", like=served)
+        bad.result()
     with pytest.raises(UserError, match="takes more than 0.5 s"):
         admit(tmp_path / "bad.pt", tmp_path / "refused", like=served, seconds=0.5)
     (tmp_path / "good.safetensors").write_bytes(save(weights))

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +10,6 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
-from visitor import running
 
 from analysis import jobs
 from analysis.library import Library
@@ -33,10 +33,9 @@ def pictures() -> Shapes:
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, pictures) -> Path:
+def runs(runs_folder, pictures) -> Iterator[Path]:
     """A folder of runs with the evaluation "one" of a checkpoint "small", as its job leaves it."""
-    runs = tmp_path_factory.mktemp("runs")
-    model, out = runs / "small", runs / "evaluations" / "one"
+    model, out = runs_folder / "small", runs_folder / "evaluations" / "one"
     config = replace(tiny(), encoder="test_efficientnet", encoder_weights="none", dataset="shapes")
     torch.manual_seed(0)
     network = build(config, len(pictures.classes) + 1, pretrained=False)
@@ -48,7 +47,9 @@ def runs(tmp_path_factory, pictures) -> Path:
     assert evaluate.main(argv[3:]) == 0
     facts = {"kind": "evaluation", "dataset": "shapes", "data": "", "split": "val", "exit_code": 0, "start": 1.0}
     (out / "job.json").write_text(json.dumps(facts | {"label": "small", "checkpoint": str(model)}))
-    return runs
+    yield runs_folder
+    shutil.rmtree(model)
+    shutil.rmtree(out)
 
 
 @pytest.fixture
@@ -75,9 +76,9 @@ def test_a_photograph_without_a_truth_is_opened_alone(pictures, subject, monkeyp
 @pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
-def test_each_opened_photograph_is_judged_right_or_wrong(shipped_or_fresh, runs):
+def test_each_opened_photograph_is_judged_right_or_wrong(address, runs):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with running(shipped_or_fresh, WSSS_RUNS=str(runs)) as address, sync_api.sync_playwright() as playwright:
+    with sync_api.sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page()
         page.goto(address)
         page.locator(".js-plotly-plot .bars").first.wait_for(timeout=60_000)  # of the example at the start

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import tempfile
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -537,15 +538,20 @@ def test_what_a_visitor_still_uses_is_not_forgotten():
 
 
 @pytest.mark.slow
-def test_what_was_uploaded_is_gone_when_the_server_is(shipped_or_fresh, tmp_path):
+def test_what_was_uploaded_is_gone_when_the_server_is_and_that_waits_for_no_page(shipped_or_fresh, tmp_path):
     (tmp_path / "wsss-page-999999999-killed").mkdir()
     kernels = str(tmp_path / "kernels")  # none yet: the end comes while they are compiled
     with running(shipped_or_fresh, TMPDIR=str(tmp_path), NUMBA_CACHE_DIR=kernels) as address:
         visitor = Visitor(address)
         stored = Path(visitor.upload("x.png", png())["path"])
-        visitor.close()
         assert stored.is_relative_to(tmp_path) and stored.exists()
+        of_a_page = visitor.http.build_request("GET", f"{address}/gradio_api/heartbeat/{visitor.session}")
+        assert visitor.http.send(of_a_page, stream=True).status_code == 200  # its answer has no end
+        asked = time.monotonic()
+    seconds = time.monotonic() - asked
+    visitor.close()
     assert not list(tmp_path.glob("wsss-page-*"))
+    assert seconds < 5
 
 
 @pytest.mark.slow
