@@ -101,7 +101,7 @@ def test_moving_t_changes_the_pseudo_mask(visitor):
 
 
 def test_before_there_is_a_photograph_the_page_stays_empty(visitor):
-    assert refined(visitor, *REFINEMENT) == (None,) * 4
+    assert visitor.predict("animals", [], *REFINEMENT, api_name="/pseudo") == (None,) * 4
 
 
 def test_the_interface_for_others_is_six_questions(visitor):

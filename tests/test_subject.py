@@ -69,6 +69,13 @@ def test_a_truth_that_is_given_before_its_photograph_stays(subject, cat, tmp_pat
     assert put_away == gr.skip() and (values == 1).all()
 
 
+def test_a_photograph_that_the_server_has_forgotten_is_asked_for(subject):
+    """The page still shows it, and the pictures made of it; those stay."""
+    with pytest.warns(UserWarning, match="The server has no photograph of this page"):
+        answer = subject.answer(lambda scene: pytest.fail("there is none"), 2)
+        assert answer(subject.library.names[0], None, None, ["cat"], {}, None) == [gr.skip()] * 2
+
+
 def test_a_mistake_of_the_visitor_is_told_and_changes_nothing(subject, cat):
     def refuse(scene):
         raise UserError("no dilation is chosen")

@@ -214,7 +214,7 @@ class Subject:
         empty = empty[0] if count == 1 else empty
 
         def once(checkpoint, rgb, truth, present, own_colors, clicked, *settings):
-            if rgb is None:
+            if rgb is None and not present:
                 return empty
             try:
                 return show(self._scene(checkpoint, rgb, truth, present, own_colors, clicked), *settings)
@@ -223,7 +223,7 @@ class Subject:
                 return gr.skip() if count == 1 else [gr.skip()] * count
 
         def stream(checkpoint, rgb, truth, present, own_colors, clicked, *settings):
-            if rgb is None:
+            if rgb is None and not present:
                 yield empty
             else:
                 yield from show(self._scene(checkpoint, rgb, truth, present, own_colors, clicked), *settings)
@@ -233,6 +233,8 @@ class Subject:
         return in_words(answer)
 
     def _scene(self, checkpoint, rgb, truth, present, own_colors, clicked) -> Scene:
+        if rgb is None:  # though classes are ticked: the server was started anew, or the page left for an hour
+            raise UserError("the server has no photograph of this page: give one, or reload the page")
         predictor = self.library[checkpoint]
         known = [name for name in present if name in predictor.classes]
         if clicked and not all(place < side for place, side in zip(clicked, rgb.shape, strict=False)):
