@@ -12,7 +12,7 @@ from wsss.allocator import keep_freed_memory
 
 def page_faults_of_large_tensors():
     "Of twenty tensors of 64 MB, one after the other, after some others."
-    for _ in range(5):
+    for _ in range(20):
         torch.ones(2**24)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(20):
