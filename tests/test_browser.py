@@ -125,7 +125,7 @@ def picture(page, label: str):
 
 
 def changes(image, act) -> bool:
-    """Whether the image becomes another one after `act`."""
+    """True once the image has become another one after `act`; fails where it stays."""
     settle(image.page)
     before = image.get_attribute("src")
     act()

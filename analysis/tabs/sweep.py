@@ -49,6 +49,7 @@ VALUES = {
 _BEST = "best"  # the measure that says most
 _PAUSE = 0.3  # seconds between two pictures: drawing all cells at each new one would take longer than the sweep
 _CONCURRENCY = {"concurrency_id": "sweep", "concurrency_limit": 2, "trigger_mode": "multiple", "queue": True}
+"""A sweep that is asked for does not wait for the one under way: that ends as soon as it is not the `Latest`."""
 
 
 class Latest:
