@@ -40,7 +40,7 @@ from wsss.evaluate import evaluate
 from wsss.loading import loader
 from wsss.losses import region_loss
 from wsss.network import build
-from wsss.objective import Schedule
+from wsss.objective import Moment, Schedule
 from wsss.precision import fastest_precision
 from wsss.presets import animals
 from wsss.refinement import DILATIONS, affinity, kernel, refine, spread
@@ -154,8 +154,7 @@ def training_rows(pairs: int = 5, device: torch.device = CPU) -> Iterator[Row]:
     def stepper(config: Config) -> Callable[[], object]:
         learner = start(config, len(source.classes) + 1, device, pretrained=True)
         learner.network.train()
-        schedule = Schedule(config, 100)
-        return lambda: take_step(learner.network, learner, view, config, schedule, schedule.warmup, source.names, group)
+        return lambda: take_step(learner.network, learner, view, config, _with_masks(config), source.names, group)
 
     ours, theirs = alternating(stepper(config), stepper(plain), pairs)
     work = f"SCM + SPR + pseudo masks + region loss in a step, its own teacher{_there(device)}"
@@ -170,6 +169,12 @@ def training_rows(pairs: int = 5, device: torch.device = CPU) -> Iterator[Row]:
     yield at_most(f"region loss in a step{_there(device)}", region, "our step", ours, 0.12)
 
 
+def _with_masks(config: Config) -> Moment:
+    """The first step at which the mask losses act."""
+    schedule = Schedule(config, steps_per_epoch=100)
+    return schedule.at(schedule.warmup)
+
+
 def throughput_row(folder: Path, pairs: int = 3) -> Row:
     """Images a second of training with its loading, beside the straightforward loop, on photographs in `folder`.
 
@@ -180,15 +185,14 @@ def throughput_row(folder: Path, pairs: int = 3) -> Row:
     reduced = Reduced(photographs, config.short_side, config.cache)
     learners = [start(config, len(photographs.classes) + 1, ALONE.device, pretrained=True) for _ in range(2)]
     learners[1].network.to(memory_format=torch.contiguous_format)
-    schedule = Schedule(config, 100)
-    step = schedule.warmup
+    now = _with_masks(config)
 
     def ours() -> None:
         view = next(loader(reduced, config, 0, ALONE))
-        take_step(learners[0].network.train(), learners[0], view, config, schedule, step, photographs.names, ALONE)
+        take_step(learners[0].network.train(), learners[0], view, config, now, photographs.names, ALONE)
 
     def straightforward() -> None:
-        straightforward_step(learners[1], photographs, config, schedule, step)
+        straightforward_step(learners[1], photographs, config, now)
 
     mine, theirs = alternating(ours, straightforward, pairs)
     speeds = config.batch / mine, config.batch / theirs
@@ -237,7 +241,7 @@ def app_rows(folder: Path, pictures: int = 200) -> Iterator[Row]:
 
 
 def growth(pairs: int = 2) -> pd.DataFrame:
-    """Seconds of SPR over image size, present classes, T, batch, and absent classes; `units` is what should be paid."""
+    """Time of SPR, also by pixel and present class, over image size, present classes, T, batch, and absent classes."""
     rows = []
 
     def add(varied: str, value: int, size: int, present: int, steps: int, batch: int, classes: int) -> None:
@@ -300,7 +304,7 @@ def rows() -> Iterator[Row]:
 
 
 def markdown(table: pd.DataFrame, grown: pd.DataFrame, seconds: float) -> str:
-    """Both tables as they stand in the README's results."""
+    """Both tables, as benchmark.md has them."""
     machine = (
         f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     )

@@ -10,7 +10,7 @@ from wsss.config import Config
 from wsss.data.augment import Reduced, TrainingViews, View
 from wsss.data.item import Photographs, Source, item
 from wsss.metrics import Scores
-from wsss.objective import Schedule, loss_terms, total_loss
+from wsss.objective import Moment, loss_terms, total_loss
 from wsss.predict import to_image
 from wsss.refinement import DILATIONS
 from wsss.state import Learner
@@ -53,9 +53,7 @@ def region_loss_by_unfold(logits: Tensor, pseudo: Tensor, radius: int = 3, margi
     return (pixel.sum(1) / valid.sum((1, 2, 3)).clamp(min=1)).mean()
 
 
-def straightforward_step(
-    learner: Learner, photographs: Photographs, config: Config, schedule: Schedule, step: int
-) -> None:
+def straightforward_step(learner: Learner, photographs: Photographs, config: Config, now: Moment) -> None:
     """One training step on all `photographs` as one writes it at first: decoded here and now, float32, contiguous."""
     views = TrainingViews(
         Reduced(photographs, config.short_side, cache=False),
@@ -68,9 +66,9 @@ def straightforward_step(
     view = View(*default_collate([views[i] for i in range(len(views))]))
     image = view.image.float() / 255
     output = learner.network.train()(image)
-    terms = loss_terms(output, output, image, view.labels, view.mask, config, schedule, step)
+    terms = loss_terms(output, output, image, view.labels, view.mask, config, now)
     learner.optimiser.zero_grad()
-    total_loss(terms, schedule.weights(step)).backward()
+    total_loss(terms, now.weights).backward()
     learner.optimiser.step()
 
 

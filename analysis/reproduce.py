@@ -35,7 +35,7 @@ from wsss.predict import prediction_settings
 ROOT = Path(__file__).parent.parent
 
 _MASKS = ("--crf", "--multi-scale", "--sure", "0.95")
-"""How those of the second stage are made: it gained 3.0 points on them, on a CRF's alone, at one scale, 1.3."""
+"""How those of the second stage are made. On a first stage of 75.8 % it gained 3.0 points so, 1.3 by a CRF alone."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:

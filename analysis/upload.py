@@ -6,6 +6,7 @@ The server itself only reads the folder that this process has written, whose wei
 import logging
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -52,12 +53,21 @@ def admit(weights: Path, folder: Path, *, like: Path, described: Path | None = N
             "config" of its own, which count more.
 
     Raises:
-        UserError: it is broken, holds code, is too large, or does not fit; nothing is written then.
+        UserError: it is broken, holds code, is too large, or does not fit; nothing is left behind then.
     """
+    try:
+        _convert_apart(weights, folder, like, described, seconds)
+    except UserError:
+        shutil.rmtree(folder, ignore_errors=True)  # its answers are looked at when it is written
+        raise
+    return folder
+
+
+def _convert_apart(weights: Path, folder: Path, like: Path, described: Path | None, seconds: float) -> None:
+    """`convert` in a process of its own: a crash, or a hang in a parser, is that one's. Raises UserError."""
     command = [sys.executable, "-m", "analysis.upload", str(weights.absolute()), str(folder.absolute())]
     command += [str((like / "config.json").absolute()), *([str(described.absolute())] if described else [])]
     try:
-        # Stands alone: a crash, or a hang in a parser, is its own.
         ended = subprocess.run(
             command,
             cwd=_ROOT,
@@ -76,7 +86,6 @@ def admit(weights: Path, folder: Path, *, like: Path, described: Path | None = N
     if ended.returncode != 0:
         _LOG.error("opening %s ended with %s: %s", weights.name, ended.returncode, said[-4000:])
         raise UserError(f"{weights.name}: cannot be opened within the memory and time that an upload may take")
-    return folder
 
 
 def convert(weights: Path, folder: Path, like: Path, described: Path | None = None) -> None:

@@ -346,6 +346,10 @@ def test_an_upload_is_opened_by_a_process_of_its_own(weights, served, tmp_path):
         admit(tmp_path / "bad.pt", tmp_path / "refused", like=served, seconds=0.5)
     (tmp_path / "good.safetensors").write_bytes(save(weights))
     library.add_upload("mine", admit(tmp_path / "good.safetensors", tmp_path / "mine", like=served))
+    huge = {name: value * 1e30 if value.is_floating_point() else value for name, value in weights.items()}
+    (tmp_path / "huge.safetensors").write_bytes(save(huge))
+    with pytest.raises(UserError, match="answers are not finite"):
+        admit(tmp_path / "huge.safetensors", tmp_path / "refused", like=served)
     assert not (tmp_path / "refused").exists() and library.names == ["served", "mine"]
     assert answer(library["mine"]) == answer(library["served"])
     with pytest.raises(UserError, match="already"):

@@ -144,11 +144,11 @@ def test_without_its_gradient_the_focal_penalty_is_a_mere_number():
     pictures, gradients = image(), {}
     network = build(replace(tiny(), focal_power=3.0), num_classes=5, pretrained=False).eval()
     scores = {}
-    for network.focal_gradient in (True, False):
+    for pushes in (True, False):
         network.zero_grad()
-        scores[network.focal_gradient] = network(pictures).scores
-        scores[network.focal_gradient].sum().backward()
-        gradients[network.focal_gradient] = network.decoder.layers[-1].weight.grad.clone()
+        scores[pushes] = network(pictures, focal_gradient=pushes).scores
+        scores[pushes].sum().backward()
+        gradients[pushes] = network.decoder.layers[-1].weight.grad.clone()
     assert torch.equal(scores[True], scores[False])
     assert not torch.allclose(gradients[True], gradients[False])
 

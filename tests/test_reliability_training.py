@@ -208,7 +208,7 @@ def stop_at(k: int) -> None:
     """Have this process asked to stop during its step k."""
 
     def stopping_step(*arguments):
-        if arguments[5] + 1 == k:
+        if arguments[4].step + 1 == k:
             os.kill(os.getpid(), signal.SIGTERM)
         return take_step(*arguments)
 
@@ -421,7 +421,7 @@ def poisoned_at(step: int, kind: str, rank: str) -> None:
 
     def spoiled(*arguments):
         terms = real(*arguments)
-        here = arguments[-1] == step and os.environ.get("RANK", "0") == rank
+        here = arguments[-1].step == step and os.environ.get("RANK", "0") == rank
         return POISONS[kind][1](terms) if here else terms
 
     wsss.step.loss_terms = spoiled
@@ -709,7 +709,7 @@ def noting(folder: Path) -> None:
 
     def noting_step(*arguments):
         with path.open("a") as file:
-            file.write(json.dumps([arguments[5], arguments[2].index.tolist()]) + "\n")
+            file.write(json.dumps([arguments[4].step, arguments[2].index.tolist()]) + "\n")
         return take_step(*arguments)
 
     wsss.train.take_step = noting_step

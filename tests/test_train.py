@@ -103,7 +103,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(whole_run, tmp_path, monk
 
     def interrupt(*arguments, **more):
         terms = take_step(*arguments, **more)
-        if arguments[5] + 1 == stop_at:
+        if arguments[4].step + 1 == stop_at:
             os.kill(os.getpid(), signal.SIGTERM)
         return terms
 
@@ -237,7 +237,7 @@ def test_the_loss_on_one_batch_falls():
     losses = []
     for _ in range(20):
         set_poly_lr(learner.optimiser, 0, 100, 0.9)
-        terms = take_step(learner.network, learner, view, config, schedule, 0, source.names, ALONE)
+        terms = take_step(learner.network, learner, view, config, schedule.at(0), source.names, ALONE)
         losses.append(float(terms["total"]))
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
 
@@ -250,7 +250,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(monkeypatch):
         learner.network.decoder.layers[-1].bias[0] = float("nan")
     before = {name: value.clone() for name, value in learner.network.pyramid.named_parameters()}
     with pytest.raises(NotFinite, match="the classification loss is nan at step 1; the photographs were first, second"):
-        take_step(learner.network, learner, view, config, schedule, 0, ("first", "second"), ALONE)
+        take_step(learner.network, learner, view, config, schedule.at(0), ("first", "second"), ALONE)
     assert all(torch.equal(value, before[name]) for name, value in learner.network.pyramid.named_parameters())
 
 
@@ -261,7 +261,7 @@ def test_a_teacher_that_is_not_finite_stops_the_run():
     with torch.no_grad():
         learner.average.module.decoder.layers[-1].bias[0] = float("nan")
     with pytest.raises(NotFinite, match="the teacher loss is nan at step 2"):
-        take_step(learner.network, learner, views(config, 5, 32, 2), config, schedule, 1, ("first", "second"), ALONE)
+        take_step(learner.network, learner, views(config, 5, 32, 2), config, schedule.at(1), ("first", "second"), ALONE)
 
 
 def test_a_gradient_that_no_scale_of_float16_makes_finite_stops_before_the_weights():
@@ -271,9 +271,9 @@ def test_a_gradient_that_no_scale_of_float16_makes_finite_stops_before_the_weigh
     weight = learner.network.decoder.layers[-1].weight
     weight.register_hook(lambda gradient: gradient * float("inf"))
     before, view = weight.detach().clone(), views(config, 5, 32, 2)
-    take_step(learner.network, learner, view, config, schedule, 0, ("first", "second"), ALONE)
+    take_step(learner.network, learner, view, config, schedule.at(0), ("first", "second"), ALONE)
     with pytest.raises(NotFinite, match="the gradient is not finite at step 2, however small it is scaled"):
-        take_step(learner.network, learner, view, config, schedule, 1, ("first", "second"), ALONE)
+        take_step(learner.network, learner, view, config, schedule.at(1), ("first", "second"), ALONE)
     assert torch.equal(weight, before)
 
 
@@ -283,7 +283,7 @@ def test_a_step_waits_for_no_value_of_the_device(monkeypatch):
     config = replace(SHORT, warmup_epochs=0)
     learner = start(config, 5, nowhere.device, pretrained=False)
     view = views(config, 5, 32, 2)
-    terms = step._terms(learner.network, learner, view, config, Schedule(config, 10), 1, nowhere)
+    terms = step._terms(learner.network, learner, view, config, Schedule(config, 10).at(1), nowhere)
     terms["total"].backward()
     learner.optimiser.step()
     assert {"classification", "pixel", "region", "labelled", "total"} == terms.keys()
@@ -297,7 +297,7 @@ def test_the_pseudo_masks_are_of_the_teacher_that_the_config_names(teacher, labe
     last = learner.average.module.decoder.layers[-1]
     torch.nn.init.zeros_(last.weight)
     torch.nn.init.ones_(last.bias)  # 1/7 each: no class claims a pixel
-    terms = step._terms(learner.network, learner, views(config, 7, 32, 2), config, Schedule(config, 10), 1, ALONE)
+    terms = step._terms(learner.network, learner, views(config, 7, 32, 2), config, Schedule(config, 10).at(1), ALONE)
     assert (terms["labelled"] > 0) == labelled
 
 
@@ -309,7 +309,7 @@ def test_the_papers_network_takes_one_full_step():
     before = learner.network.decoder.layers[-1].weight.clone()
     set_poly_lr(learner.optimiser, 1, schedule.steps, config.poly_power)
     view = views(config, 21, 128, 2)
-    terms = take_step(learner.network, learner, view, config, schedule, 1, ("a", "b"), ALONE)
+    terms = take_step(learner.network, learner, view, config, schedule.at(1), ("a", "b"), ALONE)
     assert {"classification", "pixel", "region", "labelled", "total"} == terms.keys()
     assert all(map(math.isfinite, terms.values()))
     assert not torch.equal(learner.network.decoder.layers[-1].weight, before)
@@ -322,7 +322,7 @@ def test_masks_supervise_where_they_are_asked_to():
     image, mask = view.image.float() / 255, torch.zeros(2, 32, 32, dtype=torch.long)
     mask[:, 8:24, 8:24] = 1
     output = network(image)
-    terms = loss_terms(output, output, image, view.labels, mask, config, Schedule(config, 10), 0)
+    terms = loss_terms(output, output, image, view.labels, mask, config, Schedule(config, 10).at(0))
     assert terms["labelled"] == 1 and terms["pixel"] > 0
 
 
@@ -355,13 +355,13 @@ def test_each_row_of_table_8_has_its_losses(pixel, region, terms):
     view = views(config, 5, 32, 2)
     image = view.image.float() / 255
     output = network(image)
-    found = loss_terms(output, output, image, view.labels, view.mask, config, Schedule(config, 10), 0)
+    found = loss_terms(output, output, image, view.labels, view.mask, config, Schedule(config, 10).at(0))
     assert found.keys() == terms
 
 
 def test_the_total_is_eq_9_and_10():
     terms = {"classification": torch.tensor(1.0), "pixel": torch.tensor(2.0), "region": torch.tensor(4.0)}
-    weights = Schedule(replace(tiny(), pixel_weight=3, region_weight=0.5), 10).weights(60)
+    weights = Schedule(replace(tiny(), pixel_weight=3, region_weight=0.5), 10).at(60).weights
     assert total_loss(terms, weights) == 1 + 3 * 2 + 0.5 * 4
     assert total_loss({"classification": terms["classification"]}, weights) == 1
 
@@ -372,20 +372,20 @@ def test_schedules_by_hand():
         config, object_cutoff_start=0.8, object_cutoff=0.6, background_cutoff_start=0.7, background_cutoff=0.8
     )
     schedule = Schedule(config, steps_per_epoch=10)
-    assert [schedule.has_mask_loss(step) for step in (0, 19, 20, 99)] == [False, False, True, True]
-    for value, expected in (
-        (schedule.alpha, [1, 1, 0.9, 0.8]),
-        (schedule.object_cutoff, [0.8, 0.8, 0.7, 0.6]),
-        (schedule.background_cutoff, [0.7, 0.7, 0.75, 0.8]),
+    assert [schedule.at(step).has_mask_loss for step in (0, 19, 20, 99)] == [False, False, True, True]
+    for name, expected in (
+        ("alpha", [1, 1, 0.9, 0.8]),
+        ("object_cutoff", [0.8, 0.8, 0.7, 0.6]),
+        ("background_cutoff", [0.7, 0.7, 0.75, 0.8]),
     ):
-        assert [value(step) for step in (0, 20, 60, 100)] == pytest.approx(expected)
-    assert [schedule.weights(step)["region"] for step in (0, 50, 100)] == pytest.approx([0, 0.5, 1])
+        assert [getattr(schedule.at(step), name) for step in (0, 20, 60, 100)] == pytest.approx(expected)
+    assert [schedule.at(step).weights["region"] for step in (0, 50, 100)] == pytest.approx([0, 0.5, 1])
 
 
 def test_the_focal_penalty_pushes_during_the_warm_up_alone_if_asked_to():
     config = replace(tiny(), warmup_epochs=2, epochs=4, focal_warmup_only=True)
-    assert [Schedule(config, 10).has_focal_gradient(step) for step in (0, 19, 20, 39)] == [True, True, False, False]
-    assert Schedule(replace(config, focal_warmup_only=False), 10).has_focal_gradient(39)
+    assert [Schedule(config, 10).at(step).has_focal_gradient for step in (0, 19, 20, 39)] == [True, True, False, False]
+    assert Schedule(replace(config, focal_warmup_only=False), 10).at(39).has_focal_gradient
 
 
 def test_the_learning_rate_decays_and_biases_learn_twice_as_fast():

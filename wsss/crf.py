@@ -28,7 +28,8 @@ SSSS = CrfSettings(gauss_sxy=3, gauss_weight=3, bilateral_sxy=80, bilateral_srgb
 DEEPLAB = CrfSettings(gauss_sxy=1, gauss_weight=1, bilateral_sxy=121, bilateral_srgb=5, bilateral_weight=4)
 """Of DeepLab-style evaluations such as ToCo's, CVPR 2023 (tools/infer_seg_voc.py).
 
-It is what `crf` takes unless told otherwise: of masks of training photographs it makes 80.3 % mIoU, `SSSS` 78.3 %.
+It is what `crf` takes unless told otherwise: it makes masks of training photographs of 80.3 % mIoU, `SSSS` of
+78.3 % (by an `animals` of 75.8 %).
 """
 
 LEAST_PROBABILITY = 1e-5

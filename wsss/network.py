@@ -50,10 +50,12 @@ class ShapeAwareNetwork(nn.Module):
         self.encoder, self.shape_cue, self.pyramid, self.decoder = encoder, shape_cue, pyramid, decoder
         self.shape_stage, self.background_score = shape_stage, background_score
         self.focal_power, self.focal_floor = focal_power, focal_floor
-        self.focal_gradient = True
 
-    def forward(self, image: Tensor) -> Output:
-        """image (B, 3, H, W) in [0, 1] -> Output at the resolution of the shape stage."""
+    def forward(self, image: Tensor, *, focal_gradient: bool = True) -> Output:
+        """image (B, 3, H, W) in [0, 1] -> Output at the resolution of the shape stage.
+
+        Without `focal_gradient` the focal penalty is a mere number, which pushes no object to grow.
+        """
         features = self.encoder(image)
         shallow, deep = features[self.shape_stage], features[-1]
         shape = self.shape_cue(image, shallow) if self.shape_cue is not None else shallow[:, :0]
@@ -63,7 +65,7 @@ class ShapeAwareNetwork(nn.Module):
         scores = pooled_scores(logits, probs)
         if self.focal_power:
             penalty = focal_penalty(probs, self.focal_power, self.focal_floor)
-            scores = scores + (penalty if self.focal_gradient else penalty.detach())
+            scores = scores + (penalty if focal_gradient else penalty.detach())
         return Output(logits, probs, scores)
 
 

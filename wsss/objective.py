@@ -1,5 +1,7 @@
 """What training minimises: the terms of Eq. 10 on a batch, and how their weights change over a run."""
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -12,6 +14,18 @@ from wsss.pseudo import pseudo_mask, with_background
 from wsss.refinement import refine, with_background_scores
 
 
+class Moment(NamedTuple):
+    """What holds at one step of a training."""
+
+    step: int
+    has_mask_loss: bool  # a network that has just begun to classify has no masks to learn from
+    has_focal_gradient: bool  # or the focal penalty is a mere number: later on it would melt the small objects
+    alpha: float  # of Eq. 5
+    object_cutoff: float
+    background_cutoff: float
+    weights: dict[str, float]  # of the terms of Eq. 10
+
+
 class Schedule:
     """What changes with the step: which losses act and their weights (Eq. 9, 10), alpha of Eq. 5, the cutoffs."""
 
@@ -22,47 +36,32 @@ class Schedule:
         warmup_epochs = config.warmup_epochs if config.supervision == "labels" else 0
         self.warmup = min(warmup_epochs, config.epochs) * steps_per_epoch
 
-    def has_mask_loss(self, step: int) -> bool:
-        """Whether the mask losses act: a network that has just begun to classify has no masks to learn from."""
-        return step >= self.warmup and (self.config.pixel_loss or self.config.region_loss)
+    def at(self, step: int) -> Moment:
+        """What holds at a step, from 0.
 
-    def has_focal_gradient(self, step: int) -> bool:
-        """Whether the focal penalty pushes objects to grow, or is a mere number: later it melts the small ones."""
-        return not (self.config.focal_warmup_only and self.has_mask_loss(step))
-
-    def alpha(self, step: int) -> float:
-        """Moves linearly from alpha_start, when the mask losses begin, to alpha."""
-        return self._between(self.config.alpha_start, self.config.alpha, step)
-
-    def object_cutoff(self, step: int) -> float:
-        """Moves linearly from object_cutoff_start, when the mask losses begin, to object_cutoff."""
-        return self._between(self.config.object_cutoff_start, self.config.object_cutoff, step)
-
-    def background_cutoff(self, step: int) -> float:
-        """Moves linearly from background_cutoff_start, when the mask losses begin, to background_cutoff."""
-        return self._between(self.config.background_cutoff_start, self.config.background_cutoff, step)
+        Alpha and the cutoffs move linearly from where they start, when the mask losses begin, to their end. Lambda of
+        Eq. 9, the weight of the regions, rises linearly from 0 (Sec. 3.2.2). The paper has no weight on the pixel loss;
+        balancing its classes makes it a third of a plain cross-entropy.
+        """
+        config = self.config
+        has_mask_loss = step >= self.warmup and (config.pixel_loss or config.region_loss)
+        region = config.region_weight * step / self.steps
+        return Moment(
+            step,
+            has_mask_loss=has_mask_loss,
+            has_focal_gradient=not (config.focal_warmup_only and has_mask_loss),
+            alpha=self._between(config.alpha_start, config.alpha, step),
+            object_cutoff=self._between(config.object_cutoff_start, config.object_cutoff, step),
+            background_cutoff=self._between(config.background_cutoff_start, config.background_cutoff, step),
+            weights={"classification": 1.0, "pixel": config.pixel_weight, "region": region},
+        )
 
     def _between(self, first: float, last: float, step: int) -> float:
         return first + max(0, step - self.warmup) / max(1, self.steps - self.warmup) * (last - first)
 
-    def weights(self, step: int) -> dict[str, float]:
-        """Of the terms of Eq. 10 by name; lambda of Eq. 9, of the regions, rises linearly from 0 (Sec. 3.2.2).
-
-        The paper has no weight on the pixel loss; balancing its classes makes it a third of a plain cross-entropy.
-        """
-        region = self.config.region_weight * step / self.steps
-        return {"classification": 1.0, "pixel": self.config.pixel_weight, "region": region}
-
 
 def loss_terms(
-    output: Output,
-    teacher: Output,
-    image: Tensor,
-    labels: Tensor,
-    mask: Tensor,
-    config: Config,
-    schedule: Schedule,
-    step: int,
+    output: Output, teacher: Output, image: Tensor, labels: Tensor, mask: Tensor, config: Config, now: Moment
 ) -> dict[str, Tensor]:
     """The terms of Eq. 10 before their weights, and the share of pixels that have a target ("labelled").
 
@@ -75,15 +74,14 @@ def loss_terms(
     """
     given = labels.to(image.device, non_blocking=True)
     terms = {"classification": classification_loss(output.scores, given)}
-    if not schedule.has_mask_loss(step):
+    if not now.has_mask_loss:
         return terms
     size = tuple(side // config.refine_stride for side in image.shape[-2:])
     by_masks = config.supervision == "masks"
     if by_masks:
         target = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
     else:
-        moving = schedule.alpha(step), schedule.object_cutoff(step), schedule.background_cutoff(step)
-        target = pseudo_target(teacher, image, labels, size, config, *moving)
+        target = pseudo_target(teacher, image, labels, size, config, now)
     logits, _ = output.resized(size)
     if config.pixel_loss:
         # A mask that is given is trusted: its pixels count alike, and need not be of all classes.
@@ -102,21 +100,14 @@ def total_loss(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
 
 @torch.no_grad()
 def pseudo_target(
-    output: Output,
-    image: Tensor,
-    labels: Tensor,
-    size: tuple[int, int],
-    config: Config,
-    alpha: float,
-    object_cutoff: float,
-    background_cutoff: float,
+    output: Output, image: Tensor, labels: Tensor, size: tuple[int, int], config: Config, now: Moment
 ) -> Tensor:
     """The pseudo mask of a batch, (B, h, w) at `size`: probabilities, refined, each pixel claimed (Sec. 3.2.1)."""
     return pseudo_mask(
-        refined_probs(output, image, labels, size, config, alpha),
+        refined_probs(output, image, labels, size, config, now.alpha),
         labels.to(image.device, non_blocking=True),
-        object_cutoff=object_cutoff,
-        background_cutoff=background_cutoff,
+        object_cutoff=now.object_cutoff,
+        background_cutoff=now.background_cutoff,
         least_cutoff=config.least_cutoff,
     )
 

@@ -62,8 +62,8 @@ class Progress:
         if step % self.config.log_steps and step % self.schedule.steps_per_epoch:
             return
         row = self._place(step) | {"images_per_second": round(self.speed(step), 2)}
-        row |= {"lr": self.config.lr * factor, "alpha": self.schedule.alpha(step - 1)}
-        row |= {"region_weight": self.schedule.weights(step - 1)["region"]}
+        then = self.schedule.at(step - 1)
+        row |= {"lr": self.config.lr * factor, "alpha": then.alpha, "region_weight": then.weights["region"]}
         self.records.add(row | {name: round(value, 5) for name, value in terms.items()})
         left = clock(self.eta(step))
         self._bar.set_postfix_str(f"{self.speed(step):.1f} images/s, loss {terms['total']:.3f}, run ends in {left}")

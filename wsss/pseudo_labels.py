@@ -53,7 +53,7 @@ def training_mask(
 
     The network's probabilities are refined as in training (Eq. 5, 6, at the end of its alpha), averaged over scales and
     flips if there are several, and the largest wins. A CRF, if asked for, takes the place of the refinement: both at
-    once spread them twice (mIoU of such masks: 76 %, of either alone 79 and 80 %).
+    once spread them twice (mIoU of such masks by an `animals` of 75.8 %: 76 %, of either alone 79 and 80 %).
 
     Args:
         network: in evaluation mode.

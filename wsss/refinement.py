@@ -177,7 +177,8 @@ def refine(
         m_T, (B, K, H, W) float32.
 
     Raises:
-        ValueError: shapes do not fit, alpha lies outside [0, 1], steps is negative, or a value is not finite.
+        ValueError: shapes do not fit, alpha lies outside [0, 1], steps is negative, a dilation is not positive, or a
+            value is not finite (looked at on a CPU alone).
 
     Source: Eq. 5 and 6.
     """

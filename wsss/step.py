@@ -12,7 +12,7 @@ from wsss.distributed import Group
 from wsss.exits import NotFinite
 from wsss.losses import classification_loss
 from wsss.network import Output
-from wsss.objective import Schedule, loss_terms, total_loss
+from wsss.objective import Moment, loss_terms, total_loss
 from wsss.precision import autocast
 from wsss.state import Learner
 
@@ -25,8 +25,7 @@ def take_step(
     learner: Learner,
     view: View,
     config: Config,
-    schedule: Schedule,
-    step: int,
+    now: Moment,
     names: tuple[str, ...],
     group: Group,
 ) -> dict[str, float]:
@@ -38,8 +37,7 @@ def take_step(
     Raises:
         NotFinite: naming the term, the step and the photographs, in all processes and before the weights are touched.
     """
-    learner.network.focal_gradient = schedule.has_focal_gradient(step)
-    terms = _terms(network, learner, view, config, schedule, step, group)
+    terms = _terms(network, learner, view, config, now, group)
     learner.optimiser.zero_grad()
     learner.scaler.scale(terms["total"]).backward()
     # To look at a number is to wait for the GPU: all are looked at once.
@@ -47,13 +45,13 @@ def take_step(
     told = dict(zip(terms, values, strict=True))
     if group.agreed(int(not all(map(math.isfinite, (*values, norm))))):
         photographs = ", ".join(names[i] for i in view.index.tolist())
-        term = _term_at_fault(told, learner, view, config, schedule, step, group)
-        found = group.told(f"{term} at step {step + 1}; the photographs were {photographs}" if term else "")
-        raise NotFinite("; ".join(found) or f"the gradient is not finite at step {step + 1}; see {photographs}")
+        term = _term_at_fault(told, learner, view, config, now, group)
+        found = group.told(f"{term} at step {now.step + 1}; the photographs were {photographs}" if term else "")
+        raise NotFinite("; ".join(found) or f"the gradient is not finite at step {now.step + 1}; see {photographs}")
     learner.scaler.step(learner.optimiser)
     learner.scaler.update()
     if learner.scaler.is_enabled() and learner.scaler.get_scale() < _LEAST_SCALE:
-        raise NotFinite(f"the gradient is not finite at step {step + 1}, however small it is scaled for float16")
+        raise NotFinite(f"the gradient is not finite at step {now.step + 1}, however small it is scaled for float16")
     if learner.average is not None:
         learner.average.update_parameters(learner.network)
         # Batch norm has seen this process's share of the batch alone. The state that a run goes on from is the first's.
@@ -62,28 +60,28 @@ def take_step(
 
 
 def _terms(
-    network: nn.Module, learner: Learner, view: View, config: Config, schedule: Schedule, step: int, group: Group
+    network: nn.Module, learner: Learner, view: View, config: Config, now: Moment, group: Group
 ) -> dict[str, Tensor]:
     """The loss terms of Eq. 10 and their total."""
-    torch.manual_seed(config.seed * 1_000_003 + step * group.world + group.rank)
+    torch.manual_seed(config.seed * 1_000_003 + now.step * group.world + group.rank)
     device = group.device
     image = view.image.to(device, non_blocking=True, memory_format=torch.channels_last).float() / 255
     mask = view.mask.to(device, non_blocking=True)
     with autocast(config.precision, device):
-        output = network(image)
-        teacher = _look(learner.average, image) if _teaches(learner, config, schedule, step) else output
+        output = network(image, focal_gradient=now.has_focal_gradient)
+        teacher = _look(learner.average, image) if _teaches(config, now) else output
     if _can_be_refined(teacher):
-        terms = loss_terms(output, teacher, image, view.labels, mask, config, schedule, step)
+        terms = loss_terms(output, teacher, image, view.labels, mask, config, now)
     else:
         seen, labels = {"classification": output, "teacher": teacher}, view.labels.to(device)
         terms = {name: classification_loss(of.scores, labels) for name, of in seen.items()}
-    terms["total"] = total_loss(terms, schedule.weights(step))
+    terms["total"] = total_loss(terms, now.weights)
     return terms
 
 
-def _teaches(learner: Learner, config: Config, schedule: Schedule, step: int) -> bool:
+def _teaches(config: Config, now: Moment) -> bool:
     """Whether the average's own look at the batch is needed."""
-    return config.teacher == "average" and config.supervision == "labels" and schedule.has_mask_loss(step)
+    return config.teacher == "average" and config.supervision == "labels" and now.has_mask_loss
 
 
 @torch.no_grad()
@@ -106,20 +104,14 @@ def _gradient_norm(learner: Learner) -> Tensor:
 
 
 def _term_at_fault(
-    values: dict[str, float],
-    learner: Learner,
-    view: View,
-    config: Config,
-    schedule: Schedule,
-    step: int,
-    group: Group,
+    values: dict[str, float], learner: Learner, view: View, config: Config, now: Moment, group: Group
 ) -> str:
     """Which loss of this process is not finite, or the gradient of which; "" where all are."""
     for term, value in values.items():
         if not math.isfinite(value):
             return f"the {term} loss is {value}"
     # The weights are still those of the step: it is computed again, this time each term on its own.
-    terms = _terms(learner.network, learner, view, config, schedule, step, group)
+    terms = _terms(learner.network, learner, view, config, now, group)
     weights = [weight for weight in learner.network.parameters() if weight.requires_grad]
     for term, loss in terms.items():
         if loss.requires_grad and term != "total":

@@ -111,7 +111,7 @@ def train(
             with closing(loader(photographs, config, epoch, group, skip=done)) as views:
                 for view in views:
                     factor = set_poly_lr(learner.optimiser, step, schedule.steps, config.poly_power)
-                    terms = take_step(network, learner, view, config, schedule, step, source.names, group)
+                    terms = take_step(network, learner, view, config, schedule.at(step), source.names, group)
                     step += 1
                     number = group.agreed(stop.signal)  # all processes leave at the same step
                     if progress:

@@ -1,1 +1,1 @@
-"""One file a tab of the page; the only place in analysis that knows Gradio."""
+"""A file for each tab and each part of the page; the only place in analysis that knows Gradio."""

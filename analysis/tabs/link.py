@@ -41,7 +41,7 @@ _DARK = "() => { document.body.classList.toggle('dark'); }"
 
 
 def build(page: gr.Blocks, settings: dict[str, gr.components.Component], library: Library, tabs: gr.Tabs) -> None:
-    """Add the two buttons to the open row; a page that is opened by such a link starts with its settings and its tab.
+    """Add the two buttons to the open column; a page opened by such a link starts with its settings and its tab.
 
     Args:
         settings: what the link holds, by the names that it has there.

@@ -1,4 +1,4 @@
-"""The shape cue (Eq. 3, 4): what is shape and what is texture in the photograph. Needs no trained network."""
+"""The shape cue (Eq. 3, 4): what is shape and what is texture; all but the features' energy needs no training."""
 
 from typing import Any, NamedTuple
 

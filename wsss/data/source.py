@@ -103,8 +103,8 @@ def listed(faults: Sequence[str]) -> str:
 def check(source: Source, *, masks: bool = False) -> list[str]:
     """All faults of the data, each a sentence that names its file.
 
-    Pictures are not decoded, unless they look cut off. Where training or evaluation needs the masks, `masks=True` asks
-    that there be one for each photograph and that it hold classes; this decodes them.
+    JPEG files are not decoded, unless they look cut off. Where training or evaluation needs the masks, `masks=True`
+    asks that there be one for each photograph and that it hold classes; this decodes them.
     """
     faults = []
     if isinstance(source, Coco) and masks and (missing := _faults(require_pycocotools)):
