@@ -19,7 +19,7 @@ from wsss.crf import crf
 from wsss.data.augment import reduce
 from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.network import ShapeAwareNetwork
-from wsss.objective import reduce_image
+from wsss.objective import reduce_image, refinement_grid
 from wsss.predict import MOST_RATIO, pixel_probs, predict_probs, prediction_settings, to_image, with_background_power
 from wsss.pseudo import claims, to_mask
 from wsss.refinement import DILATIONS, affinity, kernel, spread, with_background_scores
@@ -116,7 +116,7 @@ class Predictor:
     def _encode(self, rgb: np.ndarray, key: str) -> Encoding:
         image = to_image(rgb, self.config.test_short_side).to(self.device)
         output = self.network(image)
-        grid = tuple(max(1, side // self.config.refine_stride) for side in image.shape[-2:])
+        grid = refinement_grid(image, self.config.refine_stride)
         logits, maps = output.resized(grid)
         source = logits if self.config.refine_source == "score" else maps
         colors = reduce_image(image, grid)

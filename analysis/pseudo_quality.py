@@ -11,7 +11,7 @@ from wsss.config import Config
 from wsss.data.item import Source, item
 from wsss.metrics import confusion, mean_iou
 from wsss.network import ShapeAwareNetwork
-from wsss.objective import refined_probs
+from wsss.objective import refined_probs, refinement_grid
 from wsss.predict import to_image
 from wsss.pseudo import pseudo_mask
 
@@ -34,7 +34,7 @@ def pseudo_quality(
     for index in range(len(source)):
         _, rgb, labels, truth = item(source, index)
         image, present = to_image(rgb, config.test_short_side), torch.from_numpy(labels)[None]
-        grid = tuple(max(1, side // config.refine_stride) for side in image.shape[-2:])
+        grid = refinement_grid(image, config.refine_stride)
         output = network(image)
         for alpha in alphas:
             refined = refined_probs(output, image, present, grid, config, alpha)

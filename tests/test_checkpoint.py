@@ -11,6 +11,7 @@ from wsss import UserError, checkpoint
 from wsss.exits import Unwritable
 from wsss.network import build
 from wsss.presets import tiny
+from wsss.weights import read_weights
 
 CLASSES = ("disc", "star")
 
@@ -109,6 +110,29 @@ def test_a_file_that_is_no_safetensors_is_refused(folder):
     (folder / "model.safetensors").write_text("hello")
     change(folder, sha256=checkpoint.digest(folder / "model.safetensors"))
     with pytest.raises(UserError, match="is not a safetensors file"):
+        checkpoint.load(folder)
+
+
+@pytest.mark.parametrize("kind", [b"PK", b"\x80\x02", b"\x80\x04"])
+def test_a_safetensors_file_may_begin_like_a_file_of_pytorch(kind, tmp_path):
+    path, tensors = tmp_path / "weights.safetensors", {"x": torch.arange(3.0)}
+    save_file(tensors, path)
+    content, wanted = path.read_bytes(), int.from_bytes(kind, "little")
+    length = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + length] + b" " * (wanted - length)  # as the format pads it
+    path.write_bytes(wanted.to_bytes(8, "little") + header + content[8 + length :])
+    assert path.read_bytes()[:2] == kind and torch.equal(read_weights(path)["x"], tensors["x"])
+
+
+def test_numbers_of_8_bits_are_refused(tmp_path):
+    save_file({"x": torch.ones(3).to(torch.float8_e4m3fn)}, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match="'x' holds numbers of 8 bits"):
+        read_weights(tmp_path / "x.safetensors")
+
+
+def test_a_setting_of_another_version_is_named_with_its_file(folder):
+    change(folder, config=json.loads((folder / "config.json").read_text())["config"] | {"gate_rate": 0.3})
+    with pytest.raises(UserError, match=r"config.json: there is no setting 'gate_rate'"):
         checkpoint.load(folder)
 
 

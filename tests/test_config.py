@@ -108,6 +108,7 @@ def test_what_a_preset_holds_constant_stays_constant():
         ({"learning_rat": 1}, "no setting 'learning_rat'"),
         ({"alfa": 0.5}, "did you mean 'alpha'"),
         ({"alpha": 1.5}, "alpha must lie between 0 and 1"),
+        ({"seed": 2**31}, "seed must lie between 0 and 2147483647, got 2147483648"),
         ({"alpha": float("nan")}, "alpha must be a finite number"),
         ({"lr": "1e-3"}, "lr must be a finite number"),
         ({"epochs": 1.5}, "epochs must be a whole number"),

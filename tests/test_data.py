@@ -879,3 +879,45 @@ def test_the_animals_are_sound(animals_root):
 def test_a_mask_of_the_animals_holds_no_other_class(animals_root):
     source = read("voc", animals_root, "val")
     assert set(np.unique(source.mask(0))) <= {*range(7), 255}
+
+
+def test_a_bad_row_of_another_split_is_left_out_of_that_one_alone(folder):
+    rows = ["image,labels,split", "Holiday 2024.JPG,dog,train", "zoo,cat,val", "schön.webp,unicorn,val"]
+    (folder / "labels.csv").write_text("\n".join(rows), "utf-8")
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    surveys = {split: survey("folder", folder, split) for split in ("train", "val")}
+    assert {split: found.skipped for split, found in surveys.items()} == {"train": 0, "val": 1}
+    assert surveys["train"].faults == surveys["val"].faults
+
+
+@pytest.mark.parametrize("name", ["b.v2.jpg", "b.v2", "x, y.jpg"])
+def test_a_row_whose_name_has_a_dot_or_a_comma_is_one_fault(folder, name):
+    save_photograph(folder / "images" / (name.removesuffix(".jpg") + ".jpg"))
+    with (folder / "labels.csv").open("a") as file:
+        file.write(f'"{name}",unicorn\n')
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    found = survey("folder", folder, "train")
+    assert found.faults == [f"{folder / 'labels.csv'}:5: there is no class 'unicorn'; the classes are cat, dog"]
+    assert found.skipped == 1
+
+
+def test_ids_with_dots_are_found_in_their_list(devkit):
+    for name in ("b.v2", "b.v3", "b"):
+        save_photograph(devkit / "JPEGImages" / f"{name}.jpg")
+        (devkit / "Annotations" / f"{name}.xml").write_text(annotation(["dog"]))
+    path = write_list(devkit, "train", "b.v2\nb.v3\nb\n")
+    (devkit / "Annotations" / "b.v2.xml").write_text("no xml")
+    (devkit / "JPEGImages" / "b.jpg").write_text("no picture")
+    found = survey("voc", devkit, "train")
+    assert found.source.names == ("b.v3",) and found.skipped == 2
+    assert found.faults[-1].endswith(f"({path}:3)")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("(-4:Insufficient memory) Failed to allocate 9 bytes")])
+def test_a_full_memory_does_not_make_a_photograph_broken(error, devkit, monkeypatch):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(Image.Image, "load", fail)
+    with pytest.raises(type(error)):
+        read_rgb(devkit / "JPEGImages" / f"{IDS[0]}.jpg")

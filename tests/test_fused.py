@@ -1,6 +1,11 @@
 """The fused kernels give what the plain equations give, to 1e-5, for any caller, and a step never waits for a GPU."""
 
+import os
+import subprocess
+import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -201,3 +206,16 @@ def test_a_step_of_refinement_and_losses_asks_the_gpu_for_no_number(given):
 def test_the_rule_on_waiting_bites():
     with FakeTensorMode(), pytest.raises(Exception, match="_local_scalar_dense|data-dependent|nonzero"):
         torch.empty(3, device="cuda").sum().item()
+
+
+def test_kernels_that_cannot_be_kept_on_disk_are_compiled_all_the_same():
+    code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))\n"
+    code += "import torch; from wsss.fused import compiled\n"
+    code += "kernel = compiled.compiled(lambda x: x + 1); print(kernel(1), kernel(2))"
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "kernel.py")
+        path.write_text(code)  # numba keeps what lies in a file
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent), "NUMBA_CACHE_DIR": folder}
+        ended = subprocess.run([sys.executable, str(path)], env=environment, capture_output=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, b"2 3\n"), ended.stderr.decode()

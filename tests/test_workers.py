@@ -84,3 +84,20 @@ def test_scores_do_not_depend_on_who_judges():
     torch.set_num_threads(1)
     alone = evaluate(network, source)
     assert shared.as_dict(source.classes)["miou"] == pytest.approx(alone.as_dict(source.classes)["miou"], abs=1e-4)
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # torch's half-built loader, when it goes
+def test_a_process_that_cannot_be_started_is_told(nobody_is_left, monkeypatch):
+    fork, begun = os.fork, []
+
+    def fork_once() -> int:
+        if begun:
+            raise BlockingIOError(11, "Resource temporarily unavailable")
+        begun.append(True)
+        return fork()
+
+    monkeypatch.setattr(os, "fork", fork_once)
+    with pytest.raises(WorkerFailed, match="cannot be started .Resource temporarily unavailable"):
+        list(each_of(lambda index: index, MANY, CPU))

@@ -137,7 +137,7 @@ class Config:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise UserError(f"{name} must lie between {low:g} and {high:g}, got {shown(value)}")
+                raise UserError(f"{name} must lie between {shown(low)} and {shown(high)}, got {shown(value)}")
         if self.output_stride not in (8, 16):
             raise UserError(f"output_stride must be 8 or 16, got {self.output_stride}")
         if self.info_patch % 2 == 0:

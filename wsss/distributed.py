@@ -72,9 +72,10 @@ def joined(device: str) -> Iterator[Group]:
     if world == 1:
         yield Group(0, 1, pick_device(device))
         return
-    if "RANK" not in os.environ:
-        raise UserError("WORLD_SIZE is set, but RANK is not: start several processes with torchrun, or unset it")
     picked = pick_device(device)
+    for name in ("RANK", *(("LOCAL_RANK",) if picked.type == "cuda" else ())):
+        if name not in os.environ:
+            raise UserError(f"WORLD_SIZE is set, but {name} is not: start several processes with torchrun, or unset it")
     if picked.type == "cuda":
         picked = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(picked)

@@ -73,7 +73,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the memory is full, of the machine or of its GPU: whatever was read then may well be whole."""
     # torch's own error is known by its name: its import takes seconds, which the keeper of a job would wait for.
     is_of_torch = type(error).__name__ == "OutOfMemoryError"
-    return isinstance(error, MemoryError) or is_of_torch or "can't allocate memory" in str(error)
+    signs = ("can't allocate memory", "Insufficient memory")  # of torch on a CPU, and of OpenCV
+    return isinstance(error, MemoryError) or is_of_torch or any(sign in str(error) for sign in signs)
 
 
 def said(error: Exception, if_full: str = "") -> int:

@@ -10,6 +10,7 @@ from wsss.config import Config
 from wsss.data.augment import TrainingViews, View
 from wsss.data.item import Source
 from wsss.distributed import Group
+from wsss.exits import is_out_of_memory
 from wsss.workers import delivered
 
 
@@ -62,7 +63,9 @@ class _Named(Dataset):
     def __getitem__(self, index: int) -> View:
         try:
             return self.views[index]
-        except (UserError, MemoryError):
+        except UserError:
             raise
         except Exception as error:
+            if is_out_of_memory(error):
+                raise
             raise UserError(f"{self.names[index]}: cannot be loaded ({type(error).__name__}: {error})") from error

@@ -76,7 +76,7 @@ def loss_terms(
     terms = {"classification": classification_loss(output.scores, given)}
     if not now.has_mask_loss:
         return terms
-    size = tuple(side // config.refine_stride for side in image.shape[-2:])
+    size = refinement_grid(image, config.refine_stride)
     by_masks = config.supervision == "masks"
     if by_masks:
         target = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
@@ -122,6 +122,12 @@ def refined_probs(
     if config.background_affinity:
         scores = with_background_scores(scores, present)
     return refine(reduce_image(image, size), scores, probs, alpha=alpha, steps=config.refine_steps, present=present)
+
+
+def refinement_grid(image: Tensor, stride: int) -> tuple[int, int]:
+    """(h, w) at which (B, 3, H, W) is refined."""
+    height, width = image.shape[-2:]
+    return max(1, height // stride), max(1, width // stride)
 
 
 def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:

@@ -20,7 +20,7 @@ from wsss.data.voc import VOC_PALETTE, voc_values
 from wsss.distributed import pick_device
 from wsss.exits import Stopped, make_folder, replacing, said
 from wsss.network import Output, ShapeAwareNetwork
-from wsss.objective import reduce_image
+from wsss.objective import reduce_image, refinement_grid
 from wsss.pseudo import with_background
 from wsss.refinement import refine
 from wsss.stopping import StopRequest
@@ -130,7 +130,7 @@ def pixel_probs(
     if not refine_steps:
         probs = F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
         return probs * present[:, :, None, None]
-    grid = tuple(max(1, side // refine_stride) for side in image.shape[-2:])
+    grid = refinement_grid(image, refine_stride)
     logits, probs = output.resized(grid)
     refined = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=refine_steps, present=present)
     return F.interpolate(refined, size, mode="bilinear", align_corners=False)

@@ -4,6 +4,7 @@ The readers of `wsss.data` stop at the first wrong line. Here each line they ref
 the lists and tables, which is then read again: one implementation says what is wrong, and the rest can be trained on.
 """
 
+import csv
 import os
 import re
 import tempfile
@@ -12,12 +13,14 @@ from typing import NamedTuple
 
 from wsss import UserError
 from wsss.data.coco import Coco, require_pycocotools
+from wsss.data.folder import SUFFIXES
 from wsss.data.item import Photographs, Source
 from wsss.data.source import listed, photograph_faults, read, with_masks, without
-from wsss.data.voc import list_path
+from wsss.data.voc import gives_paths, list_path
 from wsss.exits import reading
 
 _TEXTS = (".txt", ".csv")
+_LONGEST_ROW = 10_000  # characters that are looked at
 _MOST_FAULTS = 1000  # then the data are of another kind than was said, and each would be looked for anew
 
 
@@ -27,6 +30,13 @@ class Surveyed(NamedTuple):
     source: Source
     faults: list[str]
     skipped: int  # photographs that are left out
+
+
+class _Row(NamedTuple):
+    """A line of a list or table that was blanked."""
+
+    name: str  # of the photograph
+    split: str = ""  # where the table has that column
 
 
 def survey(dataset: str, root: Path | None, split: str, *, masks: bool = False, masks_from: str = "") -> Surveyed:
@@ -85,7 +95,8 @@ def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[
                 break
             except UserError as error:
                 sentence = str(error)
-                names = _blank(sentence, copy, split)
+                rows = _blank(sentence, copy, split)
+                names = {row.name for row in rows}
                 follows = bool(hidden & names) and "has no" in sentence
                 if not follows:
                     faults.append(sentence.replace(str(copy), str(root)))
@@ -93,8 +104,10 @@ def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[
                     raise UserError(faults[0] if len(faults) == 1 else listed(faults)) from None
                 hidden |= names
                 # A row of VOC's table is not a photograph of this list; that it lacks labels is the next thing found.
-                # In the other layout the row counts, and not again the picture that is taken away after it.
-                dropped += not (".csv:" in sentence.split(": ")[0] if dataset == "voc" else follows)
+                # In the other layout the row counts, if it is of this split, and not again the picture that is taken
+                # away after it.
+                of_another = all(row.split not in ("", split) for row in rows)
+                dropped += not (".csv:" in sentence.split(": ")[0] if dataset == "voc" else follows or of_another)
         return _moved(source, copy, root), faults, dropped
 
 
@@ -122,15 +135,15 @@ def _inside(folder: Path) -> list[Path]:
         return list(folder.iterdir())
 
 
-def _blank(sentence: str, copy: Path, split: str) -> set[str]:
-    """Blank the line that a reader refuses; returns the photographs in it, none if the fault has no line of its own."""
+def _blank(sentence: str, copy: Path, split: str) -> set[_Row]:
+    """Blank the line that a reader refuses; returns what it told of, nothing if the fault has no line of its own."""
     found = re.match(r"(.+?):(?:(\d+):)? ", sentence)
     path = Path(found[1]) if found else copy
     if path.suffix in _TEXTS and found[2] and path.is_file() and not path.is_symlink():
         return _blank_line(path, int(found[2]))
     if path.is_symlink() and path.parent.name == "images":
         path.unlink()
-        return {path.stem}
+        return {_Row(path.stem)}
     if path.suffix == ".xml":  # the labels of one photograph, which the list names
         lists = [text for text in copy.rglob(f"{split}.txt") if not text.is_symlink()]
         found = [(text, _lines(text).get(path.stem)) for text in lists]
@@ -138,19 +151,28 @@ def _blank(sentence: str, copy: Path, split: str) -> set[str]:
     return set()
 
 
-def _blank_line(path: Path, line: int) -> set[str]:
+def _blank_line(path: Path, line: int) -> set[_Row]:
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     if path.suffix == ".csv" and not any(map(str.strip, lines[: line - 1])):
         return set()  # the header
     text, lines[line - 1] = lines[line - 1], ""
     path.write_text("\n".join(lines), encoding="utf-8")
-    return {_name(text, path)} if text.strip() else set()
+    header = next((_fields(text) for text in lines if text.strip()), []) if path.suffix == ".csv" else []
+    fields = _fields(text) if [name.lower() for name in header[1:]] == ["labels", "split"] else []
+    return {_Row(_name(text, path), fields[2] if len(fields) == 3 else "")} if text.strip() else set()
 
 
 def _name(line: str, path: Path) -> str:
-    """The photograph of a line of a list or table; a table's may have spaces in its name."""
-    first = line.split(",")[0].strip().strip('"') if path.suffix == ".csv" else line.split()[0]
-    return PurePosixPath(first).stem if PurePosixPath(first).suffix else first
+    """The photograph of a line of a list or table, under the name that the layout's reader gives it."""
+    if path.suffix == ".csv":
+        first = PurePosixPath(_fields(line)[0])
+        return first.stem if first.suffix.lower() in SUFFIXES else str(first)
+    fields = line.split()
+    return PurePosixPath(fields[0]).stem if gives_paths(fields) else fields[0]
+
+
+def _fields(row: str) -> list[str]:
+    return [field.strip() for field in next(csv.reader([row[:_LONGEST_ROW]]))]
 
 
 def _lines(path: Path) -> dict[str, int]:

@@ -29,7 +29,7 @@ from wsss.exits import Stopped, make_folder, replacing, said
 from wsss.folding import folded
 from wsss.json_file import read_json
 from wsss.network import ShapeAwareNetwork
-from wsss.objective import refined_probs
+from wsss.objective import refined_probs, refinement_grid
 from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, save_mask, views
 from wsss.preflight import require_sound_splits, survey
 from wsss.pseudo import with_background
@@ -67,7 +67,7 @@ def training_mask(
     device, given = next(network.parameters()).device, torch.from_numpy(labels)[None]
     refined = []
     for view, is_flipped in views(rgb, config.test_short_side, scales, len(scales) > 1, device):
-        grid = tuple(max(1, side // config.refine_stride) for side in view.shape[-2:])
+        grid = refinement_grid(view, config.refine_stride)
         output = network(view)
         probs = output.resized(grid)[1] if with_crf else refined_probs(output, view, given, grid, config, config.alpha)
         probs = torch.nn.functional.interpolate(probs, rgb.shape[:2], mode="bilinear", align_corners=False)

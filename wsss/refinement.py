@@ -215,7 +215,8 @@ def _require(
         raise ValueError(f"steps must not be negative, got {steps}")
     if not dilations or min(dilations) < 1:
         raise ValueError(f"dilations must be positive, got {tuple(dilations)}")
-    # On a GPU the check would wait for the device at every step; training stops at a non-finite loss anyhow.
+    # On a GPU the check would wait for the device at every step; a network that is its own teacher has a loss that is
+    # not finite either.
     if image.device.type == "cpu" and not all(_is_finite(x) for x in (image, scores, probs)):
         raise ValueError("image, scores and probs must be finite")
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from wsss.exits import Stopped
 
-_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _ECHO = 3.0  # seconds
 
 
@@ -26,7 +26,7 @@ class StopRequest:
 
     def __enter__(self) -> "StopRequest":
         # nohup has a run ignore SIGHUP, and means it.
-        wanted = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+        wanted = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
         self._before = {number: signal.signal(number, self._remember) for number in wanted}
         return self
 

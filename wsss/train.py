@@ -19,7 +19,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from wsss import UserError, checkpoint
 from wsss.allocator import keep_freed_memory
-from wsss.config import Config, from_dict
+from wsss.config import Config
 from wsss.data.augment import Reduced
 from wsss.data.item import Source
 from wsss.distributed import Group, joined, leads, pick_device, restarts
@@ -281,7 +281,7 @@ def _config_of_run(arguments: argparse.Namespace, out: Path, resume: bool) -> Co
     if not resume:
         return from_flags(arguments)
     newest = checkpoint.newest_whole(out / "states", say=_warn)
-    saved = from_dict(checkpoint.read_config(newest)["config"])
+    saved = checkpoint.config_of(newest, checkpoint.read_config(newest))
     free = {f.name for f in fields(Config) if f.metadata["group"] == "records"} | {"workers", "cache", "device"}
     free.add("masks")  # a folder may have been moved, as that of --data may
     given = {f.name: getattr(arguments, f.name) for f in fields(Config) if hasattr(arguments, f.name)}

@@ -72,6 +72,8 @@ def read_foreign_weights(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whose own words recommend to run the code
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path}: is broken, or {CODE} ({type(error).__name__})") from None
     weights = weights_of(content, path)
     require_finite(weights, path)
@@ -79,10 +81,14 @@ def read_foreign_weights(path: Path) -> dict[str, Tensor]:
 
 
 def is_pt(path: Path) -> bool:
-    """Whether the file begins as one of PyTorch: a zip archive, or the bare pickle of old versions."""
+    """Whether the file begins as one of PyTorch: a zip archive, or the bare pickle of old versions.
+
+    A safetensors file begins with a number of 8 bytes, which may look like either, and goes on with a brace.
+    """
     require_weights_file(path)
     with reading(path), path.open("rb") as file:
-        return file.read(4)[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+        start = file.read(9)
+    return start[:2] in (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05") and start[8:] != b"{"
 
 
 def require_weights_file(path: Path) -> None:
@@ -188,6 +194,8 @@ def read_pt(path: Path) -> object:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # whose own words recommend to run the code
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path}: is broken: PyTorch cannot read its tensors ({type(error).__name__})") from None
     require_finite(tensors_in(content), path)
     return content
@@ -249,6 +257,8 @@ def require_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
             raise UserError(f"{path}: does not fit: {name[:80]!r} is not a dense tensor")
         if tensor.is_complex():
             raise UserError(f"{path}: does not fit: {name[:80]!r} holds complex numbers")
+        if tensor.is_floating_point() and tensor.element_size() < 2:  # with which torch does not compute
+            raise UserError(f"{path}: does not fit: {name[:80]!r} holds numbers of 8 bits ({tensor.dtype})")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
             raise UserError(f"{path}: is too large: {name[:80]!r} claims more numbers than the file holds")
         if tensor.is_floating_point() and not tensor.isfinite().all():

@@ -8,7 +8,7 @@ def shown(value: object) -> str:
     """A value that was given, short enough for a sentence."""
     if isinstance(value, int) and abs(value) >= 10**40:  # Python refuses to write out the longest ones
         return "a number of more than 40 digits"
-    text = f"{value:g}" if isinstance(value, int | float) and not isinstance(value, bool) else repr(value)
+    text = f"{value:g}" if isinstance(value, float) else repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from wsss import UserError
 from wsss.exits import WorkerFailed, is_worker_failure, worker_sentence
+from wsss.stopping import SIGNALS
 
 _LOADING, _JUDGING = 120, 3600  # seconds for a batch, a photograph; a worker that hangs would hang the run
 _FEW = 16  # items that are done before the processes would have begun
@@ -36,18 +37,23 @@ def delivered(dataset: Dataset, workers: int, patience: float | None = None, **s
 
     Raises:
         UserError: that of the dataset, in its own words.
-        WorkerFailed: a process died or hangs. None is left behind.
+        WorkerFailed: a process cannot be started, died or hangs. None is left behind.
     """
     before = set(multiprocessing.active_children())
-    loaded = iter(
-        DataLoader(
-            dataset,
-            num_workers=workers,
-            worker_init_fn=_ignore_signals,
-            timeout=(patience or _LOADING) if workers else 0,
-            **settings,
-        )
+    loader = DataLoader(
+        dataset,
+        num_workers=workers,
+        worker_init_fn=_ignore_signals,
+        timeout=(patience or _LOADING) if workers else 0,
+        **settings,
     )
+    try:
+        loaded = iter(loader)
+    except OSError as error:
+        _end(set(multiprocessing.active_children()) - before)
+        raise WorkerFailed(
+            f"a process that loads data cannot be started ({error.strerror or error}); in training choose --workers 0"
+        ) from None
     children = set(multiprocessing.active_children()) - before
     try:
         yield from loaded
@@ -92,7 +98,7 @@ def _end(workers: set[multiprocessing.Process]) -> None:
 
 def _ignore_signals(worker: int) -> None:
     """A signal to the whole group is for the main process, which finishes its step with this one's help."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from wsss import UserError
 from wsss.data.item import read_rgb
 from wsss.data.labels import check_classes
+from wsss.exits import is_out_of_memory
 
 try:
     from pycocotools import mask as coco_mask
@@ -167,6 +168,8 @@ def _drawn(outline: object, size: tuple[int, int], name: str) -> np.ndarray:
         drawn = coco_mask.decode(coco_mask.merge(code) if isinstance(code, list) else code)
     # pycocotools raises a bare Exception for a form it does not know.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{name}: the outline of an object cannot be drawn ({error})") from None
     if drawn.shape != size:
         raise UserError(f"{name}: an object's outline is for a picture of {drawn.shape}, not {size} (height, width)")

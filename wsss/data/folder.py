@@ -14,7 +14,7 @@ from wsss import UserError
 from wsss.data.item import Photographs
 from wsss.data.labels import Table, check_classes, read_csv, read_text
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 def read_folder(root: Path, split: str) -> Photographs:
@@ -53,13 +53,13 @@ def _images(folder: Path) -> dict[str, Path]:
         raise UserError(f"{folder}: no such folder; the photographs belong there")
     images: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in _SUFFIXES:
+        if path.suffix.lower() not in SUFFIXES:
             continue
         if path.stem in images:
             raise UserError(f"{path}: {images[path.stem].name} has the same name but for the suffix; rename one")
         images[path.stem] = path
     if not images:
-        raise UserError(f"{folder}: holds no picture ({', '.join(sorted(_SUFFIXES))})")
+        raise UserError(f"{folder}: holds no picture ({', '.join(sorted(SUFFIXES))})")
     return images
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from wsss import UserError
+from wsss.exits import is_out_of_memory
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 """What photographs may be; Pillow knows more, and starts other programs for some of them."""
@@ -128,6 +129,8 @@ def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
     # Pillow's readers raise nearly every type of error for a file that breaks their expectations, and what they mean is
     # always the same.
     except Exception as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"{path}: cannot be read as {kind}, it is cut off or broken ({_reason(error)})") from None
 
 

@@ -149,13 +149,18 @@ def read_list(path: Path) -> list[Entry]:
 def _entry(fields: list[str], line: int, where: str) -> Entry:
     if len(fields) > 2:
         raise UserError(f"{where}: expected an id, or a photograph and its mask, got {len(fields)} fields")
-    if len(fields) == 2 or fields[0].removeprefix("/").startswith("JPEGImages/"):
+    if gives_paths(fields):
         paths = [_inner_path(field, where) for field in fields]
         return Entry(PurePosixPath(paths[0]).stem, paths[0], paths[1] if len(paths) == 2 else None, line)
     name = fields[0]
     if "/" in name or "\\" in name or name in (".", ".."):
         raise UserError(f"{where}: {name!r} is no id of a photograph; an id is a file name without folder and suffix")
     return Entry(name, None, None, line)
+
+
+def gives_paths(fields: Sequence[str]) -> bool:
+    """Whether a line of a list holds paths under the devkit, not the id of a photograph."""
+    return len(fields) == 2 or fields[0].removeprefix("/").startswith("JPEGImages/")
 
 
 def _inner_path(field: str, where: str) -> str:

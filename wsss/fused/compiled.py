@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -23,14 +24,22 @@ def usable(*tensors: Tensor) -> bool:
 
 
 def compiled(function: Callable) -> Callable:
-    """Compiled when first called, then kept on disk. Products and sums may be fused; NaN keeps its meaning."""
+    """Compiled when first called, then kept on disk where it can be. Sums may be fused; NaN keeps its meaning."""
     if numba is None:
         return function
     settings = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
-        return numba.njit(cache=True, **settings)(function)
+        kernel = numba.njit(cache=True, **settings)(function)
     except RuntimeError:  # there is no folder to keep it in
         return numba.njit(**settings)(function)
+    keep = kernel._cache.save_overload
+
+    def keep_if_there_is_room(*compiled: object) -> None:
+        with suppress(OSError):  # numba would have the caller fail, who writes nothing
+            keep(*compiled)
+
+    kernel._cache.save_overload = keep_if_there_is_room
+    return kernel
 
 
 _LEAST_CELLS = 2**20  # a thread must start and end: fewer numbers than these are done sooner without one
