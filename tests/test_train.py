@@ -361,7 +361,8 @@ def test_each_row_of_table_8_has_its_losses(pixel, region, terms):
 
 def test_the_total_is_eq_9_and_10():
     terms = {"classification": torch.tensor(1.0), "pixel": torch.tensor(2.0), "region": torch.tensor(4.0)}
-    weights = Schedule(replace(tiny(), pixel_weight=3, region_weight=0.5), 10).at(60).weights
+    schedule = Schedule(replace(tiny(), pixel_weight=3, region_weight=0.5), 10)
+    weights = schedule.at(schedule.steps).weights
     assert total_loss(terms, weights) == 1 + 3 * 2 + 0.5 * 4
     assert total_loss({"classification": terms["classification"]}, weights) == 1
 

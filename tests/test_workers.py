@@ -86,9 +86,7 @@ def test_scores_do_not_depend_on_who_judges():
     assert shared.as_dict(source.classes)["miou"] == pytest.approx(alone.as_dict(source.classes)["miou"], abs=1e-4)
 
 
-@pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)  # torch's half-built loader, when it goes
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of a half-built loader
 def test_a_process_that_cannot_be_started_is_told(nobody_is_left, monkeypatch):
     fork, begun = os.fork, []
 

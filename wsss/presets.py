@@ -67,7 +67,7 @@ def tiny() -> Config:
         test_refine_steps=0,
         aspp_channels=32,
         decoder_channels=32,
-        epochs=6,
+        epochs=8,
         warmup_epochs=3,
         log_steps=5,
         eval_epochs=0,
