@@ -31,6 +31,7 @@ from wsss.evaluate import evaluate, require_classes
 from wsss.exits import said
 from wsss.flags import add_flags, from_flags, latest
 from wsss.predict import prediction_settings
+from wsss.state import has_state, newest_whole
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,9 +101,9 @@ def _classify(argv: Sequence[str], out: Path) -> int:
 
 def _from_where(out: Path, before: Path | None = None) -> list[str]:
     """Flags of a run that goes on if it has begun, else starts where another one ended."""
-    if any((out / "states").glob("step-*")):
+    if has_state(out):
         return ["--resume"]
-    return ["--begin-with", str(checkpoint.newest_whole(before / "states"))] if before else []
+    return ["--begin-with", str(newest_whole(before / "states"))] if before else []
 
 
 def _two_stage(arguments: argparse.Namespace, flags: Sequence[str]) -> int:

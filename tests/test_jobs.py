@@ -24,7 +24,8 @@ from reliability import measured, until
 
 from analysis import jobs, runs, warden
 from analysis.tabs import form, train
-from wsss import UserError, checkpoint
+from wsss import UserError
+from wsss.state import newest_whole
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
 
@@ -125,7 +126,7 @@ def test_j2_a_stopped_job_is_gone_with_all_its_processes(place):
         until(is_free, 10)
         states.append(runs.look(found.folder).status)
         written = any(found.folder.glob("states/step-*"))
-        loads += not written or checkpoint.newest_whole(found.folder / "states") is not None
+        loads += not written or newest_whole(found.folder / "states") is not None
     fast, slow = max(quick), slowly.result()
     states.append(runs.look(stubborn.folder).status)
     stopped = sum(state == "stopped" for state in states)

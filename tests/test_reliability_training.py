@@ -37,7 +37,7 @@ from wsss.distributed import Group
 from wsss.epoch import keep_best
 from wsss.network import ShapeAwareNetwork
 from wsss.presets import tiny
-from wsss.state import fingerprint, save_state
+from wsss.state import fingerprint, keep_newest, newest_whole, save_state
 from wsss.stopping import StopRequest
 from wsss.train import main, start, take_step
 
@@ -164,7 +164,7 @@ def test_t1_a_save_loop_killed_at_any_moment_leaves_a_whole_state(tmp_path):
     def save_for_ever() -> int:
         for step in range(1, 10_000):
             checkpoint.save(states / f"step-{step:06d}", tensors, tiny(), ("a",))
-            checkpoint.keep_newest(states, step, 2)
+            keep_newest(states, step, 2)
             checkpoint.save(model, tensors, tiny(), ("a",))
         return 0
 
@@ -175,7 +175,7 @@ def test_t1_a_save_loop_killed_at_any_moment_leaves_a_whole_state(tmp_path):
         time.sleep(random.uniform(0, 0.2))
         child.send(signal.SIGKILL)
         child.wait()
-        checkpoint.newest_whole(states)
+        newest_whole(states)
         checkpoint.sweep(tmp_path), checkpoint.sweep(states)
         checkpoint.require_whole(model)
         sound, swept = sound + 1, swept + (not rubbish(tmp_path))
@@ -222,7 +222,7 @@ def test_t3_stopped_at_any_step_with_any_workers_it_ends_the_same(whole, tmp_pat
             out = tmp_path / f"{k}-{first}-{second}"
             code = begin(out, "--workers", str(first), change=partial(stop_at, k)).wait()
             assert code == 143, code
-            assert checkpoint.newest_whole(out / "states").name == f"step-{k:06d}"
+            assert newest_whole(out / "states").name == f"step-{k:06d}"
             assert begin(out, "--resume", "--workers", str(second)).wait() == 0
             identical.append(not differences(whole, out))
     seen = f"{sum(identical)}/{len(identical)} identical"
@@ -343,7 +343,7 @@ def test_t5_a_full_disk_ends_the_run_in_words_and_spares_the_states(small_disk, 
         said = log.read_text().splitlines()[-1]
         (small_disk / "filler").unlink(missing_ok=True)
         wanted = "standard output: cannot be written (No space" if point == "log" else f"{small_disk} is full"
-        checkpoint.newest_whole(out / "states")
+        newest_whole(out / "states")
         ended = run.read(out)
         worded = said.startswith("error: ") and wanted in said
         right.append(code == ended["exit_code"] == 4 and worded and not rubbish(out))
@@ -445,7 +445,7 @@ def test_t7_what_is_not_finite_stops_every_process_before_the_weights(tmp_path):
             children = pair(out, change=change) if world == 2 else [begin(out, change=change)]
             codes = [child.wait() for child in children]
             said = [child.said() for child in children]
-            newest = checkpoint.newest_whole(out / "states")
+            newest = newest_whole(out / "states")
             finite = all(value.isfinite().all() for value in checkpoint.load(newest).network.state_dict().values())
             named = all(f"{words} at step 6; the photographs were shapes-0-" in text for text in said)
             stopped.append(codes == [3] * world and named and finite and newest.name == "step-000004")
@@ -573,7 +573,7 @@ def test_t9_a_process_that_loads_data_may_die_hang_or_fail(tmp_path):
         child = begin(out, "--workers", "2", change=partial(misbehaving, how))
         right = child.wait() == code and words in child.said() and "Traceback" not in child.said()
         times.append(time.monotonic() - child.begun)
-        checkpoint.newest_whole(out / "states")
+        newest_whole(out / "states")
         ended.append(right and not child.family())
         assert ended[-1], (how, child.code, child.said(), child.family())
     seen = f"{sum(ended)}/3 in words, none left, slowest {max(times):.1f} s"
@@ -592,7 +592,7 @@ def test_t10_a_signal_ends_the_step_saves_and_leaves(whole, tmp_path):
         code = child.wait()
         times.append(time.monotonic() - sent)
         ended = run.read(out)
-        newest = checkpoint.newest_whole(out / "states").name
+        newest = newest_whole(out / "states").name
         stopped = code == 128 + number and ended["status"] == "stopped" and newest == f"step-{last_step(out):06d}"
         assert go_on(out) == 0
         right.append(stopped and not differences(whole, out))
@@ -688,7 +688,7 @@ def test_t11_torchrun_ends_restarts_and_stops_all_processes(tmp_path):
     asked.send(signal.SIGTERM)
     asked.wait()
     ended = run.read(tmp_path / "asked")
-    newest = checkpoint.newest_whole(tmp_path / "asked" / "states").name
+    newest = newest_whole(tmp_path / "asked" / "states").name
     together = ended["status"] == "stopped" and newest == f"step-{last_step(tmp_path / 'asked'):06d}"
     assert together and not alive(ranks), (ended, newest, asked.said()[-3000:])
 
@@ -816,7 +816,7 @@ def test_t14_the_newest_states_and_the_best_are_kept(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "rmtree", refuse)
         save_state(states, learner, 21, config, source)
-    goes_on = checkpoint.newest_whole(states).name == "step-000021"
+    goes_on = newest_whole(states).name == "step-000021"
     changed = fingerprint(source) != fingerprint(Shapes(11, 0))
     disk = folder_size(tmp_path) / one
     seen = f"3 newest: {kept}, best: {best}, disk {disk:.1f} states, goes on after a failing delete: {goes_on}"

@@ -36,7 +36,7 @@ from wsss.previews import overlaid
 from wsss.pseudo import with_background
 from wsss.pseudo_labels import training_mask
 from wsss.refinement import refine, with_background_scores
-from wsss.state import load_state
+from wsss.state import load_state, newest_whole
 from wsss.step import take_step
 from wsss.train import start, train
 
@@ -117,7 +117,7 @@ def test_an_interrupted_run_ends_like_one_that_was_not(whole_run, tmp_path, monk
 
 
 def test_a_run_that_begins_with_anothers_state_has_settings_of_its_own(whole_run, tmp_path):
-    state = checkpoint.newest_whole(whole_run / "states")
+    state = newest_whole(whole_run / "states")
     begun = checkpoint.read_config(state)["step"]
     still = replace(SHORT, epochs=3, lr=1e-9, encoder_lr=1e-9, teacher="network", ema_decay=0.0)
     assert train(still, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state) == 0
@@ -132,7 +132,7 @@ def test_a_full_memory_does_not_make_a_state_broken(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "load", no_memory)
     learner = start(SHORT, 5, ALONE.device, pretrained=False)
     with pytest.raises(MemoryError):
-        load_state(checkpoint.newest_whole(tmp_path / "states"), learner, Shapes(4, 0))
+        load_state(newest_whole(tmp_path / "states"), learner, Shapes(4, 0))
 
 
 def no_memory(*_, **__):
@@ -148,7 +148,7 @@ def test_an_average_that_the_state_lacks_begins_with_the_networks_weights(tmp_pa
     source, plain = Shapes(12, 0), replace(SHORT, teacher="network", ema_decay=0.0)
     train(plain, source, Shapes(2, 1), tmp_path, group=ALONE, until=1)
     learner = start(replace(plain, ema_decay=0.9), 5, ALONE.device, pretrained=False)
-    load_state(checkpoint.newest_whole(tmp_path / "states"), learner, source, own=plain)
+    load_state(newest_whole(tmp_path / "states"), learner, source, own=plain)
     ours, kept = learner.network.state_dict(), learner.kept.state_dict()
     assert learner.kept is not learner.network and all(torch.equal(ours[name], kept[name]) for name in ours)
 
@@ -162,13 +162,13 @@ def test_an_average_that_the_state_lacks_begins_with_the_networks_weights(tmp_pa
     ],
 )
 def test_a_state_that_does_not_fit_is_refused(whole_run, tmp_path, folder, change, words):
-    state = whole_run / "model" if folder == "model" else checkpoint.newest_whole(whole_run / "states")
+    state = whole_run / "model" if folder == "model" else newest_whole(whole_run / "states")
     with pytest.raises(UserError, match=words):
         train(replace(SHORT, **change), Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state)
 
 
 def test_a_state_beyond_the_end_of_the_run_is_refused(whole_run, tmp_path):
-    state = checkpoint.newest_whole(whole_run / "states")
+    state = newest_whole(whole_run / "states")
     with pytest.raises(UserError, match="has taken 6 steps already, this run ends after 3"):
         train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state, until=1)
     assert not list(tmp_path.iterdir())

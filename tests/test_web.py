@@ -33,6 +33,7 @@ from wsss import UserError, checkpoint
 from wsss.config import from_dict
 from wsss.network import build
 from wsss.presets import tiny
+from wsss.state import newest_whole
 
 pytestmark = pytest.mark.reliability
 
@@ -302,7 +303,7 @@ def places(payload: str) -> dict[str, str]:
             "class name": legend(mask, (payload,), colors),
             "file name": refused(lambda: checkpoint.read_config(Path(folder, payload.replace("/", "_")))),
             "dataset name": refused(lambda: from_dict({"dataset": payload})),
-            "run name": refused(lambda: checkpoint.newest_whole(Path(folder, payload.replace("/", "_")))),
+            "run name": refused(lambda: newest_whole(Path(folder, payload.replace("/", "_")))),
             "setting": refused(lambda: from_dict({payload: 1})),
             "class that is asked for": sentence(f"there is no class {payload!r}"),
         }

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +17,7 @@ from torch import Tensor
 from wsss import UserError
 from wsss.config import Config, from_dict
 from wsss.data.labels import check_classes
-from wsss.exits import NoUsableState, reading, writing
+from wsss.exits import reading, writing
 from wsss.json_file import read_json
 from wsss.network import ShapeAwareNetwork, build
 from wsss.weights import read_safetensors, require_fit
@@ -212,47 +211,3 @@ def require_whole(folder: Path) -> dict[str, Any]:
         if found != expected.get("sha256"):
             raise UserError(f"{path}: is not the file that config.json describes (SHA-256)")
     return content
-
-
-def newest_whole(states: Path, say: Callable[[str], None] = lambda sentence: None) -> Path:
-    """The newest state folder of a run that is not broken; each broken one is said.
-
-    Raises:
-        UserError: there is none at all.
-        NoUsableState: all are broken.
-    """
-    folders = sorted(states.glob("step-*"), key=_steps, reverse=True)
-    if not folders:
-        raise UserError(f"{states.parent}: holds no state to resume from; start it without --resume")
-    for folder in folders:
-        try:
-            require_whole(folder)
-        except UserError as error:
-            say(f"{error}: this state is broken, the one before is taken")
-        else:
-            return folder
-    raise NoUsableState(
-        f"{states}: none of the {len(folders)} states can be read; "
-        "bring one back from a copy, or start anew in another --out"
-    )
-
-
-def _steps(state: Path) -> int:
-    """The number in the name of a state's folder; -1 of a folder that is none."""
-    number = state.name.removeprefix("step-")
-    return int(number) if number.isdecimal() else -1
-
-
-def keep_newest(states: Path, step: int, count: int) -> None:
-    """Remove all but the newest `count` state folders up to `step`, the one just written.
-
-    Those beyond it were broken when the run went back to an earlier one. What cannot be removed stays.
-    """
-    folders = sorted(states.glob("step-*"), key=_steps)
-    older = [folder for folder in folders if 0 <= _steps(folder) < step]
-    beyond = [folder for folder in folders if _steps(folder) > step]
-    for folder in [*(older[: -(count - 1)] if count > 1 else older), *beyond]:
-        with suppress(OSError):
-            removed = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")  # no longer a state, even if half removed
-            folder.rename(removed)
-            shutil.rmtree(removed)

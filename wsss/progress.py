@@ -7,10 +7,8 @@ from tqdm import tqdm
 
 from wsss.config import Config
 from wsss.objective import Schedule
-from wsss.records import HEADLINES, Records
+from wsss.records import HEADLINES, TERMS, Records
 from wsss.run import Run
-
-_TERMS = ("classification", "pixel", "region", "total", "labelled")
 
 
 class Progress:
@@ -78,7 +76,7 @@ class Progress:
         self._bar.close()
         parts = [f"epoch {self.number}/{self.epochs}"]
         if self._counted:
-            means = {name: self._sums[name] / self._counted for name in _TERMS if name in self._sums}
+            means = {name: self._sums[name] / self._counted for name in TERMS if name in self._sums}
             parts.append(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
             parts.append(f"{self.speed(step):.1f} images/s")
         if miou is not None:

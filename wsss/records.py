@@ -12,9 +12,12 @@ from wsss.exits import reading, replacing, writing
 HEADLINES = ("miou", "mean_boundary_iou", "accuracy")
 """The scores of an evaluation that the log holds."""
 
+TERMS = ("classification", "pixel", "region", "total", "labelled")
+"""What a step of training tells: the terms of Eq. 10, their sum, and the share of pixels with a target."""
+
 FIELDS = (
     *("step", "epoch", "seconds", "images_per_second", "lr", "alpha", "region_weight"),
-    *("classification", "pixel", "region", "total", "labelled"),
+    *TERMS,
     *HEADLINES,
 )
 """Columns of metrics.csv; a line holds those that were measured at its step."""

@@ -1,6 +1,10 @@
 """All that training changes, and how an interrupted run is taken up again."""
 
 import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +17,11 @@ from torch.optim.swa_utils import AveragedModel
 from wsss import UserError, checkpoint
 from wsss.config import Config
 from wsss.data.item import Source
-from wsss.exits import is_out_of_memory
+from wsss.exits import NoUsableState, is_out_of_memory
 from wsss.network import ShapeAwareNetwork
+
+_PREFIX = "step-"
+_FOLDERS = f"{_PREFIX}*"
 
 
 @dataclass
@@ -45,14 +52,14 @@ def save_state(folder: Path, learner: Learner, step: int, config: Config, source
         "average": learner.average.state_dict() if learner.average is not None else None,
     }
     checkpoint.save(
-        folder / f"step-{step:06d}",
+        folder / f"{_PREFIX}{step:06d}",
         learner.network.state_dict(),
         config,
         source.classes,
         facts={"step": step, "data": fingerprint(source)},
         extra={"training.pt": lambda path: torch.save(state, path)},
     )
-    checkpoint.keep_newest(folder, step, config.keep_states)
+    keep_newest(folder, step, config.keep_states)
 
 
 def load_state(newest: Path, learner: Learner, source: Source, own: Config | None = None) -> int:
@@ -107,3 +114,52 @@ def fingerprint(source: Source) -> str:
     """SHA-256 of the photographs' names and labels, which every sample follows from but for masks that supervise."""
     names = "\n".join(source.names).encode()
     return hashlib.sha256(names + np.ascontiguousarray(source.labels, np.float32).tobytes()).hexdigest()
+
+
+def has_state(out: Path) -> bool:
+    """Whether a run has a state to go on from, whole or not."""
+    return any((out / "states").glob(_FOLDERS))
+
+
+def newest_whole(states: Path, say: Callable[[str], None] = lambda sentence: None) -> Path:
+    """The newest state folder of a run that is not broken; each broken one is said.
+
+    Raises:
+        UserError: there is none at all.
+        NoUsableState: all are broken.
+    """
+    folders = sorted(states.glob(_FOLDERS), key=_steps, reverse=True)
+    if not folders:
+        raise UserError(f"{states.parent}: holds no state to resume from; start it without --resume")
+    for folder in folders:
+        try:
+            checkpoint.require_whole(folder)
+        except UserError as error:
+            say(f"{error}: this state is broken, the one before is taken")
+        else:
+            return folder
+    raise NoUsableState(
+        f"{states}: none of the {len(folders)} states can be read; "
+        "bring one back from a copy, or start anew in another --out"
+    )
+
+
+def _steps(state: Path) -> int:
+    """The number in the name of a state's folder; -1 of a folder that is none."""
+    number = state.name.removeprefix(_PREFIX)
+    return int(number) if number.isdecimal() else -1
+
+
+def keep_newest(states: Path, step: int, count: int) -> None:
+    """Remove all but the newest `count` state folders up to `step`, the one just written.
+
+    Those beyond it were broken when the run went back to an earlier one. What cannot be removed stays.
+    """
+    folders = sorted(states.glob(_FOLDERS), key=_steps)
+    older = [folder for folder in folders if 0 <= _steps(folder) < step]
+    beyond = [folder for folder in folders if _steps(folder) > step]
+    for folder in [*(older[: -(count - 1)] if count > 1 else older), *beyond]:
+        with suppress(OSError):
+            removed = folder.with_name(f".tmp-{os.getpid()}-{folder.name}")  # no longer a state, even if half removed
+            folder.rename(removed)
+            shutil.rmtree(removed)

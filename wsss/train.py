@@ -36,7 +36,7 @@ from wsss.preflight import Surveyed, require_sound_splits, survey
 from wsss.progress import Progress
 from wsss.records import Records, event_writer
 from wsss.run import IF_FULL, Run, command_line, owned
-from wsss.state import Learner, load_state, save_state
+from wsss.state import Learner, has_state, load_state, newest_whole, save_state
 from wsss.step import take_step
 from wsss.stopping import StopRequest
 
@@ -82,7 +82,7 @@ def train(
     torch.set_flush_denormal(True)
     config = with_precision(config, group)
     states = out / "states"
-    before = checkpoint.newest_whole(states) if resume else begin_with
+    before = newest_whole(states) if resume else begin_with
     learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
     step = load_state(before, learner, source, None if resume else config) if before else 0
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
@@ -264,7 +264,7 @@ def _survey(config: Config, root: Path | None) -> dict[str, Surveyed]:
 
 def _goes_on_by_itself(out: Path) -> bool:
     """Whether torchrun has started this again after a failure and there is a state to go on from."""
-    return restarts() > 0 and any((out / "states").glob("step-*"))
+    return restarts() > 0 and has_state(out)
 
 
 def _sweep(out: Path) -> None:
@@ -280,7 +280,7 @@ def _config_of_run(arguments: argparse.Namespace, out: Path, resume: bool) -> Co
     """The flags' config for a new run; for a resumed one its own, but for settings that change no result."""
     if not resume:
         return from_flags(arguments)
-    newest = checkpoint.newest_whole(out / "states", say=_warn)
+    newest = newest_whole(out / "states", say=_warn)
     saved = checkpoint.config_of(newest, checkpoint.read_config(newest))
     free = {f.name for f in fields(Config) if f.metadata["group"] == "records"} | {"workers", "cache", "device"}
     free.add("masks")  # a folder may have been moved, as that of --data may

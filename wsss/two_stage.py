@@ -21,6 +21,7 @@ from wsss import UserError, pseudo_labels, train
 from wsss.crf import require_crf
 from wsss.flags import add_flags, from_flags, latest
 from wsss.predict import MULTI_SCALE_HELP
+from wsss.state import has_state
 
 _PLAIN = ("--supervision", "masks", "--shape-cue", "none", "--region-loss", "false")
 """What the second network is: trained on masks, without the shape cue and the region loss."""
@@ -87,7 +88,7 @@ def _require_settings(flags: Sequence[str], prog: str) -> None:
 
 def _folder(out: Path) -> list[str]:
     """The flags that begin a run in a folder, or go on with the one that is there."""
-    return ["--out", str(out), *(["--resume"] if any((out / "states").glob("step-*")) else [])]
+    return ["--out", str(out), *(["--resume"] if has_state(out) else [])]
 
 
 if __name__ == "__main__":

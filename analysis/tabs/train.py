@@ -20,6 +20,7 @@ from wsss import UserError
 from wsss.data.item import read_rgb
 from wsss.distributed import pick_device
 from wsss.presets import PRESETS
+from wsss.state import has_state
 
 _TICK = 2.0  # seconds
 _MOST_COMPARED = 6
@@ -300,7 +301,7 @@ def _possible(run: runs.Found) -> tuple[bool, bool, bool]:
     """Whether the run can be stopped, resumed, opened."""
     return (
         run.is_alive and run.status != "ending",
-        not run.is_alive and run.status != "finished" and any(run.folder.glob("states/step-*")),
+        not run.is_alive and run.status != "finished" and has_state(run.folder),
         any((run.folder / kind / "config.json").exists() for kind in ("best", "model")),
     )
 

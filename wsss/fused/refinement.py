@@ -12,7 +12,10 @@ from wsss.fused.neighborhood import Neighborhood
 
 
 def kernel(x: Tensor, offsets: Sequence[tuple[int, int]], bandwidth: float, epsilon: float) -> Tensor:
-    """`refinement.kernel`: (B, C, H, W) -> (B, N, H, W), a view of memory that lies as (B, H, N, W)."""
+    """`refinement.kernel`: (B, C, H, W) -> (B, N, H, W), a view of memory that lies as (B, H, N, W).
+
+    `offsets` in the order of `neighbor_offsets`: rings of eight.
+    """
     near = Neighborhood(offsets)
     batch, _, height, width = x.shape
     padded = near.padded(array(x))
@@ -55,7 +58,7 @@ def refine(
     """`refinement.refine` of sound arguments. No kernel is stored, and the weights of few photographs at a time.
 
     A batch is shared by photographs, so that the weights of a small one stay in the cache for all its steps; fewer
-    photographs than threads are shared by rows.
+    photographs than threads are shared by rows. `offsets` as in `kernel`.
     """
     image, scores, probs, present = (array(x) for x in (image, scores, probs, present))
     near = Neighborhood(offsets)
