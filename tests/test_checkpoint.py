@@ -11,7 +11,7 @@ from wsss import UserError, checkpoint
 from wsss.exits import Unwritable
 from wsss.network import build
 from wsss.presets import tiny
-from wsss.weights import read_weights
+from wsss.weights import read_foreign_weights, read_weights
 
 CLASSES = ("disc", "star")
 
@@ -122,6 +122,17 @@ def test_a_safetensors_file_may_begin_like_a_file_of_pytorch(kind, tmp_path):
     header = content[8 : 8 + length] + b" " * (wanted - length)  # as the format pads it
     path.write_bytes(wanted.to_bytes(8, "little") + header + content[8 + length :])
     assert path.read_bytes()[:2] == kind and torch.equal(read_weights(path)["x"], tensors["x"])
+
+
+@pytest.mark.parametrize(("is_old", "read"), [(False, read_weights), (True, read_foreign_weights)])
+def test_a_full_memory_does_not_make_a_file_of_pytorch_broken(is_old, read, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise MemoryError
+
+    torch.save({"x": torch.arange(3.0)}, tmp_path / "x.pt", _use_new_zipfile_serialization=not is_old)
+    monkeypatch.setattr(torch, "load", fail)
+    with pytest.raises(MemoryError):
+        read(tmp_path / "x.pt")
 
 
 def test_numbers_of_8_bits_are_refused(tmp_path):

@@ -13,9 +13,10 @@ import torch
 from PIL import Image
 
 import wsss.train
-from wsss import checkpoint, evaluate, predict, pseudo_labels, train
+from wsss import UserError, checkpoint, evaluate, predict, pseudo_labels, train
 from wsss.config import Config
 from wsss.data.source import read
+from wsss.distributed import joined
 from wsss.network import build
 from wsss.presets import tiny
 
@@ -305,6 +306,15 @@ def test_a_process_that_does_not_know_its_number_is_refused(tmp_path, capsys, mo
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert train.main(["--preset", "tiny", "--out", str(tmp_path / "run")]) == 2
     assert "RANK is not" in capsys.readouterr().err
+
+
+def test_a_process_that_does_not_know_its_gpu_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    monkeypatch.setattr(wsss.distributed, "pick_device", torch.device)
+    with pytest.raises(UserError, match="LOCAL_RANK is not"), joined("cuda"):
+        pass
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "pseudo_labels"])

@@ -34,6 +34,11 @@ def test_results_come_in_order_from_other_processes():
     assert len({pid for _, pid in found}) == 2 and os.getpid() not in {pid for _, pid in found}
 
 
+def test_other_processes_leave_signals_to_this_one():
+    ends = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
+    assert all(each_of(lambda _: all(signal.getsignal(number) is signal.SIG_IGN for number in ends), MANY, CPU))
+
+
 def test_little_work_stays_here():
     assert set(each_of(lambda index: os.getpid(), range(3), CPU)) == {os.getpid()}
 
