@@ -11,7 +11,7 @@ from PIL import Image
 from wsss import UserError, checkpoint, evaluate, predict
 from wsss.crf import DEEPLAB, SSSS, available, crf
 from wsss.data.shapes import Shapes
-from wsss.predict import MULTI_SCALE, predict_probs, prediction_settings
+from wsss.predict import predict_probs, prediction_settings
 
 needs_package = pytest.mark.skipif(not available(), reason="pydensecrf2 is not installed")
 
@@ -146,10 +146,10 @@ def test_both_commands_write_the_masks_that_their_flags_ask_for(flags, two_pictu
 
     def differing(masks, with_crf, multi_scale):
         """The share of pixels that are not as these flags ask for."""
-        scales = {"scales": MULTI_SCALE, "flip": True} if multi_scale else {}
+        settings = prediction_settings(config, with_crf=with_crf) | {"multi_scale": multi_scale}
         shares = []
         for rgb, mask in zip(rgbs, masks, strict=True):
-            probs = predict_probs(network, rgb, **prediction_settings(config, with_crf=with_crf), **scales)
+            probs = predict_probs(network, rgb, **settings)
             shares.append(np.mean(mask != (crf(rgb, probs) if with_crf else probs).argmax(0)))
         return np.mean(shares)
 

@@ -6,7 +6,7 @@ import torch
 
 from wsss.network import build
 from wsss.objective import reduce_image
-from wsss.predict import MULTI_SCALE, predict_probs, to_image
+from wsss.predict import predict_probs, to_image, views
 from wsss.presets import tiny
 from wsss.refinement import refine
 
@@ -41,17 +41,16 @@ def test_a_photograph_of_one_row_has_a_mask(network):
     assert probs.shape == (4, 1, 4000) and np.isfinite(probs).all()
 
 
-@pytest.mark.parametrize("scales", [(1.0,), MULTI_SCALE])
-@pytest.mark.parametrize("flip", [False, True])
-def test_probabilities_have_the_photographs_size_and_sum_to_one(network, rgb, scales, flip):
-    probs = predict_probs(network, rgb, scales=scales, flip=flip)
+@pytest.mark.parametrize("multi_scale", [False, True])
+def test_probabilities_have_the_photographs_size_and_sum_to_one(network, rgb, multi_scale):
+    probs = predict_probs(network, rgb, multi_scale=multi_scale)
     assert probs.shape == (4, 48, 80)
     np.testing.assert_allclose(probs.sum(0), 1, atol=1e-5)
 
 
 def test_with_flips_a_mirrored_photograph_gives_the_mirrored_masks(network, rgb):
-    mirrored = predict_probs(network, np.ascontiguousarray(rgb[:, ::-1]), flip=True)
-    np.testing.assert_allclose(mirrored[..., ::-1], predict_probs(network, rgb, flip=True), atol=1e-5)
+    mirrored = predict_probs(network, np.ascontiguousarray(rgb[:, ::-1]), multi_scale=True)
+    np.testing.assert_allclose(mirrored[..., ::-1], predict_probs(network, rgb, multi_scale=True), atol=1e-5)
 
 
 def test_the_backgrounds_probability_is_raised_to_its_power(network, rgb):
@@ -72,11 +71,12 @@ def test_the_refinement_of_a_mask_is_that_of_training(network, rgb):
 
 
 def test_an_object_counts_in_every_view_when_one_of_them_is_sure_of_it(network, rgb):
+    looks = views(rgb, 0, multi_scale=True, device=torch.device("cpu"))
     with torch.no_grad():
-        scores = torch.cat([network(to_image(rgb, 0, scale)).scores.sigmoid() for scale in (0.5, 1.0)])
+        scores = torch.cat([network(view).scores.sigmoid() for view, _ in looks])
     least, most = scores.min(0).values, scores.max(0).values
     k = int((most - least).argmax())
-    settings = {"scales": (0.5, 1.0), "refine_steps": 2}
+    settings = {"multi_scale": True, "refine_steps": 2}
     gated = predict_probs(network, rgb, class_cutoff=float(least[k] + most[k]) / 2, **settings)
     np.testing.assert_allclose(gated[k + 1], predict_probs(network, rgb, **settings)[k + 1], atol=1e-6)
 

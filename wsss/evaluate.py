@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from wsss.exits import Stopped, make_folder, replacing, said
 from wsss.folding import folded
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, predict_probs, prediction_settings, require_apart, save_mask
+from wsss.predict import MULTI_SCALE_HELP, predict_probs, prediction_settings, require_apart, save_mask
 from wsss.records import HEADLINES
 from wsss.stopping import StopRequest
 from wsss.workers import each_of
@@ -32,13 +32,11 @@ def evaluate(
     network: ShapeAwareNetwork,
     source: Source,
     *,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
     with_crf: bool = False,
     with_labels: bool = False,
     progress: bool = False,
     each: Callable[[str, Scores, np.ndarray], object] | None = None,
-    **settings: float,
+    **settings: Any,
 ) -> Scores:
     """Compare the network's masks with the true ones, at the size of the photographs.
 
@@ -47,14 +45,13 @@ def evaluate(
         source: photographs with masks.
         with_labels: leave out the classes that an image's labels deny. Test sets have no labels: only for analysis.
         each: called with the name, the scores and the mask (H, W) of every photograph.
-        settings: further ones of `predict_probs`.
+        settings: those of `predict_probs`.
 
     Raises:
         UserError: a photograph has no mask or cannot be read.
         WorkerFailed: a process that judges photographs died or hangs.
     """
     device = next(network.parameters()).device
-    settings = {"scales": scales, "flip": flip, **settings}
     work = partial(judged, folded(network), source, with_crf=with_crf, with_labels=with_labels, **settings)
     total = Scores.none(len(source.classes) + 1)
     with closing(each_of(work, range(len(source)), device)) as found:
@@ -152,8 +149,7 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         network,
         source,
         **prediction_settings(config, with_crf=arguments.crf),
-        scales=MULTI_SCALE if arguments.multi_scale else (1.0,),
-        flip=arguments.multi_scale,
+        multi_scale=arguments.multi_scale,
         with_crf=arguments.crf,
         with_labels=arguments.with_image_labels,
         progress=True,

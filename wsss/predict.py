@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
@@ -26,7 +26,10 @@ from wsss.refinement import refine
 from wsss.stopping import StopRequest
 
 MULTI_SCALE = (0.75, 1.0, 1.25)
-"""Each is also flipped: an `animals` of 75.8 % mIoU has 77.0 % so; at Araslanov and Roth's scales, 0.5 to 2, 76.6 %."""
+"""What a test averages over, each also flipped.
+
+An `animals` of 75.8 % mIoU has 77.0 % so; at Araslanov and Roth's scales, 0.5 to 2, 76.6 %.
+"""
 
 MULTI_SCALE_HELP = f"mean over scales {', '.join(f'{scale:g}' for scale in MULTI_SCALE)} and flips"
 """Of the flag in every command that has it, and of its box on the page."""
@@ -53,13 +56,13 @@ def to_image(rgb: np.ndarray, short_side: int = 0, scale: float = 1.0) -> Tensor
 
 
 def views(
-    rgb: np.ndarray, short_side: int, scales: Sequence[float], flip: bool, device: torch.device
+    rgb: np.ndarray, short_side: int, *, multi_scale: bool, device: torch.device
 ) -> Iterator[tuple[Tensor, bool]]:
     """The images (1, 3, h, w) of a photograph that a test averages over, and whether each is mirrored."""
-    for scale in scales:
+    for scale in MULTI_SCALE if multi_scale else (1.0,):
         image = to_image(rgb, short_side, scale).to(device)
         yield image, False
-        if flip:
+        if multi_scale:
             yield image.flip(3), True
 
 
@@ -69,18 +72,18 @@ def predict_probs(
     rgb: np.ndarray,
     *,
     short_side: int = 0,
-    scales: Sequence[float] = (1.0,),
-    flip: bool = False,
+    multi_scale: bool = False,
     class_cutoff: float = 0.0,
     background_power: float = 1.0,
     **refinement: float,
 ) -> np.ndarray:
-    """Class probabilities of every pixel, mean over scales and flips.
+    """Class probabilities of every pixel.
 
     Args:
         network: in evaluation mode.
         rgb: (H, W, 3) uint8.
         short_side: of the photograph at scale 1, in pixels; 0 keeps its own.
+        multi_scale: mean over `MULTI_SCALE` and flips.
         class_cutoff: objects whose image-level probability is below it in every view get 0 everywhere (Araslanov and
             Roth's code: 0.1).
         background_power: as in `with_background_power`.
@@ -90,7 +93,7 @@ def predict_probs(
         (K, H, W) float32; sums to 1 over K unless a class was left out, raised to a power, or refined.
     """
     device = next(network.parameters()).device
-    looks = [(view, is_flipped, network(view)) for view, is_flipped in views(rgb, short_side, scales, flip, device)]
+    looks = [(*view, network(view[0])) for view in views(rgb, short_side, multi_scale=multi_scale, device=device)]
     scores = torch.stack([output.scores.sigmoid() for *_, output in looks]).amax(0)
     total = torch.zeros((), device=device)
     for view, is_flipped, output in looks:
@@ -221,13 +224,8 @@ def _predict(arguments: argparse.Namespace) -> None:
     make_folder(arguments.out)
     for path, mask in zip(arguments.images, masks, strict=True):
         rgb = read_rgb(path)
-        probs = predict_probs(
-            network,
-            rgb,
-            **prediction_settings(config, with_crf=arguments.crf),
-            scales=MULTI_SCALE if arguments.multi_scale else (1.0,),
-            flip=arguments.multi_scale,
-        )
+        settings = prediction_settings(config, with_crf=arguments.crf)
+        probs = predict_probs(network, rgb, multi_scale=arguments.multi_scale, **settings)
         probs = crf(rgb, probs) if arguments.crf else probs
         save_mask(mask, probs.argmax(0), classes)
 

@@ -9,7 +9,6 @@ import argparse
 import json
 import math
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -30,7 +29,7 @@ from wsss.folding import folded
 from wsss.json_file import read_json
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import refined_probs, refinement_grid
-from wsss.predict import MULTI_SCALE, MULTI_SCALE_HELP, save_mask, views
+from wsss.predict import MULTI_SCALE_HELP, save_mask, views
 from wsss.preflight import require_sound_splits, survey
 from wsss.pseudo import with_background
 from wsss.stopping import StopRequest
@@ -45,14 +44,14 @@ def training_mask(
     labels: np.ndarray,
     config: Config,
     *,
-    scales: Sequence[float] = (1.0,),
+    multi_scale: bool = False,
     with_crf: bool = False,
     sure: float = 0.0,
 ) -> np.ndarray:
     """The mask of a photograph whose classes are known.
 
     The network's probabilities are refined as in training (Eq. 5, 6, at the end of its alpha), averaged over scales and
-    flips if there are several, and the largest wins. A CRF, if asked for, takes the place of the refinement: both at
+    flips if `multi_scale`, and the largest wins. A CRF, if asked for, takes the place of the refinement: both at
     once spread them twice (mIoU of such masks by an `animals` of 75.8 %: 76 %, of either alone 79 and 80 %).
 
     Args:
@@ -66,7 +65,7 @@ def training_mask(
     """
     device, given = next(network.parameters()).device, torch.from_numpy(labels)[None]
     refined = []
-    for view, is_flipped in views(rgb, config.test_short_side, scales, len(scales) > 1, device):
+    for view, is_flipped in views(rgb, config.test_short_side, multi_scale=multi_scale, device=device):
         grid = refinement_grid(view, config.refine_stride)
         output = network(view)
         probs = output.resized(grid)[1] if with_crf else refined_probs(output, view, given, grid, config, config.alpha)
@@ -183,8 +182,7 @@ def _write(arguments: argparse.Namespace) -> None:
     require_own_folder(arguments.out, found.source)
     flags = {"crf": arguments.crf, "multi-scale": arguments.multi_scale, "sure": arguments.sure}
     require_same_settings(arguments.out, {"checkpoint": facts["sha256"], **flags})
-    scales = MULTI_SCALE if arguments.multi_scale else (1.0,)
-    settings = {"scales": scales, "with_crf": arguments.crf, "sure": arguments.sure}
+    settings = {"multi_scale": arguments.multi_scale, "with_crf": arguments.crf, "sure": arguments.sure}
     count = write_masks(network, found.source, config, arguments.out, **settings)
     print(f"{count} masks written to {arguments.out}, {len(found.source) - count} were there; {found.skipped} left out")
 
