@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from analysis.experiments import PAPER_ALPHA, TRAINED
 from analysis.figures import plain
 from wsss import UserError
-from wsss.exits import make_folder, replacing
+from wsss.disk import make_folder, replacing
 
 MEASURES = ("mIoU", "boundary IoU")
 _BAR = 0.4  # width of a bar; the variants are 1 apart

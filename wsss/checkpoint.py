@@ -17,7 +17,7 @@ from torch import Tensor
 from wsss import UserError
 from wsss.config import Config, from_dict
 from wsss.data.labels import check_classes
-from wsss.exits import reading, writing
+from wsss.disk import reading, writing
 from wsss.json_file import read_json
 from wsss.network import ShapeAwareNetwork, build
 from wsss.weights import read_safetensors, require_fit

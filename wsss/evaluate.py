@@ -17,8 +17,9 @@ from wsss import UserError, checkpoint
 from wsss.crf import crf, require_crf
 from wsss.data.item import Source, files, item
 from wsss.data.source import read, require_sound
+from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
-from wsss.exits import Stopped, make_folder, replacing, said
+from wsss.exits import Stopped, said
 from wsss.folding import folded
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork

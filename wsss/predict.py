@@ -17,8 +17,9 @@ from wsss.config import Config
 from wsss.crf import crf, require_crf
 from wsss.data.item import read_rgb
 from wsss.data.voc import VOC_PALETTE, voc_values
+from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
-from wsss.exits import Stopped, make_folder, replacing, said
+from wsss.exits import Stopped, said
 from wsss.network import Output, ShapeAwareNetwork
 from wsss.objective import reduce_image, refinement_grid
 from wsss.pseudo import with_background

@@ -17,7 +17,7 @@ from wsss.data.folder import SUFFIXES
 from wsss.data.item import Photographs, Source
 from wsss.data.source import listed, photograph_faults, read, with_masks, without
 from wsss.data.voc import gives_paths, list_path
-from wsss.exits import reading
+from wsss.disk import reading
 
 _TEXTS = (".txt", ".csv")
 _LONGEST_ROW = 10_000  # characters that are looked at

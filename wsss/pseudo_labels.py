@@ -22,9 +22,10 @@ from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import crf, require_crf
 from wsss.data.item import Source, files
+from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
 from wsss.evaluate import require_classes
-from wsss.exits import Stopped, make_folder, replacing, said
+from wsss.exits import Stopped, said
 from wsss.folding import folded
 from wsss.json_file import read_json
 from wsss.network import ShapeAwareNetwork

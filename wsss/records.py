@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from wsss import UserError
-from wsss.exits import reading, replacing, writing
+from wsss.disk import reading, replacing, writing
 
 HEADLINES = ("miou", "mean_boundary_iou", "accuracy")
 """The scores of an evaluation that the log holds."""

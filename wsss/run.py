@@ -19,7 +19,8 @@ from typing import Any
 import psutil
 
 from wsss import UserError
-from wsss.exits import Stopped, explained, replacing, writing
+from wsss.disk import replacing, writing
+from wsss.exits import Stopped, explained
 
 FILE = "run.json"
 IF_FULL = "choose a smaller --batch or --crop, or --cache false"

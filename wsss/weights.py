@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from wsss import UserError
-from wsss.exits import is_out_of_memory, reading
+from wsss.disk import reading
+from wsss.exits import is_out_of_memory
 
 MOST_BYTES = 2 * 2**30
 """Of a file of weights; WideResNet-38 with 21 classes takes 0.5 GiB."""

@@ -12,7 +12,7 @@ from wsss.data.folder import read_folder
 from wsss.data.item import Photographs, Source, item, mask_size, photograph_size, read_mask
 from wsss.data.shapes import Shapes
 from wsss.data.voc import read_voc, voc_values
-from wsss.exits import reading
+from wsss.disk import reading
 
 _READERS = {"voc": read_voc, "folder": read_folder, "coco": read_coco}
 _DRAWN = {"train": (160, 0), "val": (40, 1)}  # number of pictures, seed
