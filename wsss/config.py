@@ -13,8 +13,13 @@ from wsss import UserError
 from wsss.words import nearest, shown
 
 
-def _number(default, group: str, text: str, choices: Sequence[str] = ()):
+def _option(default: bool | int | str, group: str, text: str, choices: Sequence[str] = ()):
     return field(default=default, metadata={"group": group, "help": text, "choices": tuple(choices)})
+
+
+def _number(default: float, between: tuple[float, float], group: str, text: str):
+    """One that lies between these two, both of them allowed."""
+    return field(default=default, metadata={"group": group, "help": text, "choices": (), "between": between})
 
 
 @dataclass(frozen=True)
@@ -26,118 +31,148 @@ class Config:
     """
 
     # Data
-    dataset: str = _number("voc", "data", "layout of the data folder", ("voc", "folder", "coco", "shapes"))
-    train_split: str = _number("train_aug", "data", "list to train on")
-    val_split: str = _number("val", "data", "list to evaluate on; none: nothing is, and no mask is needed")
-    short_side: int = _number(0, "data", "photographs with a longer short side are reduced to it; 0 keeps them")
-    crop: int = _number(448, "data", "side of the training crop in pixels (Sec. 4.1.3)")
-    least_scale: float = _number(
-        0.9, "data", "random scaling takes this share of the area at least (ratio: Sec. 4.1.3)"
+    dataset: str = _option("voc", "data", "layout of the data folder", ("voc", "folder", "coco", "shapes"))
+    train_split: str = _option("train_aug", "data", "list to train on")
+    val_split: str = _option("val", "data", "list to evaluate on; none: nothing is, and no mask is needed")
+    short_side: int = _number(
+        0, (0, 4096), "data", "photographs with a longer short side are reduced to it; 0 keeps them"
     )
-    color_jitter: float = _number(0.0, "data", "strength of the color jitter; the paper has none")
-    cache: bool = _number(False, "data", "keep decoded photographs in memory, if workers is 0: those would keep copies")
-    workers: int = _number(4, "data", "processes that load data; 0 loads in the main process")
-    masks: str = _number("", "data", "folder of masks NAME.png to train on, as pseudo_labels writes; empty: the data's")
+    crop: int = _number(448, (32, 2048), "data", "side of the training crop in pixels (Sec. 4.1.3)")
+    least_scale: float = _number(
+        0.9, (0.01, 1), "data", "random scaling takes this share of the area at least (ratio: Sec. 4.1.3)"
+    )
+    color_jitter: float = _number(0.0, (0, 1), "data", "strength of the color jitter; the paper has none")
+    cache: bool = _option(False, "data", "keep decoded photographs in memory, if workers is 0: those would keep copies")
+    workers: int = _number(4, (0, 64), "data", "processes that load data; 0 loads in the main process")
+    masks: str = _option("", "data", "folder of masks NAME.png to train on, as pseudo_labels writes; empty: the data's")
 
     # Network
-    encoder: str = _number("wrn38", "network", "wrn38, or the name of a timm model")
-    encoder_weights: str = _number("", "network", "file of ImageNet weights; empty: the encoder's own; none")
-    output_stride: int = _number(16, "network", "stride of the deepest features (Sec. 4.1.2)")
-    frozen_stages: int = _number(2, "network", "shallow encoder stages that are not trained")
-    shape_stage: int = _number(2, "network", "encoder stage that the shape cue reads; the decoder has its resolution")
-    aspp_channels: int = _number(256, "network", "channels of each branch of the atrous pyramid")
-    image_pooling: bool = _number(True, "network", "the atrous pyramid sees the mean of the image too, as DeepLabV3")
-    decoder_channels: int = _number(256, "network", "channels of the decoder")
-    background_score: float = _number(1.0, "network", "constant score of the background (Sec. 3.1.1)")
+    encoder: str = _option("wrn38", "network", "wrn38, or the name of a timm model")
+    encoder_weights: str = _option("", "network", "file of ImageNet weights; empty: the encoder's own; none")
+    output_stride: int = _option(16, "network", "stride of the deepest features (Sec. 4.1.2)")
+    frozen_stages: int = _number(2, (0, 8), "network", "shallow encoder stages that are not trained")
+    shape_stage: int = _number(
+        2, (0, 8), "network", "encoder stage that the shape cue reads; the decoder has its resolution"
+    )
+    aspp_channels: int = _number(256, (1, 4096), "network", "channels of each branch of the atrous pyramid")
+    image_pooling: bool = _option(True, "network", "the atrous pyramid sees the mean of the image too, as DeepLabV3")
+    decoder_channels: int = _number(256, (1, 4096), "network", "channels of the decoder")
+    background_score: float = _number(1.0, (-100, 100), "network", "constant score of the background (Sec. 3.1.1)")
 
     # Shape cue module
-    shape_cue: str = _number(
+    shape_cue: str = _option(
         "on", "shape cue", "on; identity keeps its texture; none leaves it out", ("on", "identity", "none")
     )
-    shape_channels: int = _number(48, "shape cue", "channels handed to the decoder")
-    info_radius: int = _number(7, "shape cue", "R1, Manhattan radius of the neighbourhood in pixels (Sec. 4.1.3)")
-    info_samples: int = _number(9, "shape cue", "neighbours sampled for Eq. 3; 0 takes all of them")
-    info_patch: int = _number(3, "shape cue", "side of a patch in pixels")
-    info_bandwidth: float = _number(1.0, "shape cue", "h of Eq. 3")
-    info_relative: bool = _number(False, "shape cue", "measure distances in units of the image's mean distance")
-    drop_temperature: float = _number(0.5, "shape cue", "tau of Eq. 4")
+    shape_channels: int = _number(48, (1, 4096), "shape cue", "channels handed to the decoder")
+    info_radius: int = _number(
+        7, (1, 64), "shape cue", "R1, Manhattan radius of the neighbourhood in pixels (Sec. 4.1.3)"
+    )
+    info_samples: int = _number(9, (0, 10_000), "shape cue", "neighbours sampled for Eq. 3; 0 takes all of them")
+    info_patch: int = _number(3, (1, 31), "shape cue", "side of a patch in pixels")
+    info_bandwidth: float = _number(1.0, (1e-3, 1e3), "shape cue", "h of Eq. 3")
+    info_relative: bool = _option(False, "shape cue", "measure distances in units of the image's mean distance")
+    drop_temperature: float = _number(0.5, (1e-3, 1e3), "shape cue", "tau of Eq. 4")
     drop_rate: float = _number(
-        0.5, "shape cue", "mean exponent of the drop: e^-rate of the features stay, more where some inform"
+        0.5, (0, 100), "shape cue", "mean exponent of the drop: e^-rate of the features stay, more where some inform"
     )
 
     # Pseudo masks
-    alpha: float = _number(0.8, "pseudo masks", "Eq. 5: weight of color against class affinity, at the end")
-    alpha_start: float = _number(0.8, "pseudo masks", "the same when the mask loss starts; moves linearly to alpha")
-    refine_steps: int = _number(10, "pseudo masks", "T, refinement steps (Sec. 3.2.1)")
-    refine_stride: int = _number(4, "pseudo masks", "the refinement and the mask losses see one pixel in this many")
-    refine_source: str = _number("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
-    background_affinity: bool = _number(
+    alpha: float = _number(0.8, (0, 1), "pseudo masks", "Eq. 5: weight of color against class affinity, at the end")
+    alpha_start: float = _number(
+        0.8, (0, 1), "pseudo masks", "the same when the mask loss starts; moves linearly to alpha"
+    )
+    refine_steps: int = _number(10, (0, 100), "pseudo masks", "T, refinement steps (Sec. 3.2.1)")
+    refine_stride: int = _number(
+        4, (1, 32), "pseudo masks", "the refinement and the mask losses see one pixel in this many"
+    )
+    refine_source: str = _option("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
+    background_affinity: bool = _option(
         False, "pseudo masks", "s of the background is the greatest of the objects'; false: its constant (Eq. 5: 0/0)"
     )
-    teacher: str = _number("network", "pseudo masks", "whose probabilities become pseudo masks", ("network", "average"))
-    object_cutoff: float = _number(0.6, "pseudo masks", "share of its maximum that an object claims (Sec. 4.1.3)")
+    teacher: str = _option("network", "pseudo masks", "whose probabilities become pseudo masks", ("network", "average"))
+    object_cutoff: float = _number(
+        0.6, (0, 1), "pseudo masks", "share of its maximum that an object claims (Sec. 4.1.3)"
+    )
     object_cutoff_start: float = _number(
-        0.6, "pseudo masks", "the same when the mask loss starts; moves linearly to object_cutoff"
+        0.6, (0, 1), "pseudo masks", "the same when the mask loss starts; moves linearly to object_cutoff"
     )
-    background_cutoff: float = _number(0.6, "pseudo masks", "the same for the background")
+    background_cutoff: float = _number(0.6, (0, 1), "pseudo masks", "the same for the background")
     background_cutoff_start: float = _number(
-        0.6, "pseudo masks", "the same when the mask loss starts; moves linearly to background_cutoff"
+        0.6, (0, 1), "pseudo masks", "the same when the mask loss starts; moves linearly to background_cutoff"
     )
-    least_cutoff: float = _number(0.2, "pseudo masks", "no claim is below this score (Sec. 4.1.3)")
+    least_cutoff: float = _number(0.2, (0, 1), "pseudo masks", "no claim is below this score (Sec. 4.1.3)")
 
     # Losses
-    supervision: str = _number("labels", "losses", "labels of images, or masks (the upper bound)", ("labels", "masks"))
-    focal_power: float = _number(0.0, "losses", "p of the focal mask penalty of Araslanov and Roth; 0 leaves it out")
-    focal_floor: float = _number(0.01, "losses", "lambda of the focal mask penalty")
-    focal_warmup_only: bool = _number(False, "losses", "the penalty has no gradient once the mask losses act")
-    pixel_loss: bool = _number(True, "losses", "Eq. 7")
-    pixel_weight: float = _number(1.0, "losses", "weight of Eq. 7; the paper has none")
-    balance_classes: bool = _number(
+    supervision: str = _option("labels", "losses", "labels of images, or masks (the upper bound)", ("labels", "masks"))
+    focal_power: float = _number(
+        0.0, (0, 10), "losses", "p of the focal mask penalty of Araslanov and Roth; 0 leaves it out"
+    )
+    focal_floor: float = _number(0.01, (1e-6, 1), "losses", "lambda of the focal mask penalty")
+    focal_warmup_only: bool = _option(False, "losses", "the penalty has no gradient once the mask losses act")
+    pixel_loss: bool = _option(True, "losses", "Eq. 7")
+    pixel_weight: float = _number(1.0, (0, 100), "losses", "weight of Eq. 7; the paper has none")
+    balance_classes: bool = _option(
         True, "losses", "Eq. 7 weighs small classes of an image more, as Araslanov and Roth"
     )
-    region_loss: bool = _number(True, "losses", "Eq. 8")
-    region_radius: int = _number(3, "losses", "R3 of Eq. 8 in pixels of the refined grid")
-    region_margin: float = _number(3.0, "losses", "gamma of Eq. 8 in nats")
-    region_weight: float = _number(1.0, "losses", "lambda of Eq. 9 at the end of training; it rises linearly from 0")
-    warmup_epochs: int = _number(5, "losses", "epochs of classification before the mask loss; the paper names none")
+    region_loss: bool = _option(True, "losses", "Eq. 8")
+    region_radius: int = _number(3, (1, 16), "losses", "R3 of Eq. 8 in pixels of the refined grid")
+    region_margin: float = _number(3.0, (0, 100), "losses", "gamma of Eq. 8 in nats")
+    region_weight: float = _number(
+        1.0, (0, 100), "losses", "lambda of Eq. 9 at the end of training; it rises linearly from 0"
+    )
+    warmup_epochs: int = _number(
+        5, (0, 10_000), "losses", "epochs of classification before the mask loss; the paper names none"
+    )
 
     # Optimisation
-    epochs: int = _number(20, "optimisation", "passes over the training list (Sec. 4.1.2)")
-    batch: int = _number(16, "optimisation", "photographs in a step, over all processes")
-    lr: float = _number(1e-2, "optimisation", "learning rate of the new layers (Sec. 4.1.2); of biases twice as much")
-    encoder_lr: float = _number(1e-3, "optimisation", "learning rate of the encoder (Sec. 4.1.2)")
-    momentum: float = _number(0.9, "optimisation", "momentum of SGD (Sec. 4.1.2)")
-    weight_decay: float = _number(1e-4, "optimisation", "weight decay (Sec. 4.1.2); biases have none")
-    poly_power: float = _number(0.9, "optimisation", "the learning rate falls as (1 - step/steps)^power (Sec. 4.1.2)")
-    ema_decay: float = _number(0.0, "optimisation", "decay of the kept moving average of the weights; 0: no average")
-    seed: int = _number(0, "optimisation", "every random number follows from it")
-    device: str = _number("auto", "optimisation", "auto, cpu, cuda, cuda:1 ...")
-    precision: str = _number("auto", "optimisation", "autocast", ("auto", "float32", "bfloat16", "float16"))
+    epochs: int = _number(20, (1, 10_000), "optimisation", "passes over the training list (Sec. 4.1.2)")
+    batch: int = _number(16, (1, 4096), "optimisation", "photographs in a step, over all processes")
+    lr: float = _number(
+        1e-2, (1e-9, 100), "optimisation", "learning rate of the new layers (Sec. 4.1.2); of biases twice as much"
+    )
+    encoder_lr: float = _number(1e-3, (0, 100), "optimisation", "learning rate of the encoder (Sec. 4.1.2)")
+    momentum: float = _number(0.9, (0, 0.9999), "optimisation", "momentum of SGD (Sec. 4.1.2)")
+    weight_decay: float = _number(1e-4, (0, 10), "optimisation", "weight decay (Sec. 4.1.2); biases have none")
+    poly_power: float = _number(
+        0.9, (0, 10), "optimisation", "the learning rate falls as (1 - step/steps)^power (Sec. 4.1.2)"
+    )
+    ema_decay: float = _number(
+        0.0, (0, 0.99999), "optimisation", "decay of the kept moving average of the weights; 0: no average"
+    )
+    seed: int = _number(0, (0, 2**31 - 1), "optimisation", "every random number follows from it")
+    device: str = _option("auto", "optimisation", "auto, cpu, cuda, cuda:1 ...")
+    precision: str = _option("auto", "optimisation", "autocast", ("auto", "float32", "bfloat16", "float16"))
 
     # Test
-    test_short_side: int = _number(0, "test", "photographs are resized to this short side; 0 keeps them")
+    test_short_side: int = _number(0, (0, 4096), "test", "photographs are resized to this short side; 0 keeps them")
     background_power: float = _number(
-        1.0, "test", "the background's probability is raised to this power; Araslanov and Roth take 3"
+        1.0, (0, 10), "test", "the background's probability is raised to this power; Araslanov and Roth take 3"
     )
-    test_refine_steps: int = _number(0, "test", "steps of Eq. 6 that refine the mask at test; the paper takes none")
-    test_refine_stride: int = _number(2, "test", "at test the refinement works at the image's size over this stride")
-    class_cutoff: float = _number(0.0, "test", "objects below this image-level probability are left out of the mask")
+    test_refine_steps: int = _number(
+        0, (0, 100), "test", "steps of Eq. 6 that refine the mask at test; the paper takes none"
+    )
+    test_refine_stride: int = _number(
+        2, (1, 32), "test", "at test the refinement works at the image's size over this stride"
+    )
+    class_cutoff: float = _number(
+        0.0, (0, 1), "test", "objects below this image-level probability are left out of the mask"
+    )
 
     # Records
-    log_steps: int = _number(20, "records", "steps between two lines of the log")
-    save_steps: int = _number(500, "records", "steps between two checkpoints; each epoch ends with one")
-    eval_epochs: int = _number(1, "records", "epochs between two evaluations; 0 evaluates at the end only")
-    keep_states: int = _number(2, "records", "newest states that are kept; the best checkpoint is kept besides")
-    previews: int = _number(4, "records", "validation photographs whose masks are drawn after each epoch")
-    tensorboard: bool = _number(False, "records", "write TensorBoard events too")
+    log_steps: int = _number(20, (1, 1_000_000), "records", "steps between two lines of the log")
+    save_steps: int = _number(
+        500, (1, 100_000_000), "records", "steps between two checkpoints; each epoch ends with one"
+    )
+    eval_epochs: int = _number(1, (0, 10_000), "records", "epochs between two evaluations; 0 evaluates at the end only")
+    keep_states: int = _number(
+        2, (1, 1000), "records", "newest states that are kept; the best checkpoint is kept besides"
+    )
+    previews: int = _number(4, (0, 64), "records", "validation photographs whose masks are drawn after each epoch")
+    tensorboard: bool = _option(False, "records", "write TensorBoard events too")
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            _check_type(f, getattr(self, f.name))
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise UserError(f"{name} must lie between {shown(low)} and {shown(high)}, got {shown(value)}")
+            _check(f, getattr(self, f.name))
         if self.output_stride not in (8, 16):
             raise UserError(f"output_stride must be 8 or 16, got {self.output_stride}")
         if self.info_patch % 2 == 0:
@@ -148,63 +183,9 @@ class Config:
 
 _LONGEST = 1000  # characters of a text
 
-_RANGES = {
-    "short_side": (0, 4096),
-    "crop": (32, 2048),
-    "least_scale": (0.01, 1),
-    "color_jitter": (0, 1),
-    "workers": (0, 64),
-    "frozen_stages": (0, 8),
-    "shape_stage": (0, 8),
-    "aspp_channels": (1, 4096),
-    "decoder_channels": (1, 4096),
-    "shape_channels": (1, 4096),
-    "background_score": (-100, 100),
-    "info_radius": (1, 64),
-    "info_samples": (0, 10_000),
-    "info_patch": (1, 31),
-    "info_bandwidth": (1e-3, 1e3),
-    "drop_temperature": (1e-3, 1e3),
-    "drop_rate": (0, 100),
-    "alpha": (0, 1),
-    "alpha_start": (0, 1),
-    "refine_steps": (0, 100),
-    "refine_stride": (1, 32),
-    "object_cutoff": (0, 1),
-    "background_cutoff": (0, 1),
-    "background_cutoff_start": (0, 1),
-    "object_cutoff_start": (0, 1),
-    "least_cutoff": (0, 1),
-    "focal_power": (0, 10),
-    "focal_floor": (1e-6, 1),
-    "pixel_weight": (0, 100),
-    "region_radius": (1, 16),
-    "region_margin": (0, 100),
-    "region_weight": (0, 100),
-    "warmup_epochs": (0, 10_000),
-    "epochs": (1, 10_000),
-    "batch": (1, 4096),
-    "lr": (1e-9, 100),
-    "encoder_lr": (0, 100),
-    "momentum": (0, 0.9999),
-    "weight_decay": (0, 10),
-    "poly_power": (0, 10),
-    "ema_decay": (0, 0.99999),
-    "seed": (0, 2**31 - 1),
-    "test_short_side": (0, 4096),
-    "test_refine_steps": (0, 100),
-    "test_refine_stride": (1, 32),
-    "background_power": (0, 10),
-    "class_cutoff": (0, 1),
-    "log_steps": (1, 1_000_000),
-    "save_steps": (1, 100_000_000),
-    "eval_epochs": (0, 10_000),
-    "keep_states": (1, 1000),
-    "previews": (0, 64),
-}
 
-
-def _check_type(f: dataclasses.Field, value: object) -> None:
+def _check(f: dataclasses.Field, value: object) -> None:
+    """Raises UserError unless a field can have this value, whatever the others have."""
     fits = type(value) is f.type or (f.type is float and type(value) is int)
     if not fits or (isinstance(value, float) and not math.isfinite(value)):
         raise UserError(misfit(f, value))
@@ -213,6 +194,10 @@ def _check_type(f: dataclasses.Field, value: object) -> None:
     choices = f.metadata["choices"]
     if choices and value not in choices:
         raise UserError(f"{f.name} must be one of {', '.join(choices)}, got {shown(value)}")
+    if "between" in f.metadata:
+        low, high = f.metadata["between"]
+        if not low <= value <= high:
+            raise UserError(f"{f.name} must lie between {shown(low)} and {shown(high)}, got {shown(value)}")
 
 
 def misfit(f: dataclasses.Field, value: object) -> str:
