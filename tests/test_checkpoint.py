@@ -49,6 +49,12 @@ def test_a_saved_network_gives_equal_outputs(network, folder):
         torch.testing.assert_close(loaded.network(image).logits, network(image).logits, rtol=0, atol=1e-5)
 
 
+def test_others_may_read_a_checkpoint_like_any_new_file(folder):
+    other = folder.parent / "other"
+    other.touch()
+    assert {path.stat().st_mode for path in folder.iterdir()} == {other.stat().st_mode}
+
+
 def test_a_folder_is_replaced_whole(network, folder):
     checkpoint.save(folder, network.state_dict(), tiny(), ("a", "b"))
     assert checkpoint.load(folder).classes == ("a", "b")

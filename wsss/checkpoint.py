@@ -51,6 +51,8 @@ def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) ->
             for name, write in files.items():
                 with writing(folder / name):
                     write(temporary / name)
+                    # safetensors makes files for their owner alone, whatever the umask lets others do.
+                    (temporary / name).chmod(temporary.stat().st_mode & 0o666)
                     _flush(temporary / name)
             if folder.exists():
                 # A folder cannot replace a full one in one step: for an instant there are only two temporary names,
