@@ -66,8 +66,11 @@ def summary(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(name: str, table: pd.DataFrame) -> str:
     """The summary and, of trained networks, each run with its command."""
-    parts = [f"# {TITLES[name]}", f"`python -m analysis.reproduce {name}`; percent.", lines(summary(name, table))]
-    if "variant" in table:
+    of_networks = "variant" in table
+    flags = ", with flags as in each run's command" if of_networks else ""
+    command = f"`python -m analysis.reproduce {name} --data ROOT`{flags}; percent."
+    parts = [f"# {TITLES[name]}", command, lines(summary(name, table))]
+    if of_networks:
         parts += ["Each run:", lines(table[["variant", "seed", *MEASURES, "commit", "command"]])]
     return "\n\n".join(parts) + "\n"
 

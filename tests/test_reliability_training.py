@@ -1,6 +1,6 @@
 """Training is not lost: killed, starved, poisoned or locked out, it says so in words and goes on where it was.
 
-Each test is one row of the reliability table; `python -m pytest -m reliability` prints it.
+Those named t1 to t14 are rows of the reliability table; `python -m pytest -m reliability` prints it.
 """
 
 import copy
