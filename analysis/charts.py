@@ -24,7 +24,8 @@ def information_histogram(cues: ShapeCues) -> go.Figure:
     for column, values, color in ((1, cues.information, _BLUE), (2, cues.drop, _ORANGE)):
         counts, edges = np.histogram(values, _BINS)
         bars = go.Bar(
-            x=np.round((edges[1:] + edges[:-1]) / 2, 4),
+            x=(edges[1:] + edges[:-1]) / 2,
+            width=edges[1] - edges[0],
             y=np.round(100 * counts / values.size, 3),
             marker_color=color,
             hovertemplate="%{x:.3f}: %{y:.1f} % of the pixels<extra></extra>",
@@ -141,7 +142,8 @@ def agreement_bars(seen: Comparison, classes: Sequence[str], colors: np.ndarray)
         textposition="auto",
         hovertemplate="%{y}: %{x:.3f}<extra></extra>",
     )
-    title = {"text": f"IoU between the two, mean {100 * seen.mean:.1f} %", "font_size": 13, "x": 0.5}
+    mean = "-" if np.isnan(seen.mean) else f"{100 * seen.mean:.1f} %"
+    title = {"text": f"IoU between the two, mean {mean}", "font_size": 13, "x": 0.5}
     return plain(go.Figure(bars), 110 + 30 * len(kept)).update_layout(
         title=title, xaxis={"range": [0, 1], "title": None}, yaxis={"autorange": "reversed", "dtick": 1}
     )

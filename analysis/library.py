@@ -99,10 +99,13 @@ class Library:
             return self._open[name].predictor
 
     def current(self, name: str) -> Predictor:
-        """The predictor of that checkpoint as its files are now; in the middle of looking, it stays as it was opened.
+        """The predictor of that checkpoint as its files are now; `[name]` stays as it was opened.
 
-        A run may have replaced them, or another run of that name. One whose files are gone stays as long as it is open.
-        Raises UserError as `[name]` does.
+        A run may have replaced them, or another run of that name: from now on all visitors look at the new ones. One
+        whose files are gone stays as long as it is open.
+
+        Raises:
+            UserError: as of `[name]`.
         """
         with self._lock:
             now = runs.version(_config(self.folder(name)))

@@ -43,7 +43,7 @@ class Encoding:
 
     rgb: np.ndarray  # (H, W, 3) uint8
     scores: np.ndarray  # (K-1,) image-level probabilities
-    probs: np.ndarray  # (K, H, W) float32, at the photograph's size, refined as at test
+    probs: np.ndarray  # (K, H, W) float32, at the photograph's size, refined and weighed as at test
     maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
     image: Tensor  # (1, 3, g, g') the colors of Eq. 5
     source: Tensor  # (1, K, g, g') s of Eq. 5
@@ -132,13 +132,18 @@ class Predictor:
         return Encoding(
             rgb=rgb,
             scores=output.scores.sigmoid()[0].cpu().numpy(),
-            probs=probs[0].cpu().numpy(),
+            probs=with_background_power(probs[0], self.config.background_power).cpu().numpy(),
             maps=maps[0],
             image=colors,
             source=source,
             color=kernel(colors),
             key=key,
         )
+
+    @property
+    def drops(self) -> bool:
+        """Whether the network has a shape cue that drops features."""
+        return self.network.shape_cue is not None and self.network.shape_cue.drop_rate > 0
 
     def encode_by_drop(self, encoding: Encoding, temperature: float, radius: int) -> Encoding:
         """The photograph as the network with another drop sees it; the network is given back as it was.
@@ -155,7 +160,7 @@ class Predictor:
         drop = asked.drop_temperature, asked.info_radius
         shape_cue = self.network.shape_cue
         with self.lock:
-            if shape_cue is None or (shape_cue.temperature, shape_cue.radius) == drop:
+            if not self.drops or (shape_cue.temperature, shape_cue.radius) == drop:
                 return encoding
             before = shape_cue.temperature, shape_cue.radius
             try:
@@ -193,8 +198,7 @@ class Predictor:
         return crf(encoding.rgb, predict_probs(self.network, encoding.rgb, **settings)).argmax(0).astype(np.uint8)
 
     def _mask(self, encoding: Encoding) -> np.ndarray:
-        probs = torch.from_numpy(encoding.probs)
-        return with_background_power(probs, self.config.background_power).argmax(0).byte().numpy()
+        return encoding.probs.argmax(0).astype(np.uint8)
 
     def iterates(
         self,

@@ -322,8 +322,8 @@ def _require(predictor: Predictor, axes: Sequence[Axis]) -> None:
             raise UserError(f"the axis {axis.name} has no values")
         if axis.name in _WHOLE_AXES and any(value != int(value) for value in axis.values):
             raise UserError(f"the values of {axis.name} must be whole numbers")
-        if axis.name in NETWORK_AXES and predictor.network.shape_cue is None:
-            raise UserError(f"{axis.name} changes nothing: this checkpoint has no shape cue")
+        if axis.name in NETWORK_AXES and not predictor.drops:
+            raise UserError(f"{axis.name} changes nothing: this checkpoint has no shape cue, or one that drops nothing")
     if len(axes) == 2 and axes[0].name == axes[1].name:
         raise UserError(f"both axes are {axes[0].name}; choose two different ones")
     if (count := int(np.prod([len(axis.values) for axis in axes]))) > MOST_CELLS:

@@ -49,19 +49,19 @@ def test_what_belonged_to_a_photograph_does_not_outlive_it(subject, cat, tmp_pat
     values = np.ones(cat.shape[:2], np.uint8)
     chips, _, put_away, path, rgb, *belonged, ticked = subject._accept(
         name, file, truth, ["dog"], "Inspect", "before.png", before, truth, values, True
-    )[:10]
+    )[:9]
     assert path == file and np.array_equal(rgb, cat) and "dog" not in chips.value
-    assert (put_away, *belonged, ticked) == (None, None, None, None, None, False)
+    assert (put_away, *belonged, ticked) == (None, None, None, None, False)
     cleared = subject._accept(name, None, truth, ["dog"], "Inspect", "before.png", before, truth, values, True)
-    assert cleared[2:10] == (None, "", *[None] * 5, False)
+    assert cleared[2:9] == (None, "", *[None] * 4, False)
     forgotten = subject._accept(name, file, truth, [], "Inspect", None, None, None, None, False)
-    assert forgotten[2] is None and forgotten[7] is None, "a session that was forgotten has read no truth"
+    assert forgotten[2] is None and forgotten[6] is None, "a session that was forgotten has read no truth"
 
 
 def test_a_truth_that_is_given_before_its_photograph_stays(subject, cat, tmp_path):
     truth, file, name = ones(cat.shape[:2], tmp_path / "truth.png"), stored(cat, tmp_path / "cat.png"), "animals"
     _, _, _, path, rgb, *_ = subject._accept(name, None, None, [], "Inspect", "b.png", cat, None, None, False)
-    told = subject._read_truth(name, None, truth, path, rgb, None, "Inspect")
+    told = subject._read_truth(None, truth, path, rgb, None, "Inspect")
     assert all(part == gr.skip() for part in told), "there is nothing yet that it could fit"
     _, _, put_away, _, _, _, values, *_ = subject._accept(
         name, file, truth, [], "Inspect", path, rgb, None, None, False
@@ -86,16 +86,51 @@ def test_a_mistake_of_the_visitor_is_told_and_changes_nothing(subject, cat):
             assert subject.answer(refuse, count)(*given) == nothing
 
 
+def test_after_a_mistake_nothing_of_the_photograph_before_stays(subject, cat):
+    """Of a slider the pictures stay; those of another photograph must not."""
+
+    def refuse(scene):
+        raise UserError("no dilation is chosen")
+
+    def refuse_late(scene):
+        yield 1, 2
+        refuse(scene)
+
+    given = subject.library.names[0], cat, None, ["cat"], {}, None
+    with pytest.warns(UserWarning, match="No dilation is chosen."):
+        assert subject.answer(refuse, 2, mistaken=[None, gr.skip()])(*given) == [None, gr.skip()]
+    with pytest.warns(UserWarning, match="No dilation is chosen."):
+        assert list(subject.answer(refuse_late, 2, mistaken=[None, None])(*given)) == [(1, 2), [None, None]]
+
+
+def test_a_truth_is_read_in_the_classes_of_the_checkpoint_that_is_asked(subject, cat):
+    """Another visitor may have had this checkpoint's files read anew, with other classes."""
+    values = np.full(cat.shape[:2], voc_values(subject.default.classes)[2], np.uint8)
+    given = subject.library.names[0], cat, values, ["cat"], {}, None
+    assert (subject.answer(lambda scene: scene.truth, 1)(*given) == 2).all()
+    classes, subject.default.classes = subject.default.classes, subject.default.classes[1:]
+    try:
+        assert (subject.answer(lambda scene: scene.truth, 1)(*given) == 1).all()
+    finally:
+        subject.default.classes = classes
+
+
 def test_a_number_box_may_be_empty_while_it_is_written_in():
     assert [Number(0, precision=0).preprocess(given) for given in (None, -3, 7)] == [0, 0, 7]
 
 
-def test_a_sweep_ends_when_another_one_begins(scene, monkeypatch):
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_sweep_ends_when_another_one_begins_or_its_photograph_is_taken_away(subject, cat, monkeypatch, is_gone):
     monkeypatch.setattr(sweep, "_PAUSE", 0)
     latest, settings = sweep.Latest(), (0.8, 10, 0.6, 0.7, 0.2, [1, 2], False)
-    first = sweep._sweep(scene, latest, "alpha", "0, 0.5, 1", sweep.NOTHING, "", "valid", *settings)
+    asked = subject.answer(sweep._sweep, 5, first=sweep.end_before)
+    given, axes = [subject.library.names[0], cat, None, ["cat"], {}, None], [sweep.NOTHING, "", "valid"]
+    first = asked(*given, latest, "alpha", "0, 0.5, 1", *axes, *settings)
     assert next(first)[0] is not None
-    assert len(list(sweep._sweep(scene, latest, "T", "0, 1", sweep.NOTHING, "", "valid", *settings))) == 3
+    if is_gone:
+        given[1], given[3] = None, []
+    second = list(asked(*given, latest, "T", "0, 1", *axes, *settings))
+    assert second == [[None] * 5] if is_gone else len(second) == 3
     assert list(first) == []
 
 
@@ -103,10 +138,11 @@ def test_for_another_checkpoint_the_photographs_classes_and_truth_remain(subject
     """Their files may have been deleted meanwhile."""
     name, values = subject.library.names[0], np.full(cat.shape[:2], 255, np.uint8)
     values[9] = voc_values(subject.default.classes)[2]
-    chips, _, put_away, _, rgb, _, kept, truth, *_ = subject._accept(
+    chips, _, put_away, _, rgb, _, kept, *_ = subject._accept(
         name, "gone.png", "t.png", ["dog", "unicorn"], "Inspect", "gone.png", cat, "t.png", values, True
     )
     assert chips.value == ["dog"] and np.array_equal(rgb, cat) and put_away == gr.skip()
+    truth = subject._scene(name, rgb, kept, chips.value, {}, None).truth
     assert kept is values and set(np.unique(truth)) == {2, 255}, "in the checkpoint's own indices"
     chips, *_ = subject._accept(name, "gone.png", None, ["dog"], "Inspect", "gone.png", cat, None, None, False)
     assert chips.value == subject.default.present(subject.default.encode(cat)), "as nothing was said by the visitor"
@@ -118,13 +154,13 @@ def test_a_truth_that_comes_with_its_photograph_stays_with_it(subject, cat, tmp_
     truth, file = ones(cat.shape[:2], tmp_path / "truth.png"), stored(cat, tmp_path / "cat.png")
     name, before = subject.library.names[0], np.zeros((64, 64, 3), np.uint8)
     if is_first:
-        told = subject._read_truth(name, file, truth, "before.png", before, "before.truth.png", "Inspect")
+        told = subject._read_truth(file, truth, "before.png", before, "before.truth.png", "Inspect")
         assert all(part == gr.skip() for part in told), "it does not belong to the photograph before"
     _, _, put_away, path, rgb, *kept = subject._accept(
         name, file, truth, [], "Inspect", "before.png", before, "before.truth.png", None, False
     )
-    assert put_away == gr.skip() and kept[0] == truth and (kept[2] <= 1).all() and kept[2].shape == cat.shape[:2]
-    told = subject._read_truth(name, file, truth, path, rgb, kept[0], "Inspect")
+    assert put_away == gr.skip() and kept[0] == truth and (kept[1] == 1).all() and kept[1].shape == cat.shape[:2]
+    told = subject._read_truth(file, truth, path, rgb, kept[0], "Inspect")
     assert all(part == gr.skip() for part in told), "it was read already"
 
 
@@ -149,8 +185,8 @@ def test_a_photograph_that_cannot_be_used_leaves_none(subject, cat, tmp_path, si
 def test_a_ground_truth_that_does_not_fit_is_dropped_in_words(subject, cat, tmp_path):
     path = ones((40, 200), tmp_path / "truth.png")
     with pytest.warns(UserWarning, match="not the photograph's proportions"):
-        given, *read = subject._read_truth(subject.library.names[0], "cat.png", path, "cat.png", cat, None, "Inspect")
-    assert given == path and read == [None, None]
+        given, *read = subject._read_truth("cat.png", path, "cat.png", cat, None, "Inspect")
+    assert given == path and read == [None]
 
 
 def test_without_a_photograph_the_controls_stay_and_the_pictures_go(subject):

@@ -180,6 +180,11 @@ class Config:
         if self.teacher == "average" and not self.ema_decay:
             raise UserError("teacher average needs an average: give ema_decay, 0.996 for one")
 
+    @property
+    def network_drop_rate(self) -> float:
+        """`drop_rate` where the shape cue is on; else 0, since nothing is dropped."""
+        return self.drop_rate if self.shape_cue == "on" else 0.0
+
 
 _LONGEST = 1000  # characters of a text
 

@@ -1,4 +1,4 @@
-"""Files and folders of a disk: a failure to read or write becomes one sentence, and what is replaced is never half-written."""
+"""Files and folders: a failure to read or write becomes one sentence, and what is replaced is never half-written."""
 
 import errno
 import os

@@ -129,7 +129,7 @@ def build(config: Config, num_classes: int, *, pretrained: bool = True) -> Shape
         bandwidth=config.info_bandwidth,
         relative=config.info_relative,
         temperature=config.drop_temperature,
-        drop_rate=config.drop_rate if config.shape_cue == "on" else 0.0,
+        drop_rate=config.network_drop_rate,
     )
     return ShapeAwareNetwork(
         encoder,

@@ -31,7 +31,8 @@ def build(
         path.write_bytes(archive({**files(scene, *values), "settings.json": settings}))
         return str(path)
 
-    made = button.click(subject.answer(zipped, 1), subject.inputs(controls), link, **QUIET)
+    # After a mistake the link has no file, or the one that was made before would be had again.
+    made = button.click(subject.answer(zipped, 1, mistaken=[None]), subject.inputs(controls), link, **QUIET)
     made.success(None, None, None, js=click, api_visibility="private")
 
 

@@ -1,4 +1,4 @@
-"""The programming interface: a picture and numbers in, masks and maps out. Nothing is kept between two calls."""
+"""The programming interface: a picture and numbers in, masks and maps out. Of its callers nothing is kept."""
 
 from collections.abc import Callable, Sequence
 
@@ -8,7 +8,7 @@ import numpy as np
 from analysis.affinity import probe
 from analysis.gradcam import METHODS, TARGETS, coverage, explain
 from analysis.library import Library
-from analysis.predictor import Encoding
+from analysis.predictor import Encoding, Predictor
 from analysis.render import heat, shares
 from analysis.shape_cues import shape_cues
 from analysis.sweeps import AXES, Axis, Settings, contact_sheet
@@ -23,7 +23,7 @@ class Endpoints:
     """The questions. Their answers are about the photograph as the page shows it, reduced to a short side of 512."""
 
     def __init__(self, library: Library) -> None:
-        self.predictor = library[library.names[0]]
+        self.library = library
 
     def segment(self, picture, threshold, crf) -> tuple:
         """The network's mask: class indices (0 is background, 255 unlabelled) as gray values of a PNG, and areas.
@@ -33,8 +33,9 @@ class Endpoints:
             threshold: pixels whose class has a probability below it are unlabelled; 0 to 1.
             crf: whether a dense CRF takes the place of the refinement.
         """
-        mask = self.predictor.mask(self._encoded(picture), threshold, with_crf=bool(crf))
-        return mask, shares(mask, self.predictor.classes)
+        predictor, encoding = self._encoded(picture)
+        mask = predictor.mask(encoding, threshold, with_crf=bool(crf))
+        return mask, shares(mask, predictor.classes)
 
     def self_information(self, picture, radius, bandwidth, samples, patch) -> tuple:
         """The self-information of Eq. 3 in false colors, dark is least, with its least and greatest value in nats.
@@ -46,7 +47,8 @@ class Endpoints:
             samples: neighbours drawn; 0 takes all.
             patch: side in pixels, odd.
         """
-        encoding, config = self._encoded(picture), self.predictor.config
+        predictor, encoding = self._encoded(picture)
+        config = predictor.config
         nats = shape_cues(
             encoding.rgb,
             radius=radius,
@@ -70,17 +72,17 @@ class Endpoints:
             background_cutoff: the same for the background.
             floor: least score that claims anything, 0 to 1.
         """
-        encoding = self._encoded(picture)
-        mask = self.predictor.pseudo(
+        predictor, encoding = self._encoded(picture)
+        mask = predictor.pseudo(
             encoding,
-            self._present(encoding, present),
+            present or predictor.present(encoding),
             alpha=alpha,
             steps=steps,
             object_cutoff=object_cutoff,
             background_cutoff=background_cutoff,
             least_cutoff=floor,
         )
-        return mask, shares(mask, self.predictor.classes)
+        return mask, shares(mask, predictor.classes)
 
     def cam(self, picture, name, method, target, row, column) -> tuple:
         """Class activation maps of encoder, shape cue and decoder, from top to bottom, in false colors.
@@ -95,10 +97,10 @@ class Endpoints:
             target: image score, predicted region, or pixel.
             row, column: of the pixel, where that is the target.
         """
-        encoding = self._encoded(picture)
+        predictor, encoding = self._encoded(picture)
         at = _pixel(row, column) if target == "pixel" else None
-        _, *cams = explain(self.predictor, encoding, name, methods=(method,), target=target, pixel=at)
-        region = self.predictor.mask(encoding) == self.predictor.indices([name])[-1]
+        _, *cams = explain(predictor, encoding, name, methods=(method,), target=target, pixel=at)
+        region = predictor.mask(encoding) == predictor.indices([name])[-1]
         size = encoding.rgb.shape[:2]
         facts = {}
         for cam in cams:
@@ -115,14 +117,14 @@ class Endpoints:
             axis: alpha, T, threshold, background threshold, floor, tau or R1.
             values: of the axis, numbers with commas between.
         """
-        encoding = self._encoded(picture)
+        predictor, encoding = self._encoded(picture)
         rows = Axis.read(axis, values)
-        settings = Settings.of(self.predictor.config)
-        cells = list(swept(self.predictor, encoding, self._present(encoding, present), rows, None, settings))
+        settings = Settings.of(predictor.config)
+        cells = list(swept(predictor, encoding, present or predictor.present(encoding), rows, None, settings))
         measures = [
             {name: None if np.isnan(value) else value for name, value in cell.measures.items()} for cell in cells
         ]
-        sheet = contact_sheet(cells, rows, None, encoding.rgb, self.predictor.colors)
+        sheet = contact_sheet(cells, rows, None, encoding.rgb, predictor.colors)
         return sheet, dict(zip(map(str, rows.values), measures, strict=True))
 
     def affinity(self, picture, name, row, column, alpha) -> tuple:
@@ -134,19 +136,18 @@ class Endpoints:
             row, column: of the pixel.
             alpha: as in /refine.
         """
-        encoding = self._encoded(picture)
-        present = self.predictor.present(encoding)
-        seen = probe(self.predictor, encoding, _pixel(row, column), name, present, alpha=alpha)
+        predictor, encoding = self._encoded(picture)
+        present = predictor.present(encoding)
+        seen = probe(predictor, encoding, _pixel(row, column), name, present, alpha=alpha)
         arrays = {kind: getattr(seen, kind).tolist() for kind in ("rows", "columns", "color", "label", "joint")}
         return encoding.rgb, arrays
 
-    def _encoded(self, picture: np.ndarray | None) -> Encoding:
+    def _encoded(self, picture: np.ndarray | None) -> tuple[Predictor, Encoding]:
+        """The picture as the first checkpoint sees it, which is read anew where its files have changed."""
         if picture is None:
             raise UserError("a picture is needed")
-        return self.predictor.encode(picture)
-
-    def _present(self, encoding: Encoding, present: Sequence[str]) -> Sequence[str]:
-        return present or self.predictor.present(encoding)
+        predictor = self.library.current(self.library.names[0])
+        return predictor, predictor.encode(picture)
 
 
 def _pixel(row: object, column: object) -> tuple[int, int]:
@@ -160,7 +161,8 @@ def _pixel(row: object, column: object) -> tuple[int, int]:
 def build(library: Library) -> None:
     """Add the endpoints to the open gr.Blocks. An endpoint is typed by components, which the page does not show."""
     ask = Endpoints(library)
-    config, names = ask.predictor.config, list(ask.predictor.classes)
+    first = library[library.names[0]]
+    config, names = first.config, list(first.classes)
     picture = Photograph(label="picture", visible=False)
     present = gr.CheckboxGroup(names, label="present", visible=False)
     name = gr.Textbox(names[0], label="name", visible=False)
@@ -180,7 +182,7 @@ def build(library: Library) -> None:
     axis, values = _choice("axis", AXES), gr.Textbox("0, 0.5, 1", label="values", visible=False)
     _offer(ask.segment, [picture, _number("threshold", 0), gr.Checkbox(False, label="crf", visible=False)])
     _offer(ask.self_information, [picture, *information])
-    _offer(ask.refine, [picture, present, alpha, _number("steps", config.refine_steps), *cutoffs])
+    _offer(ask.refine, [picture, present, alpha, _number("steps", Settings.of(config).steps), *cutoffs])
     _offer(ask.cam, [picture, name, method, target, row, column])
     _offer(ask.sweep, [picture, present, axis, values])
     _offer(ask.affinity, [picture, name, row, column, alpha])

@@ -71,7 +71,7 @@ def _values(config: Config) -> list[Any]:
         config.drop_temperature,
         config.info_samples,
         config.info_patch,
-        config.drop_rate,
+        config.network_drop_rate,
         config.info_relative,
         0,
     ]

@@ -53,7 +53,6 @@ class Subject:
         self.path = gr.State()  # of the file that it was read from; "" where there is none, None where it is forgotten
         self.truth_path = gr.State()  # of the mask file that was read last
         self.truth_values = gr.State()  # what it holds; the file itself is deleted after a while
-        self.truth = gr.State()  # the same in the checkpoint's classes
         self.own_colors = gr.State({})
         self.clicked = gr.State()
         self.reopened = gr.State()  # a new number tells that the checkpoint of this name has other weights than before
@@ -95,27 +94,30 @@ class Subject:
         show: Callable,
         controls: Sequence[gr.components.Component],
         outputs: Sequence[Any],
+        *,
+        first: Callable | None = None,
         **settings,
-    ) -> Any:
+    ) -> None:
         """Call show(scene, *controls) when the tab is opened, and while it is open when the subject changes.
 
         Args:
             show: returns, or generates, a value for each of the outputs.
+            first: first(*controls) is called before, also where there is no photograph.
             settings: of the event, instead of `QUIET`.
-
-        Returns:
-            The event, so that another can cancel it.
         """
         turn, quiet = self.turn(tab), QUIET | {"show_progress": "full"} | settings
-        answer, inputs = self.answer(show, len(outputs), emptied(outputs, controls)), self.inputs(controls)
+        empty, inputs = emptied(outputs, controls), self.inputs(controls)
+        # What is on the page is of the subject before, so that a mistake may not leave it there.
+        answer = self.answer(show, len(outputs), empty, mistaken=empty, first=first)
         if inspect.isgeneratorfunction(show):
-            return turn.change(answer, inputs, outputs, **quiet)
+            turn.change(answer, inputs, outputs, **quiet)
+            return
         with self.tools:  # not among the tabs, which are counted
             shown = gr.State()  # the values of the controls that the pictures were made with
         event = turn.change(noting(answer, len(outputs), len(controls)), inputs, [*outputs, shown], **quiet)
         own = [at for at, control in enumerate(controls) if not isinstance(control, gr.State)]
-        event.success(again_if_moved(answer, len(outputs), own), [shown, *inputs], outputs, **LIVE)
-        return event
+        moved = again_if_moved(self.answer(show, len(outputs), empty), len(outputs), own)
+        event.success(moved, [shown, *inputs], outputs, **LIVE)
 
     def turn(self, tab: gr.Tab) -> gr.State:
         """Set to `unlike_before()`, it has the tab look at the subject again."""
@@ -150,7 +152,7 @@ class Subject:
             ],
             [
                 *(self.present, self.about, self.truth_file),
-                *(self.path, self.rgb, self.truth_path, self.truth_values, self.truth, self.clicked, self.ticked),
+                *(self.path, self.rgb, self.truth_path, self.truth_values, self.clicked, self.ticked),
                 *self.turns,
             ],
             api_name="photograph",
@@ -160,8 +162,8 @@ class Subject:
         )
         self.truth_file.change(
             in_words(self._read_truth),
-            [self.checkpoint, self.photograph, self.truth_file, self.path, self.rgb, self.truth_path, self.opened],
-            [self.truth_path, self.truth_values, self.truth, *self.turns],
+            [self.photograph, self.truth_file, self.path, self.rgb, self.truth_path, self.opened],
+            [self.truth_path, self.truth_values, *self.turns],
             api_visibility="private",
             **MODEL,  # after the photograph that it may have come with
         )
@@ -197,48 +199,77 @@ class Subject:
         )
 
     def inputs(self, controls: Sequence[gr.components.Component]) -> list[gr.components.Component]:
-        return [self.checkpoint, self.rgb, self.truth, self.present, self.own_colors, self.clicked, *controls]
+        return [self.checkpoint, self.rgb, self.truth_values, self.present, self.own_colors, self.clicked, *controls]
 
-    def answer(self, show: Callable, count: int, empty: list | None = None) -> Callable:
+    def answer(
+        self,
+        show: Callable,
+        count: int,
+        empty: list | None = None,
+        *,
+        mistaken: list | None = None,
+        first: Callable | None = None,
+    ) -> Callable:
         """A handler of `inputs` that calls show(scene, *controls); its failures are told in words.
 
-        A mistake of the visitor is an answer that changes nothing: after one that fails Gradio drops what was moved
-        meanwhile.
+        A mistake of the visitor is an answer too: after one that fails Gradio drops what was moved meanwhile.
 
         Args:
             show: may be a generator of answers.
             count: of outputs.
             empty: what they get while there is no photograph; nothing unless given.
+            mistaken: what they get after a mistake; unless given, they stay as they are.
+            first: first(*controls) is called before, also where there is no photograph.
         """
-        empty = empty or [None] * count
-        empty = empty[0] if count == 1 else empty
 
-        def once(checkpoint, rgb, truth, present, own_colors, clicked, *settings):
-            if rgb is None and not present:
+        def of_each(values: list | None, otherwise: Any) -> Any:
+            values = values or [otherwise] * count
+            return values[0] if count == 1 else values
+
+        empty, mistaken = of_each(empty, None), of_each(mistaken, gr.skip())
+        subject = len(self.inputs([]))
+
+        def once(*given):
+            scene, settings = given[:subject], given[subject:]
+            if first is not None:
+                first(*settings)
+            if self._is_empty(*scene):
                 return empty
             try:
-                return show(self._scene(checkpoint, rgb, truth, present, own_colors, clicked), *settings)
+                return show(self._scene(*scene), *settings)
             except UserError as error:
                 gr.Warning(sentence(str(error)))
-                return gr.skip() if count == 1 else [gr.skip()] * count
+                return mistaken
 
-        def stream(checkpoint, rgb, truth, present, own_colors, clicked, *settings):
-            if rgb is None and not present:
+        def stream(*given):
+            scene, settings = given[:subject], given[subject:]
+            if first is not None:
+                first(*settings)
+            if self._is_empty(*scene):
                 yield empty
-            else:
-                yield from show(self._scene(checkpoint, rgb, truth, present, own_colors, clicked), *settings)
+                return
+            try:
+                yield from show(self._scene(*scene), *settings)
+            except UserError as error:
+                gr.Warning(sentence(str(error)))
+                yield mistaken
 
         answer = stream if inspect.isgeneratorfunction(show) else once
         answer.__name__ = show.__name__
         return in_words(answer)
 
-    def _scene(self, checkpoint, rgb, truth, present, own_colors, clicked) -> Scene:
+    def _is_empty(self, checkpoint, rgb, truth_values, present, own_colors, clicked) -> bool:
+        """Whether no photograph has been given."""
+        return rgb is None and not present
+
+    def _scene(self, checkpoint, rgb, truth_values, present, own_colors, clicked) -> Scene:
         if rgb is None:  # though classes are ticked: the server was started anew, or the page left for an hour
             raise UserError("the server has no photograph of this page: give one, or reload the page")
         predictor = self.library[checkpoint]
         known = [name for name in present if name in predictor.classes]
         if clicked and not all(place < side for place, side in zip(clicked, rgb.shape, strict=False)):
             clicked = None  # a click that came with a photograph that has gone meanwhile
+        truth = None if truth_values is None else in_classes(truth_values, predictor.classes)
         return Scene(predictor, predictor.encode(rgb), known, truth, own_colors, clicked)
 
     def _accept(self, checkpoint, given, truth_file, present, opened, path, rgb, truth_path, values, ticked) -> tuple:
@@ -258,15 +289,14 @@ class Subject:
             put_away, truth_path, values = _put_away(truth_file), None, None
         ticked = ticked and is_same
         chips, clicked = _chips(predictor, encoding, present if ticked else None), gr.skip() if is_same else None
-        belongings = truth_path, values, _truth(values, predictor), clicked, ticked
+        belongings = truth_path, values, clicked, ticked
         return chips, about(predictor, encoding), put_away, given or "", shown, *belongings, *self.turned(opened)
 
-    def _read_truth(self, checkpoint, given, truth_file, path, rgb, truth_path, opened) -> tuple:
+    def _read_truth(self, given, truth_file, path, rgb, truth_path, opened) -> tuple:
         """Another mask for the same photograph; one that came with another photograph is read by `_accept`."""
         if given != path or truth_file == truth_path:
-            return (gr.skip(),) * (3 + len(self.turns))
-        values = _values(truth_file, rgb)
-        return truth_file, values, _truth(values, self.library[checkpoint]), *self.turned(opened)
+            return (gr.skip(),) * (2 + len(self.turns))
+        return truth_file, _values(truth_file, rgb), *self.turned(opened)
 
 
 def _encoding(predictor: Predictor, path: str | None, known: np.ndarray | None) -> Encoding | None:
@@ -305,10 +335,6 @@ def _values(path: str | None, rgb: np.ndarray | None) -> np.ndarray | None:
     except UserError as error:
         gr.Warning(sentence(str(error)))
         return None
-
-
-def _truth(values: np.ndarray | None, predictor: Predictor) -> np.ndarray | None:
-    return None if values is None else in_classes(values, predictor.classes)
 
 
 def _put_away(truth_file: str | None) -> Any:

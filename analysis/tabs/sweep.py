@@ -111,7 +111,7 @@ def build(
         latest = gr.State(Latest())
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
     controls = [latest, *axes, *sliders, refinement["dilations"], refinement["by_objects"]]
-    subject.follow(tab, _sweep, controls, results, **_CONCURRENCY)
+    subject.follow(tab, _sweep, controls, results, first=end_before, **_CONCURRENCY)
     again = {"fn": unlike_before, "inputs": None, "outputs": subject.turn(tab)}
     gr.on([axes.row_values.input, axes.column_values.input, axes.measure.input], **again, **PRIVATE)
     for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
@@ -125,6 +125,11 @@ def build(
         "column_values": axes.column_values,
         "measure": axes.measure,
     }
+
+
+def end_before(latest: Latest, *_) -> None:
+    """Whatever is asked for, the sweep of before has ended: also where its photograph was taken away."""
+    latest.end()
 
 
 def _axes() -> Axes:
@@ -145,7 +150,6 @@ def _axes() -> Axes:
 
 def _sweep(scene: Scene, latest, rows, row_values, columns, column_values, measure, *given) -> Iterator[tuple]:
     """The contact sheet as it fills, then the figure; in the order of `Results`. It ends when it is not the latest."""
-    latest.end()
     number = latest.number
     *sliders, dilations, by_objects = given
     down = Axis.read(rows, row_values)
