@@ -85,13 +85,14 @@ def truth_of(name: str, photograph: str) -> tuple[np.ndarray | None, tuple[str, 
 
 def _place_of(found: runs.Found, photograph: str) -> tuple[Source, int]:
     """The split of an evaluation, and where in it a photograph is. Raises UserError."""
-    source = _source(found.job.get("dataset", ""), found.job.get("data", ""), found.job.get("split", ""))
+    place = (found.job.get(key, "") for key in ("dataset", "data", "split"))
+    source = _source(*place, found.folder, runs.version(found.folder / runs.REPORT))
     if photograph not in source.names:
         raise UserError(f"{photograph!r}: is no photograph of this split any more")
     return source, source.names.index(photograph)
 
 
 @functools.lru_cache(maxsize=2)
-def _source(dataset: str, data: str, split: str) -> Source:
-    """A split is read once for many clicks."""
+def _source(dataset: str, data: str, split: str, evaluation: Path, version: tuple[int, int]) -> Source:
+    """A split is read once for many clicks; anew for another evaluation, since the data may have changed."""
     return read(dataset, Path(data) if data else None, split)

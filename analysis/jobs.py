@@ -29,6 +29,7 @@ from wsss.presets import PRESETS
 
 _PATIENCE = 20.0  # seconds until a started process has said that it lives
 _OF_NO_RUN = {runs.LOG, warden.FILE, "stop", "lock"}  # what a job leaves that has refused its data or settings
+_PATHS = ("--data", "--masks", "--encoder-weights")  # flags of a training that name files or folders
 _QUIET_FOR = 600.0  # seconds; a folder without run.json that was written to more recently may be in use
 
 
@@ -85,21 +86,28 @@ def resumed_argv(found: runs.Found) -> list[str]:
                 next(rest, None)
         elif word != "--resume":
             kept.append(word)
-    kept = _from_where_it_began(kept, Path(str(found.run.get("cwd") or runs.REPOSITORY)))
+    kept = from_where_it_began(kept, found)
     # The first line of the command is replaced: what a file says is never run, only given to our own command.
     return [sys.executable, "-m", "wsss.train", *kept, f"--out={found.folder}", "--resume"]
 
 
-def _from_where_it_began(words: list[str], place: Path) -> list[str]:
-    """The same words with a data folder that does not depend on where they are said."""
-    out = []
+def from_where_it_began(words: Sequence[str], found: runs.Found) -> list[str]:
+    """The words of a run's command, with files and folders that do not depend on where they are said."""
+    place, out = Path(str(found.run.get("cwd") or runs.REPOSITORY)), []
     for before, word in zip(["", *words], words, strict=False):
-        if before == "--data":
-            word = str(place / word)
-        elif word.startswith("--data="):
-            word = f"--data={place / word.removeprefix('--data=')}"
+        flag, equals, value = word.partition("=")
+        if before in _PATHS:
+            word = _at(place, before, word)
+        elif equals and flag in _PATHS:
+            word = f"{flag}={_at(place, flag, value)}"
         out.append(word)
     return out
+
+
+def _at(place: Path, flag: str, value: str) -> str:
+    """The path that a flag had there; what is no path stays."""
+    is_path = value and not (flag == "--encoder-weights" and value == "none")
+    return str(place / value) if is_path else value
 
 
 def shown(argv: Sequence[str]) -> str:

@@ -128,11 +128,11 @@ def film_strip(
     rgb: np.ndarray, masks: Sequence[np.ndarray], colors: np.ndarray, titles: Sequence[str], height: int = 120
 ) -> np.ndarray:
     """Masks (h, w) over small copies of the photograph, side by side under their titles; (H, W, 3) uint8."""
-    width = frame_width(rgb, height) - _FRAME_GAP
+    width = max(1, round(height * rgb.shape[1] / rgb.shape[0]))
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     frames = []
     for mask, title in zip(masks, titles, strict=True):
-        frame = np.full((height + _TITLE_HEIGHT, width + _FRAME_GAP, 3), 255, np.uint8)
+        frame = np.full((height + _TITLE_HEIGHT, frame_width(rgb, height), 3), 255, np.uint8)
         resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
         frame[_TITLE_HEIGHT:, :width] = overlay(small, resized, colors, 0.6)
         cv2.putText(frame, title, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
@@ -141,7 +141,7 @@ def film_strip(
 
 
 def frame_width(rgb: np.ndarray, height: int = 120) -> int:
-    """Pixels from one frame of the photograph's film strip to the next."""
+    """Pixels from one frame of the film strip to the next; a narrow photograph leaves room for its title."""
     return max(40, round(height * rgb.shape[1] / rgb.shape[0])) + _FRAME_GAP
 
 

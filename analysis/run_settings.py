@@ -3,6 +3,7 @@
 import argparse
 from typing import NamedTuple
 
+from analysis.jobs import from_where_it_began
 from analysis.runs import Found
 from wsss import UserError
 from wsss.config import Config
@@ -13,7 +14,7 @@ class RunSettings(NamedTuple):
     """What a run was started with."""
 
     preset: str
-    data: str  # data folder, "" where there is none
+    data: str  # data folder, wherever the page is served from; "" where there is none
     config: Config
 
 
@@ -30,5 +31,5 @@ def settings_of(found: Found) -> RunSettings:
         raise UserError(f"{found.name}: its command cannot be read ({message})")
 
     parser.error = refuse
-    given = parser.parse_known_args(words[3:])[0]
+    given = parser.parse_known_args(from_where_it_began(words[3:], found))[0]
     return RunSettings(given.preset, given.data, from_flags(given))

@@ -2,7 +2,7 @@
 
 A training run is a folder under `root()` with run.json, metrics.jsonl, states/, model/, best/, previews/ (of
 `wsss.train`), and log.txt and job.json where the page has started it; an evaluation is one under `evaluations/` with
-report.json. Nothing is kept in memory, so a page that was reloaded or started again sees the same.
+report.json. Nothing is known but from these, so a page that was reloaded or started again sees the same.
 """
 
 import functools

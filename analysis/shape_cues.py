@@ -18,6 +18,9 @@ from wsss.shape_cue import drop_probability, drop_texture, sample_offsets, self_
 MOST_RADIUS = 16
 """Of R1, so that a slider stays live even where all neighbours are taken."""
 
+MOST_PATCH = 15
+"""Pixels on a side, for the same reason."""
+
 
 @dataclass(frozen=True)
 class ShapeCues:
@@ -105,7 +108,7 @@ def _require(
         ("the bandwidth", bandwidth, 0.001, 1000),
         ("tau", temperature, 0.001, 1000),
         ("the number of samples", samples, 0, 10_000),
-        ("the patch", patch, 1, 15),
+        ("the patch", patch, 1, MOST_PATCH),
         ("the drop rate", drop_rate, 0, 100),
         ("the seed", seed, 0, 2**31 - 1),
     ):

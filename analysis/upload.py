@@ -71,7 +71,8 @@ def _convert_apart(weights: Path, folder: Path, like: Path, described: Path | No
         ended = subprocess.run(
             command,
             cwd=_ROOT,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            # No GPU: CUDA reserves more addresses than the limit on memory leaves.
+            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 import gradio as gr
 import numpy as np
 import pytest
+from PIL import Image
 
 from analysis.charts import agreement_bars
 from analysis.compare import DIFFERENCES, compare, in_common, renumbered, worst_first
@@ -116,3 +117,19 @@ def test_with_a_ground_truth_each_side_is_judged(shipped_or_fresh, cat):
     assert "left 100.0 %, right 0.0 %" in said
     nothing = np.full_like(right, 255)
     assert "left -" in compare_tab._judgement(scene._replace(truth=nothing), [predictor] * 2, [right, wrong])
+
+
+def test_masks_without_a_common_pixel_have_no_mean():
+    seen = compare(LEFT, np.full_like(LEFT, UNLABELLED), 3)
+    assert agreement_bars(seen, ("cat", "dog"), np.zeros((3, 3), np.uint8)).layout.title.text.endswith("mean -")
+
+
+def test_a_photograph_that_cannot_be_used_is_named_and_left_out(shipped_or_fresh, tmp_path):
+    sizes = {"narrow.png": (400, 12), "whole.png": (64, 64), "broken.png": None}
+    for name, size in sizes.items():
+        (tmp_path / name).write_text("no picture") if size is None else Image.new("RGB", size).save(tmp_path / name)
+    files = {name: str(tmp_path / name) for name in sizes}
+    with pytest.warns(UserWarning) as told:
+        usable = dict(compare_tab._usable(Predictor.from_checkpoint(shipped_or_fresh), files))
+    assert list(usable) == ["whole.png"]
+    assert [str(warning.message).split(":")[0] for warning in told] == ["Narrow.png", "Broken.png"]

@@ -8,6 +8,7 @@ import pytest
 
 from analysis import library as shelf
 from analysis.library import Library
+from analysis.tabs.endpoints import Endpoints
 from wsss import UserError
 
 
@@ -118,3 +119,14 @@ def test_the_first_of_two_folders_of_a_name_counts(folders, tmp_path):
 def test_the_folder_where_one_stands_has_its_name(folders, monkeypatch):
     monkeypatch.chdir(folders[0])
     assert Library([Path(".")]).names == ["copy-0"]
+
+
+def test_an_endpoint_answers_by_the_checkpoints_files_as_they_are(shipped_or_fresh, cat, tmp_path):
+    folder = tmp_path / "animals"
+    shutil.copytree(shipped_or_fresh, folder)
+    ask = Endpoints(Library([folder]))
+    before, _ = ask._encoded(cat)
+    assert ask._encoded(cat)[0] is before
+    config = folder / "config.json"
+    config.write_text(config.read_text() + " ")
+    assert ask._encoded(cat)[0] is not before

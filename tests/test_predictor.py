@@ -222,3 +222,13 @@ def test_a_rehearsal_compiles_all_that_a_photograph_needs(shipped_or_fresh):
     command = [sys.executable, "-c", COMPILED_BY, str(shipped_or_fresh)]
     ended = subprocess.run(command, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_a_pixels_probabilities_are_greatest_for_its_class_in_the_mask(predictor, cat):
+    """Also where the background's is raised to a power."""
+    encoding = predictor.encode(cat)
+    assert np.array_equal(encoding.probs.argmax(0), predictor.mask(encoding))
+    unweighed = predict_probs(
+        predictor.network, cat, **predict.prediction_settings(replace(predictor.config, background_power=1.0))
+    )
+    assert not np.array_equal(unweighed.argmax(0), predictor.mask(encoding))

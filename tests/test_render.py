@@ -73,3 +73,9 @@ def test_the_frames_of_a_film_strip_lie_side_by_side(size):
     rgb = np.zeros((*size, 3), np.uint8)
     strip = film_strip(rgb, [np.zeros(size, np.uint8)] * 5, COLORS, ["t"] * 5)
     assert strip.shape[1] == 5 * frame_width(rgb)
+
+
+def test_a_narrow_photograph_is_not_stretched_in_its_film_strip():
+    rgb = np.zeros((200, 50, 3), np.uint8)
+    strip = film_strip(rgb, [np.zeros((200, 50), np.uint8)], COLORS, [""])
+    assert (strip[-1] == 0).all(1).sum() == 120 * 50 // 200

@@ -12,6 +12,7 @@ from analysis import shape_cues as view
 from analysis.charts import information_histogram
 from analysis.predictor import Predictor
 from analysis.shape_cues import feature_energy, shallow_features
+from analysis.tabs import shape_cues as shape_cues_tab
 from wsss import UserError
 from wsss.network import build
 from wsss.predict import to_image
@@ -122,3 +123,14 @@ def test_an_even_patch_is_refused_in_words(cat):
 def test_the_histogram_counts_every_pixel(cat):
     figure = information_histogram(shape_cues(cat))
     assert [sum(bars.y) for bars in figure.data] == pytest.approx([100, 100], abs=0.1)
+
+
+def test_bars_of_a_narrow_histogram_do_not_hide_each_other(cat):
+    figure = information_histogram(shape_cues(cat, bandwidth=3, temperature=3, drop_rate=0.1))
+    for bars in figure.data:
+        assert np.diff(bars.x) == pytest.approx(bars.width, rel=1e-3)
+
+
+@pytest.mark.parametrize(("shape_cue", "rate"), [("on", 0.5), ("identity", 0), ("none", 0)])
+def test_the_checkpoints_settings_drop_what_its_network_drops(shape_cue, rate):
+    assert shape_cues_tab._values(replace(animals(), shape_cue=shape_cue))[5] == rate

@@ -10,7 +10,7 @@ from PIL import Image
 from analysis.gradcam import Cam
 from analysis.library import Library
 from analysis.render import recolored
-from analysis.tabs import cams, inspect, refinement, sweep
+from analysis.tabs import cams, inspect, refinement, reset, sweep
 from analysis.tabs.class_colors import parse
 from analysis.tabs.outputs import again_if_moved, emptied, noting
 from analysis.tabs.pictures import Number
@@ -347,3 +347,10 @@ def test_colors_are_read_as_browsers_write_them(text, color):
 def test_what_is_no_color_is_refused(text):
     with pytest.raises(UserError, match="not a color"):
         parse(text)
+
+
+def test_a_setting_of_a_checkpoint_beyond_the_end_of_its_slider_is_told(recwarn):
+    slider = gr.Slider(1, 16, 7, label="R1")
+    assert [reset._within(slider, 9), reset._within(gr.Checkbox(), True)] == [9, True] and not recwarn.list
+    with pytest.warns(UserWarning, match="R1 of this checkpoint is 20; the slider ends at 16."):
+        assert reset._within(slider, 20) == 16

@@ -5,6 +5,7 @@ import csv
 import io
 import json
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -28,6 +29,7 @@ from analysis.sweeps import (
 )
 from wsss import UNLABELLED, UserError
 
+TEXTURED = Path(__file__).parent.parent / "checkpoints" / "animals-two-stage"
 ALPHA, STEPS, TAU = Axis("alpha", (0.0, 0.8)), Axis("T", (0, 10, 20)), Axis("tau", (0.1, 2.0))
 
 
@@ -221,3 +223,11 @@ def test_a_cell_refines_over_the_chosen_dilations(predictor, encoding, settings)
     chosen = {name: value for name, value in asdict(near.settings).items() if name not in ("temperature", "radius")}
     assert np.array_equal(near.mask, predictor.pseudo(encoding, ["cat"], **chosen))
     assert not np.array_equal(near.mask, all_rings.mask)
+
+
+def test_a_shape_cue_that_keeps_its_texture_has_nothing_to_sweep(cat, settings):
+    predictor = Predictor.from_checkpoint(TEXTURED)
+    encoding = predictor.encode(cat)
+    assert predictor.encode_by_drop(encoding, 0.1, 3) is encoding
+    with pytest.raises(UserError, match="tau changes nothing: this checkpoint has no shape cue, or one that drops"):
+        sweep(predictor, encoding, ["cat"], TAU, None, settings)

@@ -15,9 +15,11 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from analysis import curves, evaluations, jobs, report, run_line, runs
 from analysis.library import Library
+from analysis.run_settings import settings_of
 from analysis.tabs import evaluate as evaluate_tab
 from analysis.tabs import evaluation, form, train
 from analysis.tabs.subject import Subject
@@ -341,3 +343,29 @@ def test_only_a_checkpoint_can_be_evaluated(tmp_path):
     with pytest.raises(UserError, match="is no checkpoint"):
         evaluations.checkpoint_folder(str(tmp_path))
     assert evaluations.free_name("runs/a b (best)", "val") == "a-b-best-val"
+
+
+def test_a_data_set_that_has_changed_is_read_anew_for_another_evaluation(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSSS_RUNS", str(tmp_path))
+    data, out = tmp_path / "data", runs.folder_of("one", evaluation=True)
+    (data / "images").mkdir(parents=True)
+    out.mkdir(parents=True)
+    facts = {"kind": "evaluation", "dataset": "folder", "data": str(data), "split": "val", "exit_code": 0, "start": 1.0}
+    (out / "job.json").write_text(json.dumps(facts))
+    rows = "image,labels,split\n"
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (32, 32)).save(data / "images" / name)
+        rows += f"{name},cat,val\n"
+        (data / "labels.csv").write_text(rows)
+        (out / runs.REPORT).write_text(json.dumps({"of": name}))
+        assert evaluations.truth_of("one", name.removesuffix(".png")) == (None, ("cat",))
+
+
+def test_the_settings_of_a_terminals_run_name_its_data_from_anywhere(tmp_path):
+    words = ["python", "-m", "wsss.train", "--preset", "tiny", "--dataset=folder", "--data", "photos", "--out", "x"]
+    found = run_of("elsewhere", argv=[*words, "--masks=made", "--supervision=masks"], cwd=str(tmp_path))
+    given = settings_of(found)
+    assert (given.data, given.config.masks) == (str(tmp_path / "photos"), str(tmp_path / "made"))
+    assert f"--masks={tmp_path / 'made'}" in jobs.resumed_argv(found)
+    found = run_of("fresh", argv=["python", "-m", "wsss.train", "--encoder-weights", "none"], cwd=str(tmp_path))
+    assert jobs.resumed_argv(found)[3:5] == ["--encoder-weights", "none"]

@@ -13,14 +13,15 @@ from analysis.charts import agreement_bars
 from analysis.compare import DIFFERENCES, Comparison, compare, in_common, renumbered, worst_first
 from analysis.exports import arrays_npz, mask_png, picture_png
 from analysis.library import Library
-from analysis.predictor import MOST_STEPS, Predictor
+from analysis.predictor import Predictor
 from analysis.render import overlay
+from analysis.sweeps import Settings
 from analysis.tabs import download
 from analysis.tabs.events import CLICK, PRIVATE
 from analysis.tabs.pictures import moved, picture, slider, wipe
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject
-from analysis.tabs.words import in_words
+from analysis.tabs.words import in_words, sentence
 from wsss import UserError
 from wsss.data.item import read_rgb
 from wsss.metrics import confusion, mean_iou
@@ -116,7 +117,7 @@ def _mask(predictor: Predictor, rgb: np.ndarray, present: list[str] | None, kind
         encoding,
         known,
         alpha=alpha,
-        steps=min(config.refine_steps, MOST_STEPS),
+        steps=Settings.of(config).steps,
         object_cutoff=config.object_cutoff,
         background_cutoff=config.background_cutoff,
     )
@@ -204,18 +205,20 @@ def _table_by(library: Library) -> Callable:
             predictor = library[checkpoint]
             return lambda rgb: renumbered(_mask(predictor, rgb, None, kind, alpha), predictor.classes, classes)
 
-        photographs = ((name, library[controls[0]].encode(_read(file)).rgb) for name, file in _named(files).items())
+        photographs = _usable(library[controls[0]], _named(files))
         for lines in worst_first(photographs, *(masks(*side) for side in sides), classes):
             yield lines.round(3)
 
     return table
 
 
-def _read(file: str) -> np.ndarray:
-    try:
-        return read_rgb(Path(file))
-    except UserError as error:
-        raise UserError(f"{Path(file).name}: {str(error).replace(f'{file}: ', '')}") from None
+def _usable(predictor: Predictor, files: dict[str, str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The photographs as the page shows them, by their names; one that cannot be used is told of and left out."""
+    for name, file in files.items():
+        try:
+            yield name, predictor.encode(read_rgb(Path(file))).rgb
+        except UserError as error:
+            gr.Warning(sentence(f"{name}: {str(error).replace(f'{file}: ', '')}"))
 
 
 def _named(files: Sequence[str]) -> dict[str, str]:

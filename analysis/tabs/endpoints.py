@@ -10,7 +10,7 @@ from analysis.gradcam import METHODS, TARGETS, coverage, explain
 from analysis.library import Library
 from analysis.predictor import Encoding, Predictor
 from analysis.render import heat, shares
-from analysis.shape_cues import shape_cues
+from analysis.shape_cues import MOST_PATCH, MOST_RADIUS, shape_cues
 from analysis.sweeps import AXES, Axis, Settings, contact_sheet
 from analysis.sweeps import sweep as swept
 from analysis.tabs.photograph import Photograph
@@ -173,10 +173,10 @@ def build(library: Library) -> None:
         _number("floor", config.least_cutoff),
     ]
     information = [
-        _number("radius", config.info_radius),
+        _number("radius", min(config.info_radius, MOST_RADIUS)),
         _number("bandwidth", config.info_bandwidth),
         _number("samples", config.info_samples),
-        _number("patch", config.info_patch),
+        _number("patch", min(config.info_patch, MOST_PATCH)),
     ]
     method, target = _choice("method", METHODS), _choice("target", TARGETS)
     axis, values = _choice("axis", AXES), gr.Textbox("0, 0.5, 1", label="values", visible=False)

@@ -117,13 +117,8 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         done.then(
             subject.answer(_probed, len(probe_pictures)), subject.inputs([*settings, kind]), probe_pictures, **QUIET
         )
-    return dict(
-        zip(
-            ("alpha", "T", "threshold", "background_threshold", "floor", "dilations", "by_objects", "maps_of"),
-            settings,
-            strict=True,
-        )
-    )
+    names = ("alpha", "T", "threshold", "background_threshold", "floor", "dilations", "by_objects", "maps_of")
+    return dict(zip((*names, "weights"), (*settings, kind), strict=True))
 
 
 def _settings(subject: Subject) -> Settings:
@@ -132,7 +127,7 @@ def _settings(subject: Subject) -> Settings:
     with gr.Group():
         return Settings(
             slider("alpha", alpha, "1: colors only, as PAMR; 0: classes only (Eq. 5)"),
-            slider("T", steps, "refinement steps (Eq. 6)", MOST_STEPS, 1),
+            slider("T", min(steps, MOST_STEPS), "refinement steps (Eq. 6)", MOST_STEPS, 1),
             slider("threshold", object_cutoff, "share of its maximum that an object claims (Sec. 4.1.3)"),
             slider("background threshold", background_cutoff, "the same for the background"),
             slider("floor", floor, "no claim is below this score"),
@@ -145,8 +140,7 @@ def _settings(subject: Subject) -> Settings:
 def _values(config: Config) -> list[Any]:
     """The settings' values that a config asks for."""
     cutoffs = [config.object_cutoff, config.background_cutoff, config.least_cutoff]
-    steps = min(config.refine_steps, MOST_STEPS)
-    return [config.alpha, steps, *cutoffs, list(DILATIONS), config.background_affinity]
+    return [config.alpha, config.refine_steps, *cutoffs, list(DILATIONS), config.background_affinity]
 
 
 def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:

@@ -1,4 +1,4 @@
-"""Two buttons that bring settings back: the defaults, and those that the checkpoint was trained with."""
+"""Two buttons that bring settings back: the defaults, and those of the checkpoint."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,9 +20,19 @@ def build(subject: Subject, controls: Sequence[gr.components.Component], values:
     own = gr.Button("Checkpoint's settings", size="sm", min_width=110)
 
     def of(checkpoint: str) -> list:
-        return values(subject.library[checkpoint].config)
+        own = values(subject.library[checkpoint].config)
+        return [_within(control, value) for control, value in zip(controls, own, strict=True)]
 
     return [
         default.click(lambda: values(Config()), None, list(controls), api_visibility="private"),
         own.click(of, subject.checkpoint, list(controls), api_visibility="private"),
     ]
+
+
+def _within(control: gr.components.Component, value: Any) -> Any:
+    """The value; where it lies beyond the end of a slider that end, which is told."""
+    if not isinstance(control, gr.Slider) or control.minimum <= value <= control.maximum:
+        return value
+    end = min(max(value, control.minimum), control.maximum)
+    gr.Warning(f"{control.label} of this checkpoint is {value:g}; the slider ends at {end:g}.")
+    return end
