@@ -105,7 +105,8 @@ def figure(name: str, table: pd.DataFrame) -> go.Figure:
         for measure, shift in zip(MEASURES, (-_BAR / 2, _BAR / 2), strict=True):
             means = table.groupby(label, sort=False)[measure].mean()
             at = [k + shift for k in range(len(names))]
-            drawn.add_bar(x=at, y=means, width=_BAR, name=measure, text=[f"{value:.1f}" for value in means])
+            text = {"text": [f"{value:.1f}" for value in means], "insidetextanchor": "start"}  # the dots are at the top
+            drawn.add_bar(x=at, y=means, width=_BAR, name=measure, **text)
             drawn.add_scatter(
                 x=place + shift, y=table[measure], mode="markers", marker_color="black", showlegend=False, opacity=0.5
             )

@@ -104,7 +104,7 @@ def _pictures() -> tuple[Pictures, gr.Plot]:
             dropped = picture("One draw: black is dropped")
             share = gr.HTML()
     with gr.Row():
-        before = picture("Energy of the shallow features")
+        before = picture("Energy of the features")
         with gr.Column(min_width=220):
             after = picture("… after the drop (expected)")
             energy = gr.HTML()
