@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import gradio as gr
@@ -260,10 +261,32 @@ def test_a_pixel_that_is_none_is_refused_in_one_sentence(visitor, row):
         visitor.predict(handle_file(str(CAT)), "cat", row, 200, 0.8, api_name="/affinity")
 
 
-def test_without_any_checkpoint_the_page_has_its_shape_cues(cat, monkeypatch, capsys):
+@pytest.fixture
+def app(monkeypatch):
+    """The module; its import changes the environment."""
     for name in ("GRADIO_ANALYTICS_ENABLED", "GRADIO_ANALYTICS_MAX_EVENTS", "GRADIO_TEMP_DIR"):
-        monkeypatch.setenv(name, os.environ.get(name, ""))  # the import changes them
-    app = importlib.import_module("app")
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    monkeypatch.delitem(sys.modules, "app", raising=False)
+    return importlib.import_module("app")
+
+
+def test_an_event_has_at_most_one_answer_that_waits_for_the_one_before(app):
+    """Two would have the page ask for ever: Gradio asks all again when one has ended that was asked meanwhile.
+
+    What follows from an answer, from a value of the server or from the page's beginning is asked by itself.
+    """
+    page = app.build_page(app.Library(app.offered(app.DEFAULT_CHECKPOINT))).config
+    kinds = {component["id"]: component["type"] for component in page["components"]}
+    waiting = Counter(
+        (kinds[target], target, event)
+        for answer in page["dependencies"]
+        for target, event in answer["targets"]
+        if answer["trigger_mode"] == "always_last" and kinds.get(target, "state") != "state" and event != "load"
+    )
+    assert len(waiting) > 30 and max(waiting.values()) == 1, waiting.most_common(3)
+
+
+def test_without_any_checkpoint_the_page_has_its_shape_cues(app, cat, monkeypatch, capsys):
     monkeypatch.setattr(app, "DEFAULT_CHECKPOINT", Path("nowhere/animals"))
     library = app.Library(app.offered(app.DEFAULT_CHECKPOINT))
     app.build_page(library)

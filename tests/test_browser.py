@@ -10,6 +10,8 @@ from weakref import WeakKeyDictionary
 
 import pytest
 
+from wsss.refinement import DILATIONS
+
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 sync_api.expect.set_options(timeout=30_000)
@@ -351,6 +353,23 @@ def test_what_a_tab_shows_can_be_downloaded(page):
     with zipfile.ZipFile(download.value.path()) as archive:
         assert set(archive.namelist()) == {"mask.png", "arrays.npz", "settings.json"}
         assert json.loads(archive.read("settings.json"))["settings"]["opacity"] == 0.55
+
+
+@pytest.mark.slow
+def test_after_a_mistake_the_file_that_was_made_before_is_not_given_again(page):
+    begin(page)
+    show(page, "Refinement")
+    given, button = [], page.get_by_role("button", name="Download: PNG, arrays, settings").locator("visible=true")
+    page.on("download", lambda download: given.append(download))
+    with page.expect_download(timeout=60_000):
+        button.click()
+    for dilation in DILATIONS:
+        page.get_by_label(str(dilation), exact=True).locator("visible=true").uncheck()
+    settle(page)
+    button.click()
+    page.get_by_text("Dilations must be some of").first.wait_for(timeout=30_000)
+    settle(page)
+    assert len(given) == 1
 
 
 @pytest.mark.slow

@@ -38,7 +38,8 @@ def build(subject: Subject) -> None:
         return [{**own, name: given}, *subject.turned(opened)]
 
     chosen, outputs = [subject.checkpoint, name, subject.own_colors], [subject.own_colors, *subject.turns]
-    subject.checkpoint.change(in_words(offered), subject.checkpoint, name, **PRIVATE)
+    # "multiple": as of the subject's own answer to this event, see `Subject.live`.
+    subject.checkpoint.change(in_words(offered), subject.checkpoint, name, trigger_mode="multiple", **PRIVATE)
     name.change(in_words(shown), chosen, color, **PRIVATE)
     color.change(in_words(painted), [*chosen, color, subject.opened], outputs, **(LIVE | {"queue": True}))
     reset.click(lambda opened: [{}, *subject.turned(opened)], subject.opened, outputs, **PRIVATE).then(

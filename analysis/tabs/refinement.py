@@ -105,18 +105,18 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             curves, kind, probe_pictures = _details()
     subject.follow(tab, _show, [*settings, kind], [settings.shown, before, *pictures, *probe_pictures])
     _wire_play(play, timer, playing, settings.steps, rested)
-    _wire_steps(subject, tab, settings, rested, [film, curves])
-    _wire_probe(subject, settings, pictures.pseudo, probe_pictures, [*settings, kind])
+    subject.follow(tab, _steps, settings, [film, curves])
     subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
-    subject.live([settings.shown.input], _heats, settings, [before, pictures.after])
+    _wire_rest(subject, settings, kind, rested, [film, curves], probe_pictures, [before, pictures.after])
+    pictures.pseudo.select(pixel, None, subject.clicked, **PRIVATE).then(
+        subject.answer(_probed, len(probe_pictures)), subject.inputs([*settings, kind]), probe_pictures, **QUIET
+    )
     film.select(_step_of, subject.rgb, settings.steps, **PRIVATE).then(
         subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET
     )
     for done in set_back:
-        done.then(subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET)
-        done.then(
-            subject.answer(_probed, len(probe_pictures)), subject.inputs([*settings, kind]), probe_pictures, **QUIET
-        )
+        rest = [film, curves, *probe_pictures]
+        done.then(subject.answer(_rest, len(rest)), subject.inputs([*settings, kind]), rest, **QUIET)
     names = ("alpha", "T", "threshold", "background_threshold", "floor", "dilations", "by_objects", "maps_of")
     return dict(zip((*names, "weights"), (*settings, kind), strict=True))
 
@@ -232,12 +232,33 @@ def _all_steps(scene: Scene, chosen: dict[str, Any]) -> tuple[np.ndarray, Trajec
     return _film(scene, chosen), curves
 
 
-def _wire_steps(subject: Subject, tab: gr.Tab, settings: Settings, rested: gr.State, outputs: list) -> None:
-    """They need the pseudo masks of all steps, so they wait until a slider is let go, or `rested` after playing."""
-    subject.follow(tab, _steps, settings, outputs)
-    let_go = [control.release for control in settings if isinstance(control, gr.Slider)]
-    chosen = settings.dilations.input, settings.background_affinity.input
-    subject.live([*let_go, *chosen, rested.change], _steps, settings, outputs)
+def _rest(scene: Scene, *given) -> tuple:
+    """What waits until a slider is let go: the steps, which need the pseudo masks of all of them, and the probe."""
+    return *_steps(scene, *given[:-1]), *_probed(scene, *given)
+
+
+def _of_class(scene: Scene, *given) -> tuple:
+    """What another class to look at changes: its map before and after, and its weights."""
+    return *_heats(scene, *given[:-1]), *_probed(scene, *given)
+
+
+def _wire_rest(
+    subject: Subject,
+    settings: Settings,
+    kind: gr.Radio,
+    rested: gr.State,
+    steps: list[gr.components.Component],
+    probed: list[gr.components.Component],
+    heats: list[gr.components.Component],
+) -> None:
+    """All that does not move with a slider; `rested` changes after playing. An event has one answer: `Subject.live`."""
+    asked = [*settings, kind]
+    of_both = [settings.alpha.release, settings.dilations.input, settings.background_affinity.input]
+    subject.live(of_both, _rest, asked, [*steps, *probed])
+    others = [control.release for control in settings[1:] if isinstance(control, gr.Slider)]
+    subject.live([*others, rested.change], _steps, settings, steps)
+    subject.live([kind.input], _probed, asked, probed)
+    subject.live([settings.shown.input], _of_class, asked, [*heats, *probed])
 
 
 def _probed(scene: Scene, *given) -> tuple:
@@ -246,23 +267,6 @@ def _probed(scene: Scene, *given) -> tuple:
     seen = probe(scene.predictor, scene.encoding, scene.pixel, values.shown, scene.present, **values.refinement)
     near = values.rings[(len(values.rings) - 1) // 2]
     return draw(rgb, seen, _KINDS[kind]), draw(rgb, seen, _KINDS[kind], within=near), affinity_bars(seen, values.alpha)
-
-
-def _wire_probe(
-    subject: Subject,
-    settings: Settings,
-    pseudo: gr.Image,
-    outputs: list[gr.components.Component],
-    inputs: list[gr.components.Component],
-) -> None:
-    """A click into the pseudo mask chooses the pixel."""
-    *_, kind = inputs
-    pseudo.select(pixel, None, subject.clicked, **PRIVATE).then(
-        subject.answer(_probed, len(outputs)), subject.inputs(inputs), outputs, **QUIET
-    )
-    chosen = [settings.dilations, settings.background_affinity, settings.shown, kind]
-    moved = [settings.alpha.release, *(control.input for control in chosen)]
-    subject.live(moved, _probed, inputs, outputs)
 
 
 def _step_of(rgb: np.ndarray, event: gr.SelectData) -> int:

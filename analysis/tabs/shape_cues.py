@@ -56,7 +56,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     subject.follow(tab, _pictured, settings, pictures)
     subject.follow(tab, _counted, settings, [histogram])
     let_go = [control.release for control in settings if isinstance(control, gr.Slider)]
-    subject.live([*let_go, settings.relative.input, settings.seed.change], _counted, settings, [histogram])
+    subject.live([*let_go, settings.relative.input, settings.seed.input], _counted, settings, [histogram])
     subject.live([control.change for control in settings], _pictured, settings, pictures, api_name="shape_cues")
     for done in set_back:
         done.then(subject.answer(_counted, 1), subject.inputs(settings), histogram, **QUIET)

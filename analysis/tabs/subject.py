@@ -188,7 +188,11 @@ class Subject:
         api_name: str | None = None,
         **settings,
     ) -> Any:
-        """Call show(scene, *controls) at each of the events `moved`, such as slider.input. Returns the event."""
+        """Call show(scene, *controls) at each of the events `moved`, such as slider.input. Returns the event.
+
+        An event may have one such answer alone. Of two, each would wait for the other to be asked once more: Gradio
+        asks both again when one has ended that was asked meanwhile, and so for ever.
+        """
         named = {"api_name": api_name, "api_visibility": "undocumented"} if api_name else {}
         return gr.on(
             moved,
@@ -229,19 +233,7 @@ class Subject:
         empty, mistaken = of_each(empty, None), of_each(mistaken, gr.skip())
         subject = len(self.inputs([]))
 
-        def once(*given):
-            scene, settings = given[:subject], given[subject:]
-            if first is not None:
-                first(*settings)
-            if self._is_empty(*scene):
-                return empty
-            try:
-                return show(self._scene(*scene), *settings)
-            except UserError as error:
-                gr.Warning(sentence(str(error)))
-                return mistaken
-
-        def stream(*given):
+        def answers(*given):
             scene, settings = given[:subject], given[subject:]
             if first is not None:
                 first(*settings)
@@ -249,12 +241,13 @@ class Subject:
                 yield empty
                 return
             try:
-                yield from show(self._scene(*scene), *settings)
+                shown = show(self._scene(*scene), *settings)
+                yield from shown if inspect.isgenerator(shown) else [shown]
             except UserError as error:
                 gr.Warning(sentence(str(error)))
                 yield mistaken
 
-        answer = stream if inspect.isgeneratorfunction(show) else once
+        answer = answers if inspect.isgeneratorfunction(show) else lambda *given: next(answers(*given))
         answer.__name__ = show.__name__
         return in_words(answer)
 
