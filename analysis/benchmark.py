@@ -26,7 +26,13 @@ from plotly.subplots import make_subplots
 from torch import Tensor
 
 from analysis.measuring import Row, alternating, at_least, at_most, bandwidth, peak_bytes
-from analysis.peers import pamr, region_loss_by_unfold, straightforward_evaluation, straightforward_step
+from analysis.peers import (
+    pamr,
+    region_loss_by_unfold,
+    straightforward_evaluation,
+    straightforward_step,
+    with_convolutions_as_published,
+)
 from analysis.tables import lines
 from analysis.timing import PHOTOGRAPH, ROOT, SIZE, serve
 from wsss.allocator import keep_freed_memory
@@ -184,7 +190,7 @@ def throughput_row(folder: Path, pairs: int = 3) -> Row:
     photographs = _photographs(folder, config.batch)
     reduced = Reduced(photographs, config.short_side, config.cache)
     learners = [start(config, len(photographs.classes) + 1, ALONE.device, pretrained=True) for _ in range(2)]
-    learners[1].network.to(memory_format=torch.contiguous_format)
+    with_convolutions_as_published(learners[1].network.to(memory_format=torch.contiguous_format), config)
     now = _with_masks(config)
 
     def ours() -> None:
@@ -212,8 +218,10 @@ def throughput_row(folder: Path, pairs: int = 3) -> Row:
 def evaluation_row(photographs: int = 200, pairs: int = 2) -> Row:
     """Scores of drawn pictures of a photograph's size, beside the straightforward loop."""
     config, source = animals(), Shapes(photographs, 0, SIZE)
-    plain = build(config, len(source.classes) + 1, pretrained=False).eval()
-    network = deepcopy(plain).to(memory_format=torch.channels_last)  # as a checkpoint is loaded
+    plain = build(config, len(source.classes) + 1, pretrained=False)
+    network = deepcopy(plain).eval().to(memory_format=torch.channels_last)  # as a checkpoint is loaded
+    with_convolutions_as_published(plain, config)
+    plain.eval()
     mine, theirs = alternating(
         lambda: evaluate(network, source, short_side=config.test_short_side),
         lambda: straightforward_evaluation(plain, source, config.test_short_side),

@@ -1,6 +1,7 @@
 """What the benchmark runs beside ours, each written from its description."""
 
 import numpy as np
+import timm
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from wsss.config import Config
 from wsss.data.augment import Reduced, TrainingViews, View
 from wsss.data.item import Photographs, Source, item
 from wsss.metrics import Scores
+from wsss.network import ShapeAwareNetwork
 from wsss.objective import Moment, loss_terms, total_loss
 from wsss.predict import to_image
 from wsss.refinement import DILATIONS
@@ -51,6 +53,15 @@ def region_loss_by_unfold(logits: Tensor, pseudo: Tensor, radius: int = 3, margi
     pair = torch.where(same, divergence, (margin - divergence).clamp(min=0)) * both
     pixel = pair.sum(1) / both.sum(1).clamp(min=1)
     return (pixel.sum(1) / valid.sum((1, 2, 3)).clamp(min=1)).mean()
+
+
+def with_convolutions_as_published(network: ShapeAwareNetwork, config: Config) -> None:
+    """Give the network its encoder as timm makes it, of the same weights: convolutions and norms are torch's, apart."""
+    ours = network.encoder.backbone
+    stride = {"output_stride": config.output_stride}
+    theirs = timm.create_model(config.encoder, features_only=True, pretrained=False, **stride)
+    theirs.load_state_dict(ours.state_dict(keep_vars=True), assign=True)  # they learn, and are frozen, as ours
+    network.encoder.backbone = theirs
 
 
 def straightforward_step(learner: Learner, photographs: Photographs, config: Config, now: Moment) -> None:

@@ -1,12 +1,20 @@
 """The benchmark in short: ratios with wide margins, since a machine that runs tests is busy."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 import torch
 
 from analysis import benchmark
 from analysis.measuring import alternating
-from analysis.peers import pamr, region_loss_by_unfold, straightforward_evaluation
+from analysis.peers import (
+    pamr,
+    region_loss_by_unfold,
+    straightforward_evaluation,
+    with_convolutions_as_published,
+)
+from wsss.convolution import Convolution
 from wsss.data.shapes import Shapes
 from wsss.evaluate import evaluate
 from wsss.losses import region_loss
@@ -58,6 +66,17 @@ def test_the_tables_are_written_in_markdown():
     assert "| a | 12.3 |" in text
     assert "| T | 5 | 1 |" in text
     assert len(benchmark.figure(grown).data) == 1
+
+
+def test_the_published_convolutions_compute_and_learn_the_same():
+    torch.manual_seed(0)
+    network = build(replace(tiny(), encoder="tf_efficientnet_lite0"), 5, pretrained=False).eval()
+    image, before = torch.rand(1, 3, 64, 64), list(network.parameters())
+    ours = network(image).logits
+    with_convolutions_as_published(network, replace(tiny(), encoder="tf_efficientnet_lite0"))
+    torch.testing.assert_close(network.eval()(image).logits, ours, rtol=1e-4, atol=1e-4)
+    assert not any(isinstance(module, Convolution) for module in network.modules())
+    assert all(a is b for a, b in zip(network.parameters(), before, strict=True))
 
 
 def test_the_straightforward_evaluation_gives_the_same_scores():

@@ -8,9 +8,9 @@ from pathlib import Path
 import timm
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from wsss import UserError
+from wsss.convolution import fold_norms
 from wsss.resnet38 import ResNet38, load_published
 from wsss.weights import read_foreign_weights
 
@@ -62,55 +62,6 @@ class Encoder(nn.Module):
         return [module for module in self.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
 
 
-class DepthwiseConv2d(nn.Conv2d):
-    """A depthwise convolution in the way that is fast on a CPU: the same function of the same weights.
-
-    One with dilation 2 is an ordinary one on the four phases of the image: PyTorch's kernels are about seven times
-    slower backward with a dilation than without. A 5x5 one is computed in float32 under autocast too: oneDNN's are two
-    to three times slower backward in bfloat16, unlike all other layers here, which are twice as fast.
-    """
-
-    @classmethod
-    def of(cls, conv: nn.Conv2d) -> "DepthwiseConv2d":
-        """A module that shares the weights of `conv`, which must satisfy `fits`."""
-        has_bias, dilation = conv.bias is not None, conv.dilation
-        new = cls(
-            conv.in_channels, conv.out_channels, conv.kernel_size, 1, conv.padding, dilation, conv.groups, has_bias
-        )
-        new.weight, new.bias = conv.weight, conv.bias
-        return new
-
-    @staticmethod
-    def fits(module: nn.Module) -> bool:
-        """Whether `of` takes it."""
-        return (
-            type(module) is nn.Conv2d
-            and module.groups == module.in_channels == module.out_channels
-            and (module.dilation == (2, 2) or module.kernel_size == (5, 5))
-            and module.stride == (1, 1)
-            and all(size % 2 for size in module.kernel_size)
-            and module.padding == tuple(d * (k // 2) for d, k in zip(module.dilation, module.kernel_size, strict=True))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        convolve = self._in_phases if self.dilation == (2, 2) else super().forward
-        if x.device.type != "cpu" or self.kernel_size != (5, 5) or not torch.is_autocast_enabled("cpu"):
-            return convolve(x)
-        with torch.autocast("cpu", enabled=False):
-            return convolve(x.float()).to(x.dtype)
-
-    def _in_phases(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        # Channels stay innermost throughout: what follows is several times slower on another layout.
-        even = F.pad(x, (0, width % 2, 0, height % 2)).permute(0, 2, 3, 1)
-        rows, columns = even.shape[1] // 2, even.shape[2] // 2
-        phases = even.reshape(batch, rows, 2, columns, 2, channels).permute(2, 4, 0, 1, 3, 5)
-        phases = phases.reshape(4 * batch, rows, columns, channels).permute(0, 3, 1, 2)
-        out = F.conv2d(phases, self.weight, self.bias, padding="same", groups=self.groups).permute(0, 2, 3, 1)
-        out = out.reshape(2, 2, batch, rows, columns, channels).permute(2, 3, 0, 4, 1, 5)
-        return out.reshape(batch, 2 * rows, 2 * columns, channels)[:, :height, :width].permute(0, 3, 1, 2)
-
-
 def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0, weights: str = "") -> Encoder:
     """An encoder with its ImageNet weights.
 
@@ -125,8 +76,9 @@ def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0,
     """
     require_encoder(name, weights)
     encoder = _wrn38(output_stride, weights) if name == "wrn38" else _timm(name, output_stride, weights)
+    fold_norms(encoder.eval(), encoder.taps)
     _freeze(encoder, frozen_stages)
-    return encoder
+    return encoder.train()
 
 
 def require_encoder(name: str, weights: str) -> None:
@@ -172,10 +124,6 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
         _load(backbone, read_foreign_weights(Path(weights)), weights)
     elif not weights and name in _LITE_PACKAGES:
         _load(backbone, lite_weights(name), _LITE_PACKAGES[name])
-    for module in list(backbone.modules()):
-        for child_name, child in module.named_children():
-            if DepthwiseConv2d.fits(child):
-                setattr(module, child_name, DepthwiseConv2d.of(child))
     settings = timm.get_pretrained_cfg(name)
     mean, std = (LITE_MEAN, LITE_STD) if name in _LITE_PACKAGES else (settings.mean, settings.std)
     info = backbone.feature_info

@@ -10,8 +10,18 @@ neither.
 """
 
 from wsss.fused.compiled import usable
+from wsss.fused.depthwise import DepthwiseConvolution
 from wsss.fused.information import self_information
 from wsss.fused.refinement import affinity, kernel, propagate, refine
 from wsss.fused.regions import RegionPairs
 
-__all__ = ["RegionPairs", "affinity", "kernel", "propagate", "refine", "self_information", "usable"]
+__all__ = [
+    "DepthwiseConvolution",
+    "RegionPairs",
+    "affinity",
+    "kernel",
+    "propagate",
+    "refine",
+    "self_information",
+    "usable",
+]
