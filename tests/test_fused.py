@@ -17,7 +17,7 @@ from wsss import fused
 from wsss.fused import compiled
 from wsss.losses import classification_loss, pair_costs, pixel_loss, region_loss
 from wsss.pseudo import pseudo_mask, with_background
-from wsss.refinement import affinity, kernel, propagate, refine
+from wsss.refinement import affinity, kernel, propagate, refine, spread
 from wsss.shape_cue import manhattan_offsets, self_information
 
 pytestmark = pytest.mark.skipif(
@@ -74,11 +74,13 @@ def test_refinement_equals_the_plain_equations(picture, size):
 @pytest.mark.parametrize("height", [1, 20, 75])
 def test_rows_that_threads_share_are_as_if_one_thread_had_made_them(steps, height, monkeypatch):
     given = noise(1, 3, height, 20), noise(1, 3, height, 20, seed=1), noise(1, 3, height, 20, seed=2)
-    alone = refine(*given, steps=steps)
+    weights, maps = affinity(*(kernel(x[:, :1]) for x in given[:2]), 0.5), given[2][:, 0]
+    alone, alone_each = refine(*given, steps=steps), list(spread(maps, weights, steps))
     monkeypatch.setattr(compiled, "_LEAST_CELLS", 1)
     for threads in (2, 3, 5):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert torch.equal(refine(*given, steps=steps), alone)
+        assert all(map(torch.equal, spread(maps, weights, steps), alone_each))
 
 
 @pytest.mark.parametrize("picture", PICTURES.values(), ids=PICTURES)
@@ -89,8 +91,11 @@ def test_each_kernel_equals_the_plain_equation(picture, size):
     torch.testing.assert_close(color.double(), kernel(image.double()), atol=1e-4, rtol=1e-4)
     weights = affinity(color, label, 0.6)  # one color serves three classes
     torch.testing.assert_close(weights.double(), affinity(color.double(), label.double(), 0.6), atol=1e-5, rtol=0)
-    expected = propagate(maps.double(), weights.double()).float()
-    torch.testing.assert_close(propagate(maps, weights), expected, atol=1e-6, rtol=0)
+    for steps in (0, 1, 7):
+        found, expected = (list(spread(x, y, steps)) for x, y in ((maps, weights), (maps.double(), weights.double())))
+        assert torch.equal(found[0], maps)
+        for ours, theirs in zip(found, expected, strict=True):
+            torch.testing.assert_close(ours, theirs.float(), atol=1e-5, rtol=0)
 
 
 def test_an_exponent_far_below_the_others_does_not_vanish_into_nan():

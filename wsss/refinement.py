@@ -77,14 +77,15 @@ def propagate(maps: Tensor, weights: Tensor, dilations: Sequence[int] = DILATION
     Returns:
         (B, H, W), within the range of maps.
     """
-    if fused.usable(maps, weights):
-        return fused.propagate(maps, weights, neighbor_offsets(dilations))
     seen, _ = neighbors(maps.unsqueeze(1), neighbor_offsets(dilations))
     return seen.squeeze(1).mul_(weights).sum(1)
 
 
 def spread(maps: Tensor, weights: Tensor, steps: int, dilations: Sequence[int] = DILATIONS) -> Iterator[Tensor]:
     """m_0, m_1, ..., m_T: the maps (B, H, W) and what each step of Eq. 6 makes of them; `weights` as in `propagate`."""
+    if fused.usable(maps, weights):
+        yield from fused.spread(maps, weights, steps, neighbor_offsets(dilations))
+        return
     yield maps
     for _ in range(steps):
         maps = propagate(maps, weights, dilations)

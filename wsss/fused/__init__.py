@@ -12,7 +12,7 @@ neither.
 from wsss.fused.compiled import usable
 from wsss.fused.depthwise import DepthwiseConvolution
 from wsss.fused.information import self_information
-from wsss.fused.refinement import affinity, kernel, propagate, refine
+from wsss.fused.refinement import affinity, kernel, refine, spread
 from wsss.fused.regions import RegionPairs
 
 __all__ = [
@@ -20,8 +20,8 @@ __all__ = [
     "RegionPairs",
     "affinity",
     "kernel",
-    "propagate",
     "refine",
     "self_information",
+    "spread",
     "usable",
 ]

@@ -34,13 +34,19 @@ def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
     return torch.from_numpy(out).transpose(1, 2)
 
 
-def propagate(maps: Tensor, weights: Tensor, offsets: Sequence[tuple[int, int]]) -> Tensor:
-    """`refinement.propagate`: maps (P, H, W) and weights (P, N, H, W) -> (P, H, W)."""
+def spread(maps: Tensor, weights: Tensor, steps: int, offsets: Sequence[tuple[int, int]]) -> Tensor:
+    """What `refinement.spread` yields of maps (P, H, W), weights (P, N, H, W) that sum to 1: (steps + 1, P, H, W)."""
     near = Neighborhood(offsets)
     before, weights = near.padded(array(maps)), array(weights.transpose(1, 2))
-    after, total = np.empty_like(before), np.ones(maps.shape, np.float32)  # these weights sum to 1 already
-    shared(partial(_step_rows, before, weights, total, *near, 1, after), maps.shape[0] * maps.shape[1], weights.size)
-    return torch.from_numpy(near.inner(after).copy())
+    after, total = np.empty_like(before), np.ones(maps.shape, np.float32)
+    out = np.empty((steps + 1, *maps.shape), np.float32)
+    out[0] = near.inner(before)
+    for first_step in range(0, steps, _AT_ONCE):
+        made = out[first_step + 1 : first_step + 1 + _AT_ONCE]
+        work = partial(_step_rows, before, weights, total, *near, len(made), after, made)
+        shared(work, maps.shape[0] * maps.shape[1], weights.size)
+        before, after = after, before
+    return torch.from_numpy(out)
 
 
 def refine(
@@ -78,7 +84,7 @@ def refine(
             share(partial(_weight_rows, colors, labels, *near, *settings, weights, total), height, cells)
             for first_step in range(0, steps, _AT_ONCE):
                 count = min(_AT_ONCE, steps - first_step)
-                share(partial(_step_rows, maps, weights, total, *near, count, other), rows, cells)
+                share(partial(_step_rows, maps, weights, total, *near, count, other, _NOTHING), rows, cells)
                 maps, other = other, maps
             out[i, classes] = near.inner(maps)
 
@@ -210,13 +216,14 @@ def _weight_rows(image, scores, offsets, reach, alpha, bandwidth, epsilon, out, 
 
 
 _AT_ONCE = 5  # steps of Eq. 6 in one pass over the weights
+_NOTHING = np.empty((0, 0, 0, 0), np.float32)
 
 
 @compiled
-def _step_rows(before, weights, total, offsets, reach, steps, after, first, last):
+def _step_rows(before, weights, total, offsets, reach, steps, after, made, first, last):
     """Rows of `steps` steps of Eq. 6: before, after (P, ...) padded, weights (P, H, N, W) of a sum `total` (P, H, W).
 
-    Fills the border of `after`.
+    Fills the border of `after`, and `made` (steps, P, H, W), unless it is empty, with what each step makes.
 
     All steps in one pass over the weights: each follows the one before it as closely as its neighbours let it, while
     the weights of these rows are still in the cache. What a step needs beyond the given rows is computed here as well.
@@ -232,6 +239,8 @@ def _step_rows(before, weights, total, offsets, reach, steps, after, first, last
                     here = before[p] if step == 0 else between[step - 1]
                     there = after[p] if step == steps - 1 else between[step]
                     _step_row(here, weights[p, y], total[p, y], offsets, reach, y, height, there)
+                    if len(made) and top <= y < bottom:
+                        made[step, p, y] = there[reach + y, reach : reach + made.shape[3]]
 
 
 @compiled
