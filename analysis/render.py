@@ -128,7 +128,7 @@ def film_strip(
     rgb: np.ndarray, masks: Sequence[np.ndarray], colors: np.ndarray, titles: Sequence[str], height: int = 120
 ) -> np.ndarray:
     """Masks (h, w) over small copies of the photograph, side by side under their titles; (H, W, 3) uint8."""
-    width = max(1, round(height * rgb.shape[1] / rgb.shape[0]))
+    width = _scaled_width(rgb, height)
     small = cv2.resize(rgb, (width, height), interpolation=cv2.INTER_AREA)
     frames = []
     for mask, title in zip(masks, titles, strict=True):
@@ -142,7 +142,11 @@ def film_strip(
 
 def frame_width(rgb: np.ndarray, height: int = 120) -> int:
     """Pixels from one frame of the film strip to the next; a narrow photograph leaves room for its title."""
-    return max(40, round(height * rgb.shape[1] / rgb.shape[0])) + _FRAME_GAP
+    return max(40, _scaled_width(rgb, height)) + _FRAME_GAP
+
+
+def _scaled_width(rgb: np.ndarray, height: int) -> int:
+    return max(1, round(height * rgb.shape[1] / rgb.shape[0]))
 
 
 def captioned(rgb: np.ndarray, lines: Sequence[str]) -> np.ndarray:

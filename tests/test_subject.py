@@ -76,6 +76,13 @@ def test_a_photograph_that_the_server_has_forgotten_is_asked_for(subject):
         assert answer(subject.library.names[0], None, None, ["cat"], {}, None) == [gr.skip()] * 2
 
 
+def test_a_download_without_a_photograph_asks_for_one(subject, recwarn):
+    nothing = (subject.library.names[0], None, None, [], {}, None)
+    assert subject.answer(lambda scene: scene, 1)(*nothing) is None and not recwarn.list
+    with pytest.warns(UserWarning, match="There is no photograph: give one"):
+        assert subject.answer(lambda scene: scene, 1, asks=True)(*nothing) is None
+
+
 def test_a_mistake_of_the_visitor_is_told_and_changes_nothing(subject, cat):
     def refuse(scene):
         raise UserError("no dilation is chosen")

@@ -32,7 +32,8 @@ def build(
         return str(path)
 
     # After a mistake the link has no file, or the one that was made before would be had again.
-    made = button.click(subject.answer(zipped, 1, mistaken=[None]), subject.inputs(controls), link, **QUIET)
+    answer = subject.answer(zipped, 1, mistaken=[None], asks=True)
+    made = button.click(answer, subject.inputs(controls), link, **QUIET)
     made.success(None, None, None, js=click, api_visibility="private")
 
 

@@ -213,6 +213,7 @@ class Subject:
         *,
         mistaken: list | None = None,
         first: Callable | None = None,
+        asks: bool = False,
     ) -> Callable:
         """A handler of `inputs` that calls show(scene, *controls); its failures are told in words.
 
@@ -224,6 +225,7 @@ class Subject:
             empty: what they get while there is no photograph; nothing unless given.
             mistaken: what they get after a mistake; unless given, they stay as they are.
             first: first(*controls) is called before, also where there is no photograph.
+            asks: whether a photograph is asked for where there is none.
         """
 
         def of_each(values: list | None, otherwise: Any) -> Any:
@@ -238,6 +240,8 @@ class Subject:
             if first is not None:
                 first(*settings)
             if self._is_empty(*scene):
+                if asks:
+                    gr.Warning("There is no photograph: give one at the top of the page.")
                 yield empty
                 return
             try:
