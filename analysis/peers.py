@@ -60,7 +60,10 @@ def with_convolutions_as_published(network: ShapeAwareNetwork, config: Config) -
     ours = network.encoder.backbone
     stride = {"output_stride": config.output_stride}
     theirs = timm.create_model(config.encoder, features_only=True, pretrained=False, **stride)
-    theirs.load_state_dict(ours.state_dict(keep_vars=True), assign=True)  # they learn, and are frozen, as ours
+    learns = [weight.requires_grad for weight in ours.parameters()]
+    theirs.load_state_dict(ours.state_dict(keep_vars=True), assign=True)
+    for weight, does in zip(theirs.parameters(), learns, strict=True):
+        weight.requires_grad_(does)  # torch gives it what the module had before
     network.encoder.backbone = theirs
 
 

@@ -72,11 +72,13 @@ def test_the_published_convolutions_compute_and_learn_the_same():
     torch.manual_seed(0)
     network = build(replace(tiny(), encoder="tf_efficientnet_lite0"), 5, pretrained=False).eval()
     image, before = torch.rand(1, 3, 64, 64), list(network.parameters())
+    learns = [weight.requires_grad for weight in before]
     ours = network(image).logits
     with_convolutions_as_published(network, replace(tiny(), encoder="tf_efficientnet_lite0"))
     torch.testing.assert_close(network.eval()(image).logits, ours, rtol=1e-4, atol=1e-4)
     assert not any(isinstance(module, Convolution) for module in network.modules())
     assert all(a is b for a, b in zip(network.parameters(), before, strict=True))
+    assert [weight.requires_grad for weight in before] == learns and not all(learns)
 
 
 def test_the_straightforward_evaluation_gives_the_same_scores():

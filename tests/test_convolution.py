@@ -8,8 +8,10 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from wsss import fused
+from wsss import convolution, fused
 from wsss.convolution import Convolution, FrozenNorm, fold_norms
+from wsss.encoders import build_encoder
+from wsss.fused import depthwise
 
 
 def normalised(conv: nn.Conv2d) -> nn.Sequential:
@@ -45,10 +47,12 @@ CONVOLUTIONS = {
 
 @pytest.mark.parametrize("size", [(14, 14), (13, 9), (1, 1), (2, 7)])
 @pytest.mark.parametrize("name", CONVOLUTIONS)
-@pytest.mark.parametrize("is_usable", [True, False])
-def test_a_convolution_and_its_norm_are_as_torchs(name, size, is_usable, monkeypatch):
-    if not is_usable:
+@pytest.mark.parametrize("way", ["fused", "without numba", "as on a GPU"])
+def test_a_convolution_and_its_norm_are_as_torchs(name, size, way, monkeypatch):
+    if way == "without numba":
         monkeypatch.setattr(fused, "usable", lambda *tensors: False)
+    if way == "as on a GPU":
+        monkeypatch.setattr(convolution, "_is_on_cpu", lambda x: False)
     torch.manual_seed(0)
     pair = normalised(deepcopy(CONVOLUTIONS[name]))
     frozen = FrozenNorm(pair[1])
@@ -66,13 +70,26 @@ def test_the_fused_gradient_is_that_of_double_precision():
         torch.testing.assert_close(ours.double(), theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
 
 
-@pytest.mark.parametrize("frozen", ["weight", "x"])
-def test_only_the_gradients_that_are_asked_for_are_computed(frozen):
-    conv, x = nn.Conv2d(6, 6, 5, padding=2, groups=6, bias=False), torch.randn(2, 6, 9, 9)
-    conv.requires_grad_(frozen != "weight")
-    x.requires_grad_(frozen != "x")
-    Convolution(conv)(x).sum().backward()
-    assert (conv.weight.grad is None) == (frozen == "weight") and (x.grad is None) == (frozen == "x")
+def test_what_is_slow_for_torch_is_fused():
+    pytest.importorskip("numba")
+    for name, conv in CONVOLUTIONS.items():
+        made = Convolution(conv)(torch.rand(1, conv.in_channels, 8, 8))
+        is_fused = "DepthwiseConvolution" in type(made.grad_fn).__name__
+        assert is_fused == (name.startswith("depthwise") and name != "depthwise 3x3" or name == "many channels"), name
+
+
+def test_of_the_default_encoder_the_5x5_and_the_dilated_are_slow_for_torch():
+    encoder = build_encoder("tf_efficientnet_lite2", weights="none")
+    slow = [m for m in encoder.modules() if isinstance(m, Convolution) and m.is_slow_for_torch]
+    assert {(m.kernel_size[0], m.dilation[0]) for m in slow} == {(5, 1), (5, 2), (3, 2)}
+
+
+def test_no_gradient_of_frozen_weights_is_computed(monkeypatch):
+    pytest.importorskip("numba")
+    conv, x = nn.Conv2d(6, 6, 5, padding=2, groups=6, bias=False), torch.randn(2, 6, 9, 9, requires_grad=True)
+    monkeypatch.setattr(depthwise, "_gradient_of_weight", lambda *given: pytest.fail("it was not asked for"))
+    Convolution(conv.requires_grad_(False))(x).sum().backward()
+    assert x.grad is not None
 
 
 @pytest.mark.parametrize("dilation", [1, 2])

@@ -116,6 +116,11 @@ def test_an_unknown_encoder_is_refused():
         build_encoder("resnet-fifty")
 
 
+def test_a_model_that_takes_no_small_image_is_refused():
+    with pytest.raises(UserError, match="the encoder botnet26t_256 takes no image of 64x64"):
+        build_encoder("botnet26t_256", weights="none")
+
+
 def test_a_model_that_cannot_be_dilated_is_refused():
     with pytest.raises(UserError, match="dla34 gives no features at output stride 16"):
         build_encoder("dla34", output_stride=16, weights="none")

@@ -76,7 +76,7 @@ def test_a_photograph_that_the_server_has_forgotten_is_asked_for(subject):
         assert answer(subject.library.names[0], None, None, ["cat"], {}, None) == [gr.skip()] * 2
 
 
-def test_a_download_without_a_photograph_asks_for_one(subject, recwarn):
+def test_what_asks_for_a_photograph_says_that_there_is_none(subject, recwarn):
     nothing = (subject.library.names[0], None, None, [], {}, None)
     assert subject.answer(lambda scene: scene, 1)(*nothing) is None and not recwarn.list
     with pytest.warns(UserWarning, match="There is no photograph: give one"):

@@ -10,6 +10,11 @@ from torch import Tensor, nn
 from wsss import fused
 
 
+def _is_on_cpu(x: Tensor) -> bool:
+    """Whether a norm's work is done by the convolution before it: on a GPU more kernels would be launched for it."""
+    return x.device.type == "cpu"
+
+
 class FrozenNorm(nn.Module):
     """A batch norm whose statistics and weights stay as they are, under the names of the one whose place it takes.
 
@@ -29,7 +34,7 @@ class FrozenNorm(nn.Module):
         return type(module) in (nn.BatchNorm2d, BatchNormAct2d) and module.affine and module.track_running_stats
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu":
+        if not _is_on_cpu(x):
             x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         x = self.drop(x)
         if type(self.act) is nn.ReLU6:
@@ -46,9 +51,9 @@ class FrozenNorm(nn.Module):
 class Convolution(nn.Conv2d):
     """The convolution that is given, with its weights, and on a CPU the work of the norm after it.
 
-    A norm apart reads and writes its features twice forward and twice backward, an eighth of a training step. A
-    depthwise convolution is computed in float32 under autocast too: oneDNN's of 5x5 are two to three times slower
-    backward in bfloat16, unlike all other layers here, which are twice as fast.
+    A norm apart reads and writes its features twice forward and twice backward, an eighth of a training step. What is
+    slow for torch is computed in float32 under autocast too, which the fused gradient takes; oneDNN's of 5x5 are two to
+    three times slower backward in bfloat16, unlike all other layers here, which are twice as fast.
     """
 
     def __init__(self, conv: nn.Conv2d, norm: FrozenNorm | None = None) -> None:
@@ -74,9 +79,9 @@ class Convolution(nn.Conv2d):
         return is_depthwise and is_square and keeps_size and (size > 3 or dilation > 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        weight, bias = self.normalising_weights() if x.device.type == "cpu" else (self.weight, self.bias)
+        weight, bias = self.normalising_weights() if _is_on_cpu(x) else (self.weight, self.bias)
         x = self.padded(x)
-        if x.device.type != "cpu" or not self.is_slow_for_torch:
+        if not (_is_on_cpu(x) and self.is_slow_for_torch):
             return self._conv_forward(x, weight, bias)
         wide = x.float() if torch.is_autocast_enabled("cpu") else x
         with torch.autocast("cpu", enabled=False):
@@ -105,7 +110,8 @@ def fold_norms(network: nn.Module, stages: Sequence[nn.Module]) -> None:
     of `stages`, as WideResNet-38's first: others take it too.
 
     Args:
-        network: in evaluation mode, takes images (B, 3, H, W).
+        network: in evaluation mode, takes images (B, 3, H, W), also of 64x64. What a norm is given no other module
+            takes, unless it is one of `stages`.
     """
     before = _makers(network, [*stages, *filter(FrozenNorm.fits, network.modules())])
     shared = {before.get(stage) for stage in stages}

@@ -76,7 +76,10 @@ def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0,
     """
     require_encoder(name, weights)
     encoder = _wrn38(output_stride, weights) if name == "wrn38" else _timm(name, output_stride, weights)
-    fold_norms(encoder.eval(), encoder.taps)
+    try:
+        fold_norms(encoder.eval(), encoder.taps)
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(f"the encoder {name} takes no image of 64x64 ({error or 'its size is fixed'})") from None
     _freeze(encoder, frozen_stages)
     return encoder.train()
 

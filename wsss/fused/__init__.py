@@ -1,6 +1,6 @@
-"""The fused CPU kernels: pixel refinement, self-information and region loss, row by row within the cache.
+"""The fused CPU kernels: pixel refinement, self-information, region loss, and the gradient of depthwise convolutions.
 
-Each repeats an equation that `refinement`, `shape_cue` or `losses` states in plain PyTorch, which is its oracle and
+Each repeats what `refinement`, `shape_cue`, `losses` or torch itself states in plain PyTorch, which is its oracle and
 takes its place where `usable` says no. Inner loops run along a row and store into one array or two, so that LLVM
 vectorises them. Weights lie as (photograph, row, neighbour, column): a step of Eq. 6 reads memory from end to end.
 
