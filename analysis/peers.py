@@ -58,8 +58,7 @@ def region_loss_by_unfold(logits: Tensor, pseudo: Tensor, radius: int = 3, margi
 def with_convolutions_as_published(network: ShapeAwareNetwork, config: Config) -> None:
     """Give the network its encoder as timm makes it, of the same weights: convolutions and norms are torch's, apart."""
     ours = network.encoder.backbone
-    stride = {"output_stride": config.output_stride}
-    theirs = timm.create_model(config.encoder, features_only=True, pretrained=False, **stride)
+    theirs = timm.create_model(config.encoder, features_only=True, output_stride=config.output_stride)
     learns = [weight.requires_grad for weight in ours.parameters()]
     theirs.load_state_dict(ours.state_dict(keep_vars=True), assign=True)
     for weight, does in zip(theirs.parameters(), learns, strict=True):
