@@ -34,6 +34,7 @@ class FrozenNorm(nn.Module):
         return type(module) in (nn.BatchNorm2d, BatchNormAct2d) and module.affine and module.track_running_stats
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> the same shape; on a CPU x is normalised already, and may be overwritten."""
         if not _is_on_cpu(x):
             x = F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         x = self.drop(x)
@@ -42,7 +43,10 @@ class FrozenNorm(nn.Module):
         return self.act(x)
 
     def within(self, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Weights (C, ...) and bias (C,) of one convolution that does what that of the given ones and the norm do."""
+        """Weights (C, ...) and bias (C,) of one convolution that does what that of the given ones and the norm do.
+
+        As `torch.nn.utils.fusion.fuse_conv_bn_weights`, by whose result the given weights would not learn.
+        """
         scale = self.weight * (self.running_var + self.eps).rsqrt()
         mean = self.running_mean if bias is None else self.running_mean - bias
         return weight * scale[:, None, None, None], self.bias - mean * scale
@@ -79,6 +83,7 @@ class Convolution(nn.Conv2d):
         return is_depthwise and is_square and keeps_size and (size > 3 or dilation > 1)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C', H', W'), normalised on a CPU."""
         weight, bias = self.normalising_weights() if _is_on_cpu(x) else (self.weight, self.bias)
         x = self.padded(x)
         if not (_is_on_cpu(x) and self.is_slow_for_torch):
