@@ -33,7 +33,10 @@ METHODS = {
     "EigenCAM": "EigenCAM",
     "EigenGradCAM": "EigenGradCAM",
 }
-"""Methods that answer at once, and the class of grad-cam that each is."""
+"""Methods that answer at once, and the class of grad-cam that each is. EigenCAM's map is of no class."""
+
+SIGNLESS_METHODS = ("EigenCAM", "EigenGradCAM")
+"""Their map is a principal component, whose sign is arbitrary."""
 
 SLOW_METHODS = {"ScoreCAM": "ScoreCAM", "AblationCAM": "AblationCAM"}
 """Methods that run the network once for each channel; see `estimated_seconds`."""
@@ -55,7 +58,7 @@ class Cam(NamedTuple):
 
     stage: str
     method: str
-    values: np.ndarray  # (h, w) float32; positive speaks for the class
+    values: np.ndarray  # (h, w) float32; positive speaks for the class, but by EigenCAM, which asks of none
 
     @property
     def low(self) -> float:
@@ -230,7 +233,7 @@ def _asked(
     index = 1 + predictor.classes.index(name)
     image = to_image(encoding.rgb, predictor.config.test_short_side).to(predictor.device)
     if target == "image score":
-        return image, lambda output: output.scores[:, index - 1]
+        return image, lambda output: output.image_scores[:, index - 1]
     if target == "predicted region":
         return image, _summed(predictor.mask(encoding) == index, index)
     if target == "pixel":
@@ -265,10 +268,13 @@ def _at(pixel: tuple[int, int] | None, size: tuple[int, ...], index: int) -> Que
 def _maps(method: str, evidence: Evidence) -> list[Cam]:
     """The maps of a method that needs nothing but features and gradients: it gets no network to hook into."""
     cam = getattr(grad_cam(), METHODS[method])(nn.Linear(1, 1), [])
-    return [
-        Cam(stage, method, _finite(cam.get_cam_image(None, None, None, features, evidence.gradients[stage], False)))
-        for stage, features in evidence.features.items()
-    ]
+    cams = []
+    for stage, features in evidence.features.items():
+        values = _finite(cam.get_cam_image(None, None, None, features, evidence.gradients[stage], False))
+        if method in SIGNLESS_METHODS and abs(values.min()) > abs(values.max()):
+            values = -values  # the rule of Seg-Eigen-CAM, which grad-cam has as a method of its own
+        cams.append(Cam(stage, method, values))
+    return cams
 
 
 class _Answer(nn.Module):

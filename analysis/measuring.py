@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+CPU = torch.device("cpu")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -75,3 +77,14 @@ def at_most(work: str, ours: float, peer: str, theirs: float, target: float, uni
     scale = 1e3 if unit == "ms" else 1e-6
     ratio = ours / theirs
     return Row(work, scale * ours, peer, scale * theirs, unit, ratio, f"at most {target:g} of it", ratio <= target)
+
+
+def at_least_a_second(work: str, ours: float, peer: str, theirs: float, target: float) -> Row:
+    """How many times more images a second."""
+    ratio = ours / theirs
+    return Row(work, ours, peer, theirs, "images/s", ratio, f"at least {target:g} times faster", ratio >= target)
+
+
+def on(device: torch.device) -> str:
+    """What the name of a piece of work says of where it is done; nothing of the CPU."""
+    return "" if device == CPU else f", on {torch.cuda.get_device_name(device)}"

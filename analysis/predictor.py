@@ -42,7 +42,7 @@ class Encoding:
     """All that is computed once for a photograph; sliders only read it."""
 
     rgb: np.ndarray  # (H, W, 3) uint8
-    scores: np.ndarray  # (K-1,) image-level probabilities
+    image_probs: np.ndarray  # (K-1,), of the photograph's classes
     probs: np.ndarray  # (K, H, W) float32, at the photograph's size, refined and weighed as at test
     maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
     image: Tensor  # (1, 3, g, g') the colors of Eq. 5
@@ -127,11 +127,11 @@ class Predictor:
             refine_steps=self.config.test_refine_steps,
             alpha=self.config.alpha,
             refine_stride=self.config.test_refine_stride,
-            objects=output.scores.sigmoid() >= self.config.class_cutoff,
+            objects=output.image_scores.sigmoid() >= self.config.class_cutoff,
         )
         return Encoding(
             rgb=rgb,
-            scores=output.scores.sigmoid()[0].cpu().numpy(),
+            image_probs=output.image_scores.sigmoid()[0].cpu().numpy(),
             probs=with_background_power(probs[0], self.config.background_power).cpu().numpy(),
             maps=maps[0],
             image=colors,
@@ -174,7 +174,7 @@ class Predictor:
 
         They are those of its mask; a network whose masks have any class sees those above a half.
         """
-        seen = encoding.scores >= min(self.config.class_cutoff or 0.5, encoding.scores.max())
+        seen = encoding.image_probs >= min(self.config.class_cutoff or 0.5, encoding.image_probs.max())
         return [name for name, is_seen in zip(self.classes, seen, strict=True) if is_seen]
 
     def mask(self, encoding: Encoding, threshold: float = 0.0, *, with_crf: bool = False) -> np.ndarray:

@@ -25,8 +25,8 @@ def pseudo_quality(
     The refinement and the cutoffs are those of the end of training, at the size of the test.
 
     Returns:
-        By alpha, in percent: "mIoU" of the refined maps' largest class; "pseudo mask mIoU" over the pixels that one
-        class claims, and "labelled", their share.
+        By alpha, in percent: "refined map mIoU", of the refined maps' largest class; "pseudo mask mIoU" over the pixels
+        that one class claims, and "labelled", their share.
     """
     num_classes = len(source.classes) + 1
     largest, claimed = ({alpha: np.zeros((num_classes,) * 2, np.int64) for alpha in alphas} for _ in range(2))
@@ -54,7 +54,7 @@ def pseudo_quality(
             labelled[alpha] += known.mean()
     return {
         alpha: {
-            "mIoU": 100 * mean_iou(largest[alpha]),
+            "refined map mIoU": 100 * mean_iou(largest[alpha]),
             "pseudo mask mIoU": 100 * mean_iou(claimed[alpha]),
             "labelled": 100 * labelled[alpha] / len(source),
         }

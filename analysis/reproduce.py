@@ -16,6 +16,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -90,13 +91,18 @@ def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
 
 
 def _classify(argv: Sequence[str], out: Path) -> int:
-    """The epochs of classification, which variants of one network share: each would compute the same."""
-    if (run.read(out) or {}).get("status") == "finished":
-        return 0
+    """The epochs of classification, which variants of one network share: each would compute the same.
+
+    Raises:
+        UserError: they were done with other settings.
+    """
     parser = argparse.ArgumentParser()
     add_flags(parser)
-    epochs = from_flags(parser.parse_known_args(argv)[0]).warmup_epochs
-    return train.main([*argv, "--until", str(epochs), "--out", str(out), *_from_where(out)])
+    config = from_flags(parser.parse_known_args(argv)[0])
+    if (run.read(out) or {}).get("status") == "finished":
+        train.config_to_resume(out, asdict(config))
+        return 0
+    return train.main([*argv, "--until", str(config.warmup_epochs), "--out", str(out), *_from_where(out)])
 
 
 def _from_where(out: Path, before: Path | None = None) -> list[str]:

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from analysis.predictor import Encoding, Predictor
 from wsss import UserError
 from wsss.predict import to_image
-from wsss.shape_cue import drop_probability, drop_texture, sample_offsets, self_information
+from wsss.shape_cue import drop_probability, drop_texture, information_of_positions, sample_offsets, self_information
 
 MOST_RADIUS = 16
 """Of R1, so that a slider stays live even where all neighbours are taken."""
@@ -90,10 +89,10 @@ def feature_energy(
 
     Args:
         features: (1, C, h, w), from `shallow_features`.
-        information: of every pixel, (H, W); a position has that of its most informative one, as in the network.
+        information: of every pixel, (H, W).
         temperature, drop_rate: as in `shape_cues`.
     """
-    pooled = F.adaptive_max_pool2d(torch.from_numpy(information)[None, None], features.shape[-2:])
+    pooled = information_of_positions(torch.from_numpy(information)[None, None], features.shape[-2:])
     drop = drop_probability(pooled, temperature=temperature, drop_rate=drop_rate)
     after = drop_texture(features, drop, stochastic=False)
     return tuple(x.square().mean(1)[0].numpy() for x in (features, after))

@@ -126,7 +126,7 @@ def _try(folder: Path) -> None:
     """Ask it about a photograph. Raises UserError when the answer is not finite."""
     rgb = np.random.default_rng(0).integers(0, 256, _TRIED, np.uint8)
     encoding = Predictor.from_checkpoint(folder).encode(rgb)
-    if not (np.isfinite(encoding.probs).all() and np.isfinite(encoding.scores).all()):
+    if not (np.isfinite(encoding.probs).all() and np.isfinite(encoding.image_probs).all()):
         raise UserError(f"{folder.name}: does not fit: its answers are not finite numbers")
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analysis import benchmark
+from analysis import benchmark, refinement_speed
 from analysis.measuring import alternating
 from analysis.peers import (
     pamr,
@@ -26,7 +26,7 @@ pytest.importorskip("numba")
 
 
 def test_the_peer_computes_the_same_as_we_do():
-    image, scores, probs, _ = benchmark.scene(1, 3, (40, 50), 3)
+    image, scores, probs, _ = refinement_speed.scene(1, 3, (40, 50), 3)
     expected = pamr(image, probs, 10)
     torch.testing.assert_close(refine(image, scores, probs, alpha=1.0), expected, atol=1e-5, rtol=0)
 
@@ -40,10 +40,10 @@ def test_the_unfolded_region_loss_computes_the_same_as_ours():
 
 @pytest.mark.slow
 def test_refinement_is_many_times_faster_and_smaller_than_pamr():
-    rows = list(benchmark.refinement_rows((94, 125), pairs=3))
+    rows = list(refinement_speed.refinement_rows((94, 125), pairs=3))
     assert rows[0].ratio > 1.5
     assert all(row.ratio < 2 for row in rows if row.work == "SPR, peak extra memory")  # in affinity arrays
-    assert benchmark.batch_row(4, 7, 56, pairs=3).ratio > 1.5
+    assert refinement_speed.batch_row(4, 7, 56, pairs=3).ratio > 1.5
 
 
 @pytest.mark.slow
@@ -52,7 +52,7 @@ def test_the_region_loss_is_faster_than_its_unfolded_form():
 
 
 def test_classes_that_are_absent_cost_next_to_nothing():
-    few, many = (benchmark.scene(1, classes, (112, 112), 3) for classes in (3, 21))
+    few, many = (refinement_speed.scene(1, classes, (112, 112), 3) for classes in (3, 21))
     ours, theirs = alternating(
         lambda: refine(*few[:3], present=few[3]), lambda: refine(*many[:3], present=many[3]), pairs=7
     )
@@ -65,7 +65,7 @@ def test_the_tables_are_written_in_markdown():
     text = benchmark.markdown(table, grown, 3)
     assert "| a | 12.3 |" in text
     assert "| T | 5 | 1 |" in text
-    assert len(benchmark.figure(grown).data) == 1
+    assert len(refinement_speed.figure(grown).data) == 1
 
 
 def test_the_published_convolutions_compute_and_learn_the_same():

@@ -35,7 +35,7 @@ def test_a_folded_network_computes_the_same(encoder, shape_cue):
     with torch.no_grad():
         expected, found = plain(image), folded(plain)(image)
         stages = zip(folded(plain).encoder(image), plain.encoder(image), strict=True)
-    for ours, theirs in ((found.logits, expected.logits), (found.scores, expected.scores), *stages):
+    for ours, theirs in ((found.logits, expected.logits), (found.image_scores, expected.image_scores), *stages):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4 * float(theirs.abs().max()))
     assert all(torch.equal(value, before[name]) for name, value in plain.state_dict().items())
 

@@ -79,7 +79,7 @@ def test_the_background_is_constant_and_first():
 def test_outputs_have_the_same_fields_in_training_and_evaluation(network, training):
     output = network.train(training)(image())
     assert output.logits.shape == output.probs.shape == (2, 5, 8, 12)
-    assert output.scores.shape == (2, 4)
+    assert output.image_scores.shape == (2, 4)
     torch.testing.assert_close(output.probs.sum(1), torch.ones(2, 8, 12))
     assert (output.logits[:, 0] == 1).all()
 
@@ -117,7 +117,7 @@ def test_a_hook_on_every_part_fires(network):
 def test_every_learning_parameter_gets_a_gradient(network):
     network.train().zero_grad()
     output = network(image())
-    (output.logits.square().mean() + output.scores.sum()).backward()
+    (output.logits.square().mean() + output.image_scores.sum()).backward()
     for name, parameter in network.named_parameters():
         assert (parameter.grad is not None) == parameter.requires_grad, name
 
@@ -146,7 +146,7 @@ def test_without_its_gradient_the_focal_penalty_is_a_mere_number():
     scores = {}
     for pushes in (True, False):
         network.zero_grad()
-        scores[pushes] = network(pictures, focal_gradient=pushes).scores
+        scores[pushes] = network(pictures, focal_gradient=pushes).image_scores
         scores[pushes].sum().backward()
         gradients[pushes] = network.decoder.layers[-1].weight.grad.clone()
     assert torch.equal(scores[True], scores[False])

@@ -344,7 +344,7 @@ def ask_the_model(checkpoint: Path, folder: Path, report: Path) -> int:
             rgb = read_rgb(folder / f"{name}.png")
             encoding = predictor.encode(rgb)
             mask = predictor.mask(encoding)
-            finite = np.isfinite(encoding.scores).all() and np.isfinite(encoding.probs).all()
+            finite = np.isfinite(encoding.image_probs).all() and np.isfinite(encoding.probs).all()
             shape = encoding.rgb.shape[0] / encoding.rgb.shape[1] / (rgb.shape[0] / rgb.shape[1])
             right.append(bool(finite and mask.shape == encoding.rgb.shape[:2] and abs(shape - 1) < 0.02))
         except UserError as error:

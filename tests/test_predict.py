@@ -73,7 +73,7 @@ def test_the_refinement_of_a_mask_is_that_of_training(network, rgb):
 def test_an_object_counts_in_every_view_when_one_of_them_is_sure_of_it(network, rgb):
     looks = views(rgb, 0, multi_scale=True, device=torch.device("cpu"))
     with torch.no_grad():
-        scores = torch.cat([network(view).scores.sigmoid() for view, _ in looks])
+        scores = torch.cat([network(view).image_scores.sigmoid() for view, _ in looks])
     least, most = scores.min(0).values, scores.max(0).values
     k = int((most - least).argmax())
     settings = {"multi_scale": True, "refine_steps": 2}

@@ -64,7 +64,7 @@ def test_a_threshold_takes_the_least_confident_pixels_away(predictor, encoding):
 
 def test_a_class_that_the_mask_leaves_out_has_no_probability_and_is_not_ticked(predictor, cat):
     config = replace(predictor.config, test_refine_steps=0)
-    scores = predictor.encode(cat).scores
+    scores = predictor.encode(cat).image_probs
     cutoff = float(np.sort(scores)[-2:].mean())  # between the likeliest class and the next
     for steps in (0, 10):
         config = replace(config, class_cutoff=cutoff, test_refine_steps=steps)
@@ -114,7 +114,7 @@ def test_only_ticked_classes_appear(predictor, encoding):
 
 
 def test_the_network_always_sees_a_class(predictor, encoding):
-    assert CLASSES[encoding.scores.argmax()] in predictor.present(encoding)
+    assert CLASSES[encoding.image_probs.argmax()] in predictor.present(encoding)
 
 
 def test_a_photograph_is_encoded_once(predictor, cat, monkeypatch):

@@ -36,7 +36,7 @@ def logs(folder) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_table_is_trained_once_and_written_with_its_commands(folders, tmp_path):
+def test_a_table_is_trained_once_and_written_with_its_commands(folders, tmp_path, capsys):
     assert reproduce.main(["8", *SMALL, *folders]) == 0
     table = tables.read(tmp_path / "out", "8")
     assert list(table["variant"]) == [variant.name for variant in TRAINED["8"].variants]
@@ -50,6 +50,8 @@ def test_a_table_is_trained_once_and_written_with_its_commands(folders, tmp_path
     trained = logs(tmp_path)
     assert reproduce.main(["8", *SMALL, *folders]) == 0
     assert logs(tmp_path) == trained  # nothing was trained again
+    assert reproduce.main(["8", *SMALL, *folders, "--lr", "0.5"]) == 2
+    assert "classified-0: the run has lr 0.02, it cannot be resumed with 0.5" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -79,7 +81,7 @@ def drawn(tmp_path):
 def test_table_6_has_a_line_for_each_alpha_of_each_split(drawn, tmp_path):
     assert reproduce.main(["6", *drawn, "--splits", "val", "train"]) == 0
     table = tables.read(tmp_path / "out", "6")
-    measures = ["mIoU", "pseudo mask mIoU", "labelled"]
+    measures = ["refined map mIoU", "pseudo mask mIoU", "labelled"]
     assert list(table.columns) == ["split", "photographs", "alpha", *measures, "checkpoint", "commit"]
     wanted = [(split, count, alpha) for split, count in (("val", 2), ("train", 3)) for alpha in ALPHAS]
     assert list(table[["split", "photographs", "alpha"]].itertuples(index=False, name=None)) == wanted

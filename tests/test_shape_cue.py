@@ -343,6 +343,14 @@ def test_certain_drops_are_certain(dtype):
         assert kept[..., 1].eq(0).all()
 
 
+def test_a_rare_drop_is_as_rare_in_half_precision():
+    torch.manual_seed(0)
+    drop = torch.full((1, 1, 500, 500), 0.0015)
+    kept = drop_texture(torch.ones(1, 8, 500, 500, dtype=torch.bfloat16), drop, stochastic=True)
+    assert kept.dtype == torch.bfloat16
+    assert kept.eq(0).float().mean().item() == pytest.approx(0.0015, rel=0.1)  # 3000 of them, give or take 55
+
+
 def test_dropping_leaves_its_input_as_it_was():
     features, drop = noise(1, 3, 4, 5), noise(1, 1, 4, 5, seed=1)
     for stochastic in (True, False):

@@ -387,6 +387,8 @@ def test_the_focal_penalty_pushes_during_the_warm_up_alone_if_asked_to():
     config = replace(tiny(), warmup_epochs=2, epochs=4, focal_warmup_only=True)
     assert [Schedule(config, 10).at(step).has_focal_gradient for step in (0, 19, 20, 39)] == [True, True, False, False]
     assert Schedule(replace(config, focal_warmup_only=False), 10).at(39).has_focal_gradient
+    alone = Schedule(replace(config, pixel_loss=False, region_loss=False), 10)  # a line of Table 8
+    assert alone.at(19).has_focal_gradient and not alone.at(20).has_focal_gradient
 
 
 def test_the_learning_rate_decays_and_biases_learn_twice_as_fast():

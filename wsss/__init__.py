@@ -10,8 +10,10 @@ Arrays:
     labels  (B, K-1) in {0, 1}       image-level labels, objects only
     logits  (B, K, h, w)             class scores of pixels; the background's is constant
     probs   (B, K, h, w)             their softmax over K
-    scores  (B, K-1)                 class scores of images
+    scores  (B, K, h, w)             s of Eq. 5, by which pixels are alike: the logits or the probs
     mask    (H, W) int               hard prediction; 255 is unlabelled
+
+    image_scores (B, K-1)            class scores of images, Eq. 1; image_probs, their sigmoid
 """
 
 import os

@@ -1,4 +1,7 @@
-"""Every number of the method and its training, once, with its source.
+"""Every number that a run may change, once, with its source.
+
+Those that no paper of its kind changes stand where they are used: the dilations, deviation and bandwidth of Eq. 5, the
+epsilon of Eq. 1, the rates of the pyramid, the tolerance of boundary IoU.
 
 Command-line flags and the page's form are made from the fields. Mathematics never sees a `Config`: it takes the plain
 numbers.
@@ -24,7 +27,7 @@ def _number(default: float, between: tuple[float, float], group: str, text: str)
 
 @dataclass(frozen=True)
 class Config:
-    """The setting of one run. The defaults are the paper's; where the paper is silent, its parents' codes decide.
+    """The setting of one run. The defaults are the paper's; where it is silent, those of its parents' codes, mostly.
 
     Raises:
         UserError: a value is of the wrong type, not finite, out of its range, or not among its choices.
@@ -69,11 +72,14 @@ class Config:
     )
     info_samples: int = _number(9, (0, 10_000), "shape cue", "neighbours sampled for Eq. 3; 0 takes all of them")
     info_patch: int = _number(3, (1, 31), "shape cue", "side of a patch in pixels")
-    info_bandwidth: float = _number(1.0, (1e-3, 1e3), "shape cue", "h of Eq. 3")
+    info_bandwidth: float = _number(1.0, (1e-3, 1e3), "shape cue", "h of Eq. 3, where colors lie in [0, 1]")
     info_relative: bool = _option(False, "shape cue", "measure distances in units of the image's mean distance")
     drop_temperature: float = _number(0.5, (1e-3, 1e3), "shape cue", "tau of Eq. 4")
     drop_rate: float = _number(
-        0.5, (0, 100), "shape cue", "mean exponent of the drop: e^-rate of the features stay, more where some inform"
+        0.5,
+        (0, 100),
+        "shape cue",
+        "mean exponent of the drop: e^-rate of the features stay, more where some inform (InfoDrop: 0.1, 1.5)",
     )
 
     # Pseudo masks
@@ -108,7 +114,7 @@ class Config:
         0.0, (0, 10), "losses", "p of the focal mask penalty of Araslanov and Roth; 0 leaves it out"
     )
     focal_floor: float = _number(0.01, (1e-6, 1), "losses", "lambda of the focal mask penalty")
-    focal_warmup_only: bool = _option(False, "losses", "the penalty has no gradient once the mask losses act")
+    focal_warmup_only: bool = _option(False, "losses", "the penalty has no gradient after the warm-up")
     pixel_loss: bool = _option(True, "losses", "Eq. 7")
     pixel_weight: float = _number(1.0, (0, 100), "losses", "weight of Eq. 7; the paper has none")
     balance_classes: bool = _option(

@@ -13,7 +13,9 @@ RATES = {16: (6, 12, 18), 8: (12, 24, 36)}
 class ASPP(nn.Module):
     """Atrous spatial pyramid pooling: context of several reaches, fused by a 1x1 convolution.
 
-    The branches are a 1x1, three atrous 3x3 and image pooling. (B, C, h, w) -> (B, channels, h, w).
+    The branches are a 1x1, three atrous 3x3 and image pooling. (B, C, h, w) -> (B, channels, h, w). Batch norms take
+    the batch's statistics, as DeepLabV3's; Araslanov and Roth's code fixes them at mean 0 and variance 1. Image pooling
+    has none: a pooled position is one sample an image, too few for statistics.
 
     Args:
         rates: of the atrous branches, in positions of the features.
@@ -60,7 +62,6 @@ class Decoder(nn.Module):
 
 
 def _image_pooling(in_channels: int, channels: int) -> nn.Sequential:
-    # Without a batch norm: a pooled position is one sample an image, too few for batch statistics.
     return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(in_channels, channels, 1), nn.ReLU(inplace=True))
 
 

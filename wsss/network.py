@@ -18,7 +18,7 @@ class Output(NamedTuple):
 
     logits: Tensor  # (B, K, h, w), background first and constant
     probs: Tensor  # (B, K, h, w), their softmax over K: M of the paper
-    scores: Tensor  # (B, K-1), image-level class scores before the sigmoid
+    image_scores: Tensor  # (B, K-1), of the image's classes, before the sigmoid
 
     def resized(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Logits and probs at another (height, width), bilinearly; the background stays exactly constant.
@@ -62,11 +62,11 @@ class ShapeAwareNetwork(nn.Module):
         objects = self.decoder(self.pyramid(deep), shape)
         logits = add_background(objects.float(), self.background_score)
         probs = logits.softmax(1)
-        scores = pooled_scores(logits, probs)
+        image_scores = pooled_scores(logits, probs)
         if self.focal_power:
             penalty = focal_penalty(probs, self.focal_power, self.focal_floor)
-            scores = scores + (penalty if focal_gradient else penalty.detach())
-        return Output(logits, probs, scores)
+            image_scores = image_scores + (penalty if focal_gradient else penalty.detach())
+        return Output(logits, probs, image_scores)
 
 
 def add_background(objects: Tensor, score: float = 1.0) -> Tensor:

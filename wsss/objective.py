@@ -19,7 +19,7 @@ class Moment(NamedTuple):
 
     step: int
     has_mask_loss: bool  # a network that has just begun to classify has no masks to learn from
-    has_focal_gradient: bool  # or the focal penalty is a mere number: later on it would melt the small objects
+    has_focal_gradient: bool  # or the focal penalty is a mere number: after the warm-up it would melt small objects
     alpha: float  # of Eq. 5
     object_cutoff: float
     background_cutoff: float
@@ -44,12 +44,12 @@ class Schedule:
         balancing its classes makes it a third of a plain cross-entropy.
         """
         config = self.config
-        has_mask_loss = step >= self.warmup and (config.pixel_loss or config.region_loss)
+        is_warm = step >= self.warmup
         region = config.region_weight * step / self.steps
         return Moment(
             step,
-            has_mask_loss=has_mask_loss,
-            has_focal_gradient=not (config.focal_warmup_only and has_mask_loss),
+            has_mask_loss=is_warm and (config.pixel_loss or config.region_loss),
+            has_focal_gradient=not (config.focal_warmup_only and is_warm),
             alpha=self._between(config.alpha_start, config.alpha, step),
             object_cutoff=self._between(config.object_cutoff_start, config.object_cutoff, step),
             background_cutoff=self._between(config.background_cutoff_start, config.background_cutoff, step),
@@ -73,7 +73,7 @@ def loss_terms(
         mask: (B, H, W) int64, looked at only where the config says that masks supervise.
     """
     given = labels.to(image.device, non_blocking=True)
-    terms = {"classification": classification_loss(output.scores, given)}
+    terms = {"classification": classification_loss(output.image_scores, given)}
     if not now.has_mask_loss:
         return terms
     size = refinement_grid(image, config.refine_stride)

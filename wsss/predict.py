@@ -95,7 +95,7 @@ def predict_probs(
     """
     device = next(network.parameters()).device
     looks = [(*view, network(view[0])) for view in views(rgb, short_side, multi_scale=multi_scale, device=device)]
-    scores = torch.stack([output.scores.sigmoid() for *_, output in looks]).amax(0)
+    scores = torch.stack([output.image_scores.sigmoid() for *_, output in looks]).amax(0)
     total = torch.zeros((), device=device)
     for view, is_flipped, output in looks:
         probs = pixel_probs(output, view, rgb.shape[:2], objects=scores >= class_cutoff, **refinement)
@@ -130,7 +130,7 @@ def pixel_probs(
     Source: the paper refines in training alone (Sec. 3.2.1). Here the scores are the logits and the background's is its
     constant, whatever a config asks for in training: neither probabilities nor `with_background_scores` brought more.
     """
-    present = with_background(torch.ones_like(output.scores) if objects is None else objects)
+    present = with_background(torch.ones_like(output.image_scores) if objects is None else objects)
     if not refine_steps:
         probs = F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
         return probs * present[:, :, None, None]

@@ -96,12 +96,20 @@ def drop_probability(information: Tensor, *, temperature: float = 0.5, drop_rate
     return -torch.expm1(-drop_rate * weight / weight.mean((1, 2, 3), keepdim=True))
 
 
+def information_of_positions(information: Tensor, size: tuple[int, int]) -> Tensor:
+    """Self-information of every feature position, (B, 1, H, W) -> (B, 1, h, w) at `size`.
+
+    A position covers many pixels and survives by its most informative one: the rule of InfoDrop for strided layers.
+    """
+    return F.adaptive_max_pool2d(information, size)
+
+
 def drop_texture(features: Tensor, drop: Tensor, stochastic: bool) -> Tensor:
     """Features without their texture: each channel of each position dropped at random, or the expectation of that.
 
     Args:
         features: (B, C, h, w).
-        drop: probabilities, (B, 1, h, w).
+        drop: probabilities, (B, 1, h, w) float32.
         stochastic: draw (training), or scale by the probability to survive (evaluation).
 
     Returns:
@@ -109,15 +117,17 @@ def drop_texture(features: Tensor, drop: Tensor, stochastic: bool) -> Tensor:
     """
     survival = 1 - drop
     if stochastic:
-        survival = (torch.rand_like(features) < survival).to(features.dtype)
-    return features * survival
+        drawn = torch.rand_like(features, dtype=torch.float32)  # in bfloat16 a small probability would round to 0
+        survival = drawn < survival
+    return features * survival.to(features.dtype)
 
 
 class ShapeCue(nn.Module):
     """The module of Fig. 3: drop texture from shallow features, then one convolution.
 
-    Training draws neighbours and drops anew at each call; evaluation uses one fixed draw of neighbours and the expected
-    drop, so that a photograph always gives the same result.
+    Self-information is that of the photograph's colors, as Fig. 3 and 8 show it; InfoDrop's is that of the input of the
+    layer that it drops from. Training draws neighbours and drops anew at each call; evaluation uses one fixed draw of
+    neighbours and the expected drop, so that a photograph always gives the same result.
     """
 
     def __init__(
@@ -143,7 +153,7 @@ class ShapeCue(nn.Module):
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
         """image (B, 3, H, W) and shallow features (B, C, h, w) -> shape features (B, channels, h, w)."""
-        drop = self.drop(self.information(image), features.shape[-2:]).to(features.dtype)
+        drop = self.drop(self.information(image), features.shape[-2:])
         return self.conv(drop_texture(features, drop, stochastic=self.training))
 
     @torch.no_grad()
@@ -158,9 +168,6 @@ class ShapeCue(nn.Module):
 
     @torch.no_grad()
     def drop(self, information: Tensor, size: tuple[int, int]) -> Tensor:
-        """Drop probability of every feature position, (B, 1, h, w).
-
-        A position covers many pixels and survives by its most informative one: the rule of InfoDrop for strided layers.
-        """
-        pooled = F.adaptive_max_pool2d(information, size)
+        """Drop probability of every feature position, (B, 1, h, w)."""
+        pooled = information_of_positions(information, size)
         return drop_probability(pooled, temperature=self.temperature, drop_rate=self.drop_rate)

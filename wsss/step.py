@@ -74,7 +74,7 @@ def _terms(
         terms = loss_terms(output, teacher, image, view.labels, mask, config, now)
     else:
         seen, labels = {"classification": output, "teacher": teacher}, view.labels.to(device)
-        terms = {name: classification_loss(of.scores, labels) for name, of in seen.items()}
+        terms = {name: classification_loss(of.image_scores, labels) for name, of in seen.items()}
     terms["total"] = total_loss(terms, now.weights)
     return terms
 

@@ -75,7 +75,12 @@ def _settings(subject: Subject) -> Settings:
         return Settings(
             gr.Dropdown(list(subject.default.classes), value=None, label="Class", info="whose evidence is shown"),
             gr.Radio(list(TARGETS), value=TARGETS[0], label="Target", info="the score that the maps explain"),
-            gr.CheckboxGroup(list(METHODS), value=["GradCAM", "LayerCAM"], label="Methods"),
+            gr.CheckboxGroup(
+                list(METHODS),
+                value=["GradCAM", "LayerCAM"],
+                label="Methods",
+                info="EigenCAM's map is the features' main pattern, whatever the class",
+            ),
             gr.Radio(list(_SCALES), value=_SCALES[0], label="Colors are relative to"),
             slider("opacity", 0.6, "of the maps"),
         )
@@ -98,7 +103,7 @@ def _show(scene: Scene, given, asked, methods, scale, opacity, seen) -> tuple:
     """
     is_next, name = seen not in (None, scene.encoding.key), given
     if name not in (scene.present if is_next else scene.predictor.classes):
-        name = scene.present[0] if scene.present else scene.predictor.classes[int(scene.encoding.scores.argmax())]
+        name = scene.present[0] if scene.present else scene.predictor.classes[int(scene.encoding.image_probs.argmax())]
     target = TARGETS[0] if asked == _PIXEL and scene.clicked is None else asked
     names = gr.update(choices=list(scene.predictor.classes), **({} if name == given else {"value": name}))
     pictures = _pictured(scene, name, target, methods, scale, opacity)

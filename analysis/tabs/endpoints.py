@@ -93,7 +93,7 @@ class Endpoints:
         Args:
             picture: as in /segment.
             name: of the class.
-            method: GradCAM, GradCAM++, HiResCAM, LayerCAM, XGradCAM, EigenCAM or EigenGradCAM.
+            method: GradCAM, GradCAM++, HiResCAM, LayerCAM, XGradCAM, EigenGradCAM, or EigenCAM, which asks of no class.
             target: image score, predicted region, or pixel.
             row, column: of the pixel, where that is the target.
         """

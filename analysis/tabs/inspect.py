@@ -75,7 +75,7 @@ def _controls() -> Controls:
 
 def _show(scene: Scene, *settings) -> tuple:
     """All that the tab shows of a new subject."""
-    scores = score_bars(scene.encoding.scores, scene.predictor.classes, scene.colors)
+    scores = score_bars(scene.encoding.image_probs, scene.predictor.classes, scene.colors)
     return *_mask(scene, *settings), scores, *_pixel(scene)
 
 
@@ -128,7 +128,7 @@ def _files(scene: Scene, opacity, confidence, with_crf, judged) -> dict[str, byt
     mask = predictor.mask(encoding, confidence, with_crf=bool(with_crf))
     return {
         "mask.png": mask_png(mask, predictor.classes),
-        "arrays.npz": arrays_npz(probs=encoding.probs, scores=encoding.scores, mask=mask),
+        "arrays.npz": arrays_npz(probs=encoding.probs, image_probs=encoding.image_probs, mask=mask),
     }
 
 

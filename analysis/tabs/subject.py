@@ -314,7 +314,8 @@ def _chips(predictor: Predictor, encoding: Encoding | None, present: Sequence[st
     if encoding is None:
         return gr.CheckboxGroup(list(predictor.classes), value=[])
     chips = [
-        (f"{name} {100 * score:.0f} %", name) for name, score in zip(predictor.classes, encoding.scores, strict=True)
+        (f"{name} {100 * score:.0f} %", name)
+        for name, score in zip(predictor.classes, encoding.image_probs, strict=True)
     ]
     seen = predictor.present(encoding) if present is None else [name for name in present if name in predictor.classes]
     return gr.CheckboxGroup(chips, value=seen)
