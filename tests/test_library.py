@@ -5,18 +5,28 @@ import shutil
 from pathlib import Path
 
 import pytest
+from drawn import write_lively
 
 from analysis import library as shelf
 from analysis.library import Library
 from analysis.tabs.endpoints import Endpoints
 from wsss import UserError
+from wsss.data.shapes import Shapes
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    """A checkpoint that is read within milliseconds."""
+    folder = tmp_path_factory.mktemp("library") / "small"
+    write_lively(folder, Shapes(1, 0, (64, 64)), test_refine_steps=0)
+    return folder
 
 
 @pytest.fixture
-def folders(shipped_or_fresh, tmp_path):
+def folders(small, tmp_path):
     copies = [tmp_path / f"copy-{n}" for n in range(shelf.MOST_OPEN + 2)]
     for copy in copies:
-        shutil.copytree(shipped_or_fresh, copy)
+        shutil.copytree(small, copy)
     return copies
 
 
@@ -48,11 +58,11 @@ def test_a_refused_checkpoint_leaves_the_others_as_they_were(folders):
     assert library.names == ["copy-0", "copy-2"]
 
 
-def test_a_folder_of_the_user_is_never_removed_and_an_upload_is(folders, shipped_or_fresh, tmp_path):
+def test_a_folder_of_the_user_is_never_removed_and_an_upload_is(folders, small, tmp_path):
     library = Library(folders[:1])
     library.show("runs/mine", folders[1])
     for n in range(shelf.MOST_UPLOADED + 1):
-        shutil.copytree(shipped_or_fresh, tmp_path / f"upload-{n}")
+        shutil.copytree(small, tmp_path / f"upload-{n}")
         library.add_upload(f"upload-{n}", tmp_path / f"upload-{n}")
         library.show(f"runs/{n}", folders[2])
     assert folders[1].is_dir() and folders[2].is_dir() and "runs/mine" in library.names
@@ -121,9 +131,9 @@ def test_the_folder_where_one_stands_has_its_name(folders, monkeypatch):
     assert Library([Path(".")]).names == ["copy-0"]
 
 
-def test_an_endpoint_answers_by_the_checkpoints_files_as_they_are(shipped_or_fresh, cat, tmp_path):
+def test_an_endpoint_answers_by_the_checkpoints_files_as_they_are(small, cat, tmp_path):
     folder = tmp_path / "animals"
-    shutil.copytree(shipped_or_fresh, folder)
+    shutil.copytree(small, folder)
     ask = Endpoints(Library([folder]))
     before, _ = ask._encoded(cat)
     assert ask._encoded(cat)[0] is before
