@@ -329,28 +329,36 @@ def test_bounds_are_checked_before_there_is_a_tensor(weights, tmp_path, monkeypa
     measured("C5", f"{right}/{len(files)} before a tensor", "all", right == len(files))
 
 
+def test_weights_whose_counters_are_no_whole_numbers_are_refused(weights, served, tmp_path):
+    (tmp_path / "half.pt").write_bytes(pt({name: value.half() for name, value in weights.items()}))
+    with pytest.raises(UserError, match="is missing|is torch"):
+        convert(tmp_path / "half.pt", tmp_path / "out", served / "config.json")
+
+
 @pytest.mark.slow
 def test_an_upload_is_opened_by_a_process_of_its_own(weights, served, tmp_path):
-    (tmp_path / "half.pt").write_bytes(pt({name: value.half() for name, value in weights.items()}))
-    (tmp_path / "bad.pt").write_bytes(pt({"a": Runs(eval, "1")}))
+    huge = {name: value * 1e30 if value.is_floating_point() else value for name, value in weights.items()}
+    files = {"bad.pt": pt({"a": Runs(eval, "1")}), "good.safetensors": save(weights), "huge.safetensors": save(huge)}
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
     library = Library([served])
-    with ThreadPoolExecutor(2) as pool:
-        half, bad = (
-            pool.submit(admit, tmp_path / f"{name}.pt", tmp_path / "refused", like=served) for name in ("half", "bad")
-        )
-    with pytest.raises(UserError, match="is missing|is torch"):
-        half.result()  # counters of batches became real numbers
-    with pytest.raises(UserError, match=CODE):
-        bad.result()
     with pytest.raises(UserError, match="takes more than 0.5 s"):
         admit(tmp_path / "bad.pt", tmp_path / "refused", like=served, seconds=0.5)
-    (tmp_path / "good.safetensors").write_bytes(save(weights))
-    library.add_upload("mine", admit(tmp_path / "good.safetensors", tmp_path / "mine", like=served))
-    huge = {name: value * 1e30 if value.is_floating_point() else value for name, value in weights.items()}
-    (tmp_path / "huge.safetensors").write_bytes(save(huge))
+    with ThreadPoolExecutor(2) as pool:
+        bad, good, huge = (
+            pool.submit(admit, tmp_path / name, tmp_path / into, like=served)
+            for name, into in zip(files, ("refused", "mine", "refused-too"), strict=True)
+        )
+    with pytest.raises(UserError, match=CODE):
+        bad.result()
     with pytest.raises(UserError, match="answers are not finite"):
-        admit(tmp_path / "huge.safetensors", tmp_path / "refused", like=served)
-    assert not (tmp_path / "refused").exists() and library.names == ["served", "mine"]
+        huge.result()
+    library.add_upload("mine", good.result())
+    assert (
+        not (tmp_path / "refused-too").exists()
+        and not (tmp_path / "refused").exists()
+        and library.names == ["served", "mine"]
+    )
     assert answer(library["mine"]) == answer(library["served"])
     with pytest.raises(UserError, match="already"):
         library.add_upload("mine", served)

@@ -31,6 +31,5 @@ def test_idle_threads_stop_spinning_sooner_than_they_would():
     usual = seconds_spent_idle("")
     if usual < 2e-3:
         pytest.skip("threads do not spin here")
-    for package in ("wsss", "analysis"):
-        # Another process may keep a core from one of them for a moment.
-        assert any(seconds_spent_idle(f"import {package}") < 0.7 * usual for _ in range(3)), package
+    # Another process may keep a core from one of them for a moment. The package imports no more than `wsss`.
+    assert any(seconds_spent_idle("import analysis") < 0.7 * usual for _ in range(3))

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -44,9 +45,15 @@ FAMILY = f"import subprocess, sys\nsubprocess.Popen([sys.executable, '-c', {STUB
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A folder of runs of its own; what the page still takes for a job of it at the end is killed, and nothing else."""
-    monkeypatch.setenv("WSSS_RUNS", str(tmp_path / "runs"))
-    yield tmp_path / "runs"
+    """A folder of runs of its own."""
+    with monkeypatch.context() as patch:
+        patch.setenv("WSSS_RUNS", str(tmp_path / "runs"))
+        yield tmp_path / "runs"
+        end_all()
+
+
+def end_all() -> None:
+    """Kill what the page still takes for a job of it, and nothing else."""
     for found in [*runs.found_runs(), *runs.found_evaluations()]:
         if keeper := runs.of_job(found.job, found.folder):
             for process in [keeper, *keeper.children(recursive=True)]:
@@ -312,21 +319,13 @@ def status_of(window: Client) -> tuple[str, int, str]:
 
 
 @pytest.fixture
-def served(place, shipped_or_fresh) -> Iterator[str]:
-    """The address of a running app with runs of its own."""
-    command = [sys.executable, "-u", "app.py", "--checkpoint", str(shipped_or_fresh)]
-    app = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    said = ""
-    for line in app.stdout:
-        said += line
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            break
-    else:
-        pytest.fail(f"the app did not start: {said[-1000:]}")
-    threading.Thread(target=app.stdout.read, daemon=True).start()
-    yield found[0]
-    app.kill()
-    app.wait()
+def served(address, runs_folder, monkeypatch) -> Iterator[str]:
+    """The running app, where what it runs is found too; that is removed at the end."""
+    with monkeypatch.context() as patch:
+        patch.setenv("WSSS_RUNS", str(runs_folder))
+        yield address
+        end_all()
+        shutil.rmtree(runs_folder / "watched")
 
 
 def test_j1_reloads_and_other_windows_do_not_touch_a_job(served):
@@ -337,9 +336,9 @@ def test_j1_reloads_and_other_windows_do_not_touch_a_job(served):
         visitor(served).predict("tiny", "second", "", *values, api_name="/train_start")
     pid = runs.known("watched").job["pid"]
     until(lambda: runs.progress(runs.known("watched"))[0] > 1, 120)
-    steps, windows = [], [visitor(served) for _ in range(2)]
+    steps, reloaded, windows = [], visitor(served), [visitor(served) for _ in range(2)]
     for _ in range(5):
-        reloaded = visitor(served)
+        reloaded.reset_session()
         for window in (reloaded, *windows):
             state, step, log = status_of(window)
             assert state == "running" and ("epoch" in log or window is not reloaded)

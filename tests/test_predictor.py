@@ -224,10 +224,12 @@ def test_a_rehearsal_compiles_all_that_a_photograph_needs(shipped_or_fresh):
     assert ended.returncode == 0, ended.stderr
 
 
-def test_a_pixels_probabilities_are_greatest_for_its_class_in_the_mask(predictor, cat):
+def test_a_pixels_probabilities_and_its_class_are_those_of_the_command(predictor, cat):
     """Also where the background's is raised to a power."""
     encoding = predictor.encode(cat)
-    assert np.array_equal(encoding.probs.argmax(0), predictor.mask(encoding))
+    expected = predict_probs(predictor.network, cat, **predict.prediction_settings(predictor.config))
+    np.testing.assert_allclose(encoding.probs, expected, atol=1e-5)
+    assert np.array_equal(expected.argmax(0), predictor.mask(encoding))
     unweighed = predict_probs(
         predictor.network, cat, **predict.prediction_settings(replace(predictor.config, background_power=1.0))
     )

@@ -200,10 +200,6 @@ def test_tau_without_a_shape_cue_is_refused_in_words(predictor, encoding, settin
         sweep(without, encoding, ["cat"], TAU, None, settings)
 
 
-def test_settings_are_values(settings):
-    assert replace(settings, alpha=0.1) != settings and replace(settings) == settings
-
-
 def test_an_axis_is_read_from_numbers_with_commas_between():
     axis = Axis.read("T", "0, 10,,2.5")
     assert axis == Axis("T", (0, 10, 2.5)) and list(map(type, axis.values)) == [int, int, float]

@@ -3,11 +3,11 @@
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -34,39 +34,39 @@ SETTINGS = {
 PATIENCE = 120_000  # milliseconds; the training and the page share the machine with whatever else it does
 
 
-class Server:
-    """The app, as a newcomer starts it, always on one port."""
-
-    def __init__(self, checkpoint: Path, port: int | None = None) -> None:
-        words = [sys.executable, "-u", "app.py", "--checkpoint", str(checkpoint)]
-        words += ["--port", str(port)] if port else []
-        self.app = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        said = ""
-        for line in self.app.stdout:
-            said += line
-            if found := re.search(r"http://127\.0\.0\.1:(\d+)", line):
-                break
-        else:
-            pytest.fail(f"the app did not start: {said[-1000:]}")
-        self.address, self.port = found[0], int(found[1])
-        threading.Thread(target=self.app.stdout.read, daemon=True).start()
-
-    def kill(self) -> None:
-        """End it as a crash would."""
-        self.app.send_signal(signal.SIGKILL)
-        self.app.wait()
+@contextmanager
+def crashing_app(checkpoint: Path) -> Iterator[str]:
+    """The app, as a newcomer starts it; gives its address, and ends it as a crash would."""
+    words = [sys.executable, "-u", "app.py", "--checkpoint", str(checkpoint)]
+    app = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    said = ""
+    for line in app.stdout:
+        said += line
+        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
+            break
+    else:
+        pytest.fail(f"the app did not start: {said[-1000:]}")
+    threading.Thread(target=app.stdout.read, daemon=True).start()
+    try:
+        yield found[0]
+    finally:
+        app.kill()
+        app.wait()
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch) -> Iterator[Path]:
-    """A folder of runs of its own; its jobs are killed at the end."""
-    monkeypatch.setenv("WSSS_RUNS", str(tmp_path / "runs"))
+def place(runs_folder, monkeypatch) -> Iterator[None]:
+    """The folder of runs of the other app, too; what the test has put there is ended and removed."""
+    monkeypatch.setenv("WSSS_RUNS", str(runs_folder))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    yield tmp_path / "runs"
+    before = set(runs_folder.glob("*")) | set(runs_folder.glob("evaluations/*"))
+    yield
     for found in [*runs.found_runs(), *runs.found_evaluations()]:
         if keeper := runs.of_job(found.job, found.folder):
             for process in [keeper, *keeper.children(recursive=True)]:
                 process.kill()
+    for folder in (set(runs_folder.glob("*")) | set(runs_folder.glob("evaluations/*"))) - before:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture
@@ -110,63 +110,54 @@ def step_of(name: str) -> int:
     return runs.progress(runs.known(name))[0]
 
 
-def visit(page, server: Server, tab: str) -> None:
-    page.goto(server.address)
+def visit(page, address: str, tab: str) -> None:
+    page.goto(address)
     open_tab(page, tab)
 
 
-def test_a_run_outlives_the_page_and_the_server_and_its_result_is_opened(page, shipped_or_fresh):
-    server = Server(shipped_or_fresh)
-    try:
-        visit(page, server, "Train")
+def test_a_run_outlives_the_page_and_the_server_and_its_result_is_opened(page, address, shipped_or_fresh):
+    with crashing_app(shipped_or_fresh) as first:
+        visit(page, first, "Train")
         fill_in(page)
         press(page, "Start")
         wait_for(page, "running")
         pid = runs.known("tiny-1").job["pid"]
         assert "--crop=32" in page.locator(".cm-content").last.inner_text()
-
-        visit(page, server, "Train")  # a reload
-        wait_for(page, "running")
-        page.locator("#run-status", has_text="of 10000").wait_for()
+        until(lambda: step_of("tiny-1") > 0, 120)
         before = step_of("tiny-1")
+    os.kill(pid, 0)  # the job is still there
 
-        server.kill()
-        os.kill(pid, 0)  # the job is still there
-        server = Server(shipped_or_fresh, server.port)
-        visit(page, server, "Train")
-        wait_for(page, "running")
-        page.wait_for_function("() => document.querySelector('#run-log textarea').value.includes('epoch 1/1000 |')")
-        assert runs.known("tiny-1").job["pid"] == pid and step_of("tiny-1") > before
+    visit(page, address, "Train")  # of another server
+    wait_for(page, "running")
+    page.locator("#run-status", has_text="of 10000").wait_for()
+    page.wait_for_function("() => document.querySelector('#run-log textarea').value.includes('epoch 1/1000 |')")
+    assert runs.known("tiny-1").job["pid"] == pid and step_of("tiny-1") > before
 
-        press(page, "Stop")
-        wait_for(page, "stopped")
-        stopped_at = step_of("tiny-1")
-        assert runs.known("tiny-1").code == 143
+    press(page, "Stop")
+    wait_for(page, "stopped")
+    stopped_at = step_of("tiny-1")
+    assert runs.known("tiny-1").code == 143
 
-        press(page, "Resume")
-        wait_for(page, "running")
-        until(lambda: step_of("tiny-1") >= stopped_at + 10, 120)
-        press(page, "Stop")
-        wait_for(page, "stopped")
-        steps = [row["step"] for row in runs.metrics(runs.folder_of("tiny-1")) if "total" in row]
-        assert steps == sorted(set(steps)) and steps[-1] > stopped_at
-        page.locator(".js-plotly-plot:visible .scatterlayer").first.wait_for()
-        page.get_by_text("shapes-1-0", exact=True).first.wait_for()  # a preview
+    press(page, "Resume")
+    wait_for(page, "running")
+    until(lambda: step_of("tiny-1") >= stopped_at + 3, 120)
+    press(page, "Stop")
+    wait_for(page, "stopped")
+    steps = [row["step"] for row in runs.metrics(runs.folder_of("tiny-1")) if "total" in row]
+    assert steps == sorted(set(steps)) and steps[-1] > stopped_at
+    page.locator(".js-plotly-plot:visible .scatterlayer").first.wait_for()
+    page.get_by_text("shapes-1-0", exact=True).first.wait_for()  # a preview
 
-        open_tab(page, "Evaluate")
-        control(page, "Checkpoint to evaluate").fill("runs/tiny-1 (best)")
-        control(page, "Checkpoint to evaluate").press("Enter")
-        press(page, "Evaluate")
-        wait_for(page, "finished", "evaluation")
-        line = page.get_by_role("gridcell").or_(page.locator("td")).get_by_text("shapes-1-", exact=False)
-        line.locator("visible=true").first.click()
-        page.get_by_text("green: right, red: wrong, dark: not counted").first.wait_for()
-        press(page, "Open in Inspect")
-        page.locator(".legend", has_text="test_efficientnet").locator("visible=true").first.wait_for()
-        of_shape = "[...document.images].filter(image => image.checkVisibility() && image.naturalWidth === 96).length"
-        page.wait_for_function(f"() => {of_shape} >= 4")  # the photograph, both halves of the pair, and the mask
-        assert not page.get_by_text("Error", exact=True).locator("visible=true").count()
-    finally:
-        page.close()  # its connections would be waited for
-        server.app.terminate()
-        server.app.wait()
+    open_tab(page, "Evaluate")
+    control(page, "Checkpoint to evaluate").fill("runs/tiny-1 (best)")
+    control(page, "Checkpoint to evaluate").press("Enter")
+    press(page, "Evaluate")
+    wait_for(page, "finished", "evaluation")
+    line = page.get_by_role("gridcell").or_(page.locator("td")).get_by_text("shapes-1-", exact=False)
+    line.locator("visible=true").first.click()
+    page.get_by_text("green: right, red: wrong, dark: not counted").first.wait_for()
+    press(page, "Open in Inspect")
+    page.locator(".legend", has_text="test_efficientnet").locator("visible=true").first.wait_for()
+    of_shape = "[...document.images].filter(image => image.checkVisibility() && image.naturalWidth === 96).length"
+    page.wait_for_function(f"() => {of_shape} >= 4")  # the photograph, both halves of the pair, and the mask
+    assert not page.get_by_text("Error", exact=True).locator("visible=true").count()

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
+from drawn import write_lively
 from gradio.state_holder import SessionState, StateHolder
 from PIL import Image
 from reliability import measured
@@ -31,6 +32,7 @@ from analysis.tabs.sessions import keep_no_description, keep_while_used
 from analysis.tabs.words import failures_in_words, sentence, told
 from wsss import UserError, checkpoint
 from wsss.config import from_dict
+from wsss.data.shapes import Shapes
 from wsss.network import build
 from wsss.presets import tiny
 from wsss.state import newest_whole
@@ -94,8 +96,8 @@ def test_no_file_of_the_machine_is_handed_out(address, tmp_path):
 
 
 def test_the_work_tree_is_not_served(address):
-    files = [path for part in ("wsss", "analysis", "tests", "checkpoints", ".git") for path in (ROOT / part).rglob("*")]
-    files = [path for path in files if path.is_file()][:200]
+    parts = ("wsss", "analysis", "tests", "checkpoints", ".git")
+    files = [path for part in parts for path in [p for p in (ROOT / part).rglob("*") if p.is_file()][:30]]
     served = [path for path in files if raw(address, f"{FILE}{path}".replace(" ", "%20")).status == 200]
     measured("S2", f"{len(served)}/{len(files)} served", "0 served", not served and len(files) >= 100)
 
@@ -553,6 +555,33 @@ def test_what_was_uploaded_is_gone_when_the_server_is_and_that_waits_for_no_page
     visitor.close()
     assert not list(tmp_path.glob("wsss-page-*"))
     assert seconds < 5
+
+
+@pytest.mark.slow
+def test_a_page_with_a_password_tells_nothing_without_it(tmp_path):
+    write_lively(tmp_path / "small", Shapes(1, 0, (64, 64)), test_refine_steps=0)
+    with running(tmp_path / "small", "--auth", "me:password1") as address, httpx.Client(base_url=address) as stranger:
+
+        def asked() -> list[httpx.Response]:
+            question = {"data": [], "fn_index": 0, "session_hash": "x"}
+            read = ("config", "gradio_api/info", "gradio_api/openapi.json", "gradio_api/queue/status")
+            return [
+                *(stranger.get(f"/{target}") for target in read),
+                stranger.get(f"/gradio_api/file={EXAMPLE}"),
+                stranger.post("/gradio_api/upload", files={"files": ("x.png", png())}),
+                stranger.post("/gradio_api/queue/join", json=question),
+                stranger.post("/gradio_api/call/segment", json={"data": []}),
+            ]
+
+        assert [answer.status_code for answer in asked()] == [401] * 8
+        page = stranger.get("/")
+        assert page.status_code == 200 and "Classes in the photograph" not in page.text  # it asks for the password
+        wrong, right = ({"username": "me", "password": word} for word in ("password2", "password1"))
+        assert stranger.post("/login", data=wrong).status_code == 400
+        assert [answer.status_code for answer in asked()] == [401] * 8
+        assert stranger.post("/login", data=right).status_code == 200
+        assert [answer.status_code for answer in asked()] == [200] * 4 + [403] + [200] * 3
+        assert "Classes in the photograph" in stranger.get("/").text
 
 
 @pytest.mark.slow
