@@ -23,6 +23,7 @@ from test_pictures_fuzz import peak
 from torch import Tensor
 
 import wsss.weights
+from analysis import upload
 from analysis.library import Library
 from analysis.predictor import Predictor
 from analysis.upload import admit, convert
@@ -327,6 +328,18 @@ def test_bounds_are_checked_before_there_is_a_tensor(weights, tmp_path, monkeypa
             read_weights(tmp_path / name)
         right += 1
     measured("C5", f"{right}/{len(files)} before a tensor", "all", right == len(files))
+
+
+def test_an_upload_that_takes_more_memory_than_it_may_is_refused_in_words(weights, served, tmp_path, monkeypatch):
+    large = {
+        name: value.repeat(40, *[1] * (value.ndim - 1)) if value.ndim else value for name, value in weights.items()
+    }
+    (tmp_path / "large.safetensors").write_bytes(save(large))
+    monkeypatch.setattr(upload, "MOST_MEMORY", 2**20)
+    argv = [str(path) for path in (tmp_path / "large.safetensors", tmp_path / "out", served / "config.json")]
+    child = Child(lambda: upload.main(argv), tmp_path / "log")
+    assert child.wait() == 2
+    assert child.said().strip() == "error: large.safetensors: is too large: it takes more memory than an upload may"
 
 
 def test_weights_whose_counters_are_no_whole_numbers_are_refused(weights, served, tmp_path):

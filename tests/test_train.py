@@ -280,6 +280,19 @@ def test_a_gradient_that_no_scale_of_float16_makes_finite_stops_before_the_weigh
     assert torch.equal(weight, before)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_a_run_in_half_precision_learns_like_one_in_float32(precision, tmp_path):
+    losses = []
+    for name in ("float32", precision):
+        config = replace(SHORT, precision=name, epochs=1, warmup_epochs=0)
+        assert train(config, Shapes(8, 0), None, tmp_path / name, group=ALONE) == 0
+        losses.append([row["total"] for row in records.read(tmp_path / name / "metrics.jsonl") if "total" in row])
+    assert len(losses[0]) == 2 and losses[0] != losses[1]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=0.1)
+    kept = weights(tmp_path / precision / "model").values()
+    assert {value.dtype for value in kept if value.is_floating_point()} == {torch.float32}
+
+
 def test_a_step_waits_for_no_value_of_the_device(monkeypatch):
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # there is none of this device
     nowhere = Group(0, 1, torch.device("meta"))  # a device without values: to ask for one is an error
@@ -432,7 +445,9 @@ def two_stages(tmp_path_factory):
     flags |= {"batch": 40, "aspp-channels": 8, "decoder-channels": 8, "previews": 2, "precision": "float32"}
     flags |= {"eval-epochs": 0, "background-power": 10}  # so soon, the masks would be background alone
     arguments = ["--preset", "tiny", *(text for name, value in flags.items() for text in (f"--{name}", str(value)))]
-    assert two_stage.main([*arguments, "--out", str(out), "--then", "--epochs", "1", "--lr=0.02"]) == 0
+    arguments += ["--out", str(out), "--then", "--epochs", "1", "--lr=0.02"]
+    assert two_stage.main(arguments) == 0
+    (out / "arguments").write_text("\n".join(arguments))
     return out
 
 
@@ -444,6 +459,16 @@ def test_two_stages_train_a_plain_network_on_masks_of_the_first(two_stages):
     assert (second.supervision, second.shape_cue, second.region_loss) == ("masks", "none", False)
     assert (first.epochs, second.epochs) == (2, 1), "what follows --then is of the second alone"
     assert {"pixel", "labelled"} <= records.read(two_stages / "segmentation" / "metrics.jsonl")[0].keys()
+
+
+@pytest.mark.slow
+def test_two_stages_go_on_where_they_stopped(two_stages):
+    of_first, of_second = (two_stages / stage / "metrics.csv" for stage in ("labels", "segmentation"))
+    before, trained = of_first.read_text(), of_second.read_text().splitlines()
+    shutil.rmtree(of_second.parent)
+    assert two_stage.main((two_stages / "arguments").read_text().split("\n")) == 0
+    assert of_first.read_text() == before, "the first stage is not trained again, which would take another time"
+    assert len(of_second.read_text().splitlines()) == len(trained)
 
 
 @pytest.mark.slow
