@@ -7,6 +7,7 @@ that was interrupted and resumed ends, on a CPU, with the weights of one that wa
 import argparse
 import shlex
 import sys
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -82,14 +84,10 @@ def train(
     torch.set_flush_denormal(True)
     config = with_precision(config, group)
     states = out / "states"
-    before = newest_whole(states) if resume else begin_with
-    learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
-    step = load_state(before, learner, source, None if resume else config) if before else 0
-    network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
-    end = last * schedule.steps_per_epoch
-    if step > end:
-        raise UserError(f"{before}: has taken {step} steps already, this run ends after {end}; give it more epochs")
+    before = newest_whole(states) if resume else begin_with
+    learner, step = _begun(config, source, group, before, resume, last * schedule.steps_per_epoch)
+    network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     photographs = Reduced(source, config.short_side, config.cache and not config.workers)
     kept = Checkpoints(out, config, source.classes, facts or {})
     keep = partial(save_state, states, learner, config=config, source=source)
@@ -104,15 +102,10 @@ def train(
             progress = stack.enter_context(closing(Progress(config, schedule, records, run, step, last)))
 
         for epoch in range(max(0, step - 1) // schedule.steps_per_epoch, last):
-            network.train()
-            done = step - epoch * schedule.steps_per_epoch
             if progress:
-                progress.epoch(epoch, done)
-            with closing(loader(photographs, config, epoch, group, skip=done)) as views:
-                for view in views:
-                    factor = set_poly_lr(learner.optimiser, step, schedule.steps, config.poly_power)
-                    terms = take_step(network, learner, view, config, schedule.at(step), source.names, group)
-                    step += 1
+                progress.epoch(epoch, step - epoch * schedule.steps_per_epoch)
+            with closing(_steps_of(epoch, step, network, learner, photographs, schedule, group)) as steps:
+                for step, factor, terms in steps:
                     number = group.agreed(stop.signal)  # all processes leave at the same step
                     if progress:
                         progress.step(step, factor, terms)
@@ -135,6 +128,34 @@ def _last_epoch(config: Config, until: int | None, group: Group) -> int:
     if until is not None and not 0 <= until <= config.epochs:
         raise UserError(f"--until {until}: give the number of an epoch, of which there are {config.epochs}")
     return config.epochs if until is None else until
+
+
+def _begun(
+    config: Config, source: Source, group: Group, before: Path | None, resume: bool, end: int
+) -> tuple[Learner, int]:
+    """The learner where the run begins, and the steps that it has taken: anew, or as a state has it."""
+    learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
+    step = load_state(before, learner, source, None if resume else config) if before else 0
+    if step > end:
+        raise UserError(f"{before}: has taken {step} steps already, this run ends after {end}; give it more epochs")
+    return learner, step
+
+
+def _steps_of(
+    epoch: int, taken: int, network: nn.Module, learner: Learner, photographs: Reduced, schedule: Schedule, group: Group
+) -> Iterator[tuple[int, float, dict[str, Tensor]]]:
+    """Take the steps of an epoch that are left when the run has taken some.
+
+    Yields:
+        After each, their number so far, the factor on the learning rates, and the terms of the loss.
+    """
+    config = schedule.config
+    network.train()
+    with closing(loader(photographs, config, epoch, group, skip=taken - epoch * schedule.steps_per_epoch)) as views:
+        for step, view in enumerate(views, taken):
+            factor = set_poly_lr(learner.optimiser, step, schedule.steps, config.poly_power)
+            terms = take_step(network, learner, view, config, schedule.at(step), photographs.names, group)
+            yield step + 1, factor, terms
 
 
 def with_precision(config: Config, group: Group) -> Config:

@@ -1,6 +1,5 @@
 """What all tabs look at: one checkpoint, one photograph, the classes that are said to be in it."""
 
-import html
 import inspect
 import time
 from collections.abc import Callable, Sequence
@@ -11,14 +10,15 @@ import gradio as gr
 import numpy as np
 
 from analysis.library import Library
-from analysis.predictor import Encoding, Predictor
+from analysis.predictor import Predictor
+from analysis.tabs import arrival
 from analysis.tabs.chips import Chips
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.outputs import again_if_moved, emptied, noting
-from analysis.tabs.photograph import PhotographFile, decoded
+from analysis.tabs.photograph import PhotographFile
 from analysis.tabs.scene import Scene
 from analysis.tabs.words import in_words, sentence
-from analysis.truth import in_classes, read_values
+from analysis.truth import in_classes
 from wsss import UserError
 
 EXAMPLES = [Path(__file__).parent.parent / "examples" / f"{name}.jpg" for name in ("chelsea", "astronaut")]
@@ -81,7 +81,7 @@ class Subject:
                     info="The weak label, all that training is told. Ticked: what the network sees, at least the "
                     "likeliest. Change it freely.",
                 )
-                self.about = gr.HTML(about(self.default))
+                self.about = gr.HTML(arrival.about(self.default))
                 with gr.Accordion("Ground-truth mask to compare with (optional)", open=False):
                     self.truth_file = gr.File(label="Index mask (PNG)", file_types=[".png"], height=120)
             with gr.Column(scale=2, min_width=200):
@@ -276,86 +276,28 @@ class Subject:
         files may be gone by then, and are not looked at.
         """
         predictor = self.library.current(checkpoint)
-        encoding = _encoding(predictor, given, rgb if given == path else None)
+        encoding = arrival.encoding_of(predictor, given, rgb if given == path else None)
         shown = encoding.rgb if encoding else None
         is_same = shown is not None and rgb is not None and np.array_equal(shown, rgb)
         put_away = gr.skip()
         if path is not None and truth_file not in (None, truth_path):  # not the one before's: they came together
-            truth_path, values = truth_file, _values(truth_file, shown)
+            truth_path, values = truth_file, arrival.truth_values(truth_file, shown)
         elif not is_same:
-            put_away, truth_path, values = _put_away(truth_file), None, None
+            put_away, truth_path, values = arrival.mask_put_away(truth_file), None, None
         ticked = ticked and is_same
-        chips, clicked = _chips(predictor, encoding, present if ticked else None), gr.skip() if is_same else None
+        chips = arrival.chips(predictor, encoding, present if ticked else None)
+        clicked = gr.skip() if is_same else None
+        about = arrival.about(predictor, encoding)
         belongings = truth_path, values, clicked, ticked
-        return chips, about(predictor, encoding), put_away, given or "", shown, *belongings, *self.turned(opened)
+        return chips, about, put_away, given or "", shown, *belongings, *self.turned(opened)
 
     def _read_truth(self, given, truth_file, path, rgb, truth_path, opened) -> tuple:
         """Another mask for the same photograph; one that came with another photograph is read by `_accept`."""
         if given != path or truth_file == truth_path:
             return (gr.skip(),) * (2 + len(self.turns))
-        return truth_file, _values(truth_file, rgb), *self.turned(opened)
-
-
-def _encoding(predictor: Predictor, path: str | None, known: np.ndarray | None) -> Encoding | None:
-    """Of the photograph as it is known, or in the file; None, and a sentence to the visitor, if it cannot be used."""
-    if path is None:
-        return None
-    try:
-        return predictor.encode(decoded(path) if known is None else known)
-    except UserError as error:
-        gr.Warning(sentence(str(error)))
-    except gr.Error as error:
-        gr.Warning(error.message)
-    return None
-
-
-def _chips(predictor: Predictor, encoding: Encoding | None, present: Sequence[str] | None = None) -> gr.CheckboxGroup:
-    """The classes with their scores; ticked are those present, unless given those that the network sees."""
-    if encoding is None:
-        return gr.CheckboxGroup(list(predictor.classes), value=[])
-    chips = [
-        (f"{name} {100 * score:.0f} %", name)
-        for name, score in zip(predictor.classes, encoding.image_probs, strict=True)
-    ]
-    seen = predictor.present(encoding) if present is None else [name for name in present if name in predictor.classes]
-    return gr.CheckboxGroup(chips, value=seen)
-
-
-def _values(path: str | None, rgb: np.ndarray | None) -> np.ndarray | None:
-    """What a visitor's mask holds, (H, W) uint8 of the photograph as it is shown; None where there is none of either.
-
-    None too, and a sentence to the visitor, where it does not fit.
-    """
-    if path is None or rgb is None:
-        return None
-    try:
-        return read_values(Path(path), rgb.shape[:2])
-    except UserError as error:
-        gr.Warning(sentence(str(error)))
-        return None
-
-
-def _put_away(truth_file: str | None) -> Any:
-    """What becomes of the mask on the page when its photograph goes."""
-    if truth_file is None:
-        return gr.skip()
-    gr.Info("The ground-truth mask was of the photograph before. Give it again if it belongs to this one.")
-    return None
+        return truth_file, arrival.truth_values(truth_file, rgb), *self.turned(opened)
 
 
 def unlike_before() -> int:
     """A number that differs from all before."""
     return time.monotonic_ns()
-
-
-def about(predictor: Predictor, encoding: Encoding | None = None) -> str:
-    """One line on the checkpoint, where it runs, and the size at which it shows the photograph, as HTML."""
-    scores = predictor.facts.get("val") or {}
-    parts = [html.escape(predictor.config.encoder), f"{len(predictor.classes)} classes"]
-    if "miou" in scores:
-        parts.append(f"{100 * scores['miou']:.1f} % mIoU on its validation photographs")
-    parts.append(f"runs on {predictor.device}")
-    if encoding is not None:
-        height, width = encoding.rgb.shape[:2]
-        parts.append(f"photograph looked at as {width}x{height}")
-    return f'<div class="legend">{" &middot; ".join(parts)}</div>'
