@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from analysis import runs
+from analysis import run_files, runs
 from analysis.report import Pictures, pictures
 from analysis.truth import read_truth
 from wsss import UserError, checkpoint
@@ -21,7 +21,7 @@ _NEEDED = ("miou", "mean_boundary_iou", "accuracy", "classes", "confusion", "pho
 def report_of(name: str) -> dict[str, Any]:
     """The report of an evaluation. Raises UserError where there is none that is whole."""
     path = runs.known(name, evaluation=True).folder / runs.REPORT
-    return _report(path, runs.version(path))
+    return _report(path, run_files.version(path))
 
 
 @functools.lru_cache(maxsize=8)
@@ -86,7 +86,7 @@ def truth_of(name: str, photograph: str) -> tuple[np.ndarray | None, tuple[str, 
 def _place_of(found: runs.Found, photograph: str) -> tuple[Source, int]:
     """The split of an evaluation, and where in it a photograph is. Raises UserError."""
     place = (found.job.get(key, "") for key in ("dataset", "data", "split"))
-    source = _source(*place, found.folder, runs.version(found.folder / runs.REPORT))
+    source = _source(*place, found.folder, run_files.version(found.folder / runs.REPORT))
     if photograph not in source.names:
         raise UserError(f"{photograph!r}: is no photograph of this split any more")
     return source, source.names.index(photograph)

@@ -22,7 +22,7 @@ from typing import Any
 
 import psutil
 
-from analysis import runs, warden
+from analysis import run_files, runs, warden
 from wsss import UserError
 from wsss.config import Config
 from wsss.presets import PRESETS
@@ -243,7 +243,7 @@ def delete(found: runs.Found) -> None:
 
 
 def _last_line(folder: Path) -> str:
-    lines = [line for line in runs.tail(folder / runs.LOG, 4096).splitlines() if line.strip()]
+    lines = [line for line in run_files.tail(folder / runs.LOG, 4096).splitlines() if line.strip()]
     return lines[-1] if lines else "its log is empty"
 
 
@@ -251,5 +251,5 @@ def reason(found: runs.Found) -> str:
     """Why a job failed, in its own words; empty where it did not."""
     if found.status not in ("failed", "killed"):
         return ""
-    said = [line for line in runs.tail(found.folder / runs.LOG).splitlines() if line.startswith("error: ")]
+    said = [line for line in run_files.tail(found.folder / runs.LOG).splitlines() if line.startswith("error: ")]
     return found.error or (said[-1].removeprefix("error: ") if said else _last_line(found.folder))

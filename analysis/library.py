@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from analysis import runs
+from analysis import run_files
 from analysis.predictor import Predictor
 from wsss import UserError
 
@@ -108,8 +108,8 @@ class Library:
             UserError: as of `[name]`.
         """
         with self._lock:
-            now = runs.version(_config(self.folder(name)))
-            if name in self._open and now not in (self._open[name].version, runs.NO_VERSION):
+            now = run_files.version(_config(self.folder(name)))
+            if name in self._open and now not in (self._open[name].version, run_files.NO_VERSION):
                 del self._open[name]
             return self[name]
 
@@ -132,7 +132,7 @@ class Library:
 
 
 def _read(folder: Path) -> _Opened:
-    version = runs.version(_config(folder))  # before: what is written meanwhile is another version
+    version = run_files.version(_config(folder))  # before: what is written meanwhile is another version
     return _Opened(Predictor.from_checkpoint(folder), version)
 
 

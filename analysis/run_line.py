@@ -5,7 +5,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from analysis import jobs, runs
+from analysis import jobs, run_files, runs
 from wsss.progress import clock
 
 COLUMNS = ("run", "state", "preset", "epoch", "mIoU", "best mIoU", "loss", "device", "started", "took", "settings")
@@ -24,7 +24,7 @@ def status_html(run: runs.Found) -> str:
         parts.append(f"step {done} of {steps}")
     if (left := runs.eta(run)) is not None:
         parts.append(f"about {clock(left)} to go")
-    rows = runs.metrics(run.folder)
+    rows = run_files.metrics(run.folder)
     parts += [f"{_last(rows, 'images_per_second'):.1f} photographs/s"] if _last(rows, "images_per_second") else []
     parts += [f"mIoU {100 * score:.1f} %"] if (score := _last(rows, "miou")) is not None else []
     parts += [f"exit code {run.code}"] if run.code else []
@@ -38,7 +38,7 @@ def status_html(run: runs.Found) -> str:
 
 def row_of(run: runs.Found) -> list[Any]:
     """A line of the table, in the order of `COLUMNS`."""
-    rows = runs.metrics(run.folder)
+    rows = run_files.metrics(run.folder)
     scores = [row["miou"] for row in rows if "miou" in row]
     epoch, loss = _last(rows, "epoch"), _last(rows, "total")
     return [

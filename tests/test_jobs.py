@@ -23,7 +23,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from reliability import measured, until
 
-from analysis import jobs, runs, warden
+from analysis import jobs, run_files, runs, warden
 from analysis.tabs import form, train
 from wsss import UserError
 from wsss.state import newest_whole
@@ -177,7 +177,7 @@ def test_j3_a_job_outlives_a_killed_server_and_its_end_is_known(place):
     gone = cancel(runs.known("two"), 0)
     until(is_free, 10)
     first, second = runs.known("one"), runs.known("two")
-    lines = re.findall(r"line (\d+)", runs.tail(first.folder / runs.LOG))
+    lines = re.findall(r"line (\d+)", run_files.tail(first.folder / runs.LOG))
     seen = (first.status, first.code, second.status, second.code)
     measured(
         "J3",
@@ -290,7 +290,7 @@ def test_j6_a_flood_of_output_reaches_the_page_as_64_kb(place):
         largest = max(largest, len(view.log.encode()) + len(view.status.encode()))
     grown = (own.memory_info().rss - before) / 1e6
     sound = view.log.endswith("bar 100%\n<script>last</script>") and "\x1b" not in view.log and "50%" not in view.log
-    kept = [row["step"] for row in runs.metrics(found.folder)] == [1]
+    kept = [row["step"] for row in run_files.metrics(found.folder)] == [1]
     measured(
         "J6",
         f"{written / 1e6:.0f} MB written, {largest / 1024:.1f} KB shown, {grown:+.1f} MB, end and torn line right: "
@@ -346,7 +346,7 @@ def test_j1_reloads_and_other_windows_do_not_touch_a_job(served):
     untouched = runs.known("watched").job["pid"] == pid and runs.known("watched").job["stop"] is None
     windows[0].predict("watched", api_name="/train_stop")
     until(lambda: not runs.known("watched").is_alive, 30)
-    rows = [row["step"] for row in runs.metrics(runs.folder_of("watched"))]
+    rows = [row["step"] for row in run_files.metrics(runs.folder_of("watched"))]
     whole = rows == list(range(1, len(rows) + 1)) and runs.known("watched").code == 143
     forward = steps == sorted(steps) and steps[-1] > steps[0]
     measured(

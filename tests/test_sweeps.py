@@ -13,13 +13,12 @@ import pytest
 from PIL import Image
 
 from analysis.charts import sweep_figure
+from analysis.contact_sheet import cell_at, contact_sheet
 from analysis.predictor import Predictor
 from analysis.sweeps import (
     MEASURES,
     Axis,
     Settings,
-    cell_at,
-    contact_sheet,
     csv_text,
     description,
     edge_agreement,

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from reliability import until
 
-from analysis import runs
+from analysis import run_files, runs
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -143,7 +143,7 @@ def test_a_run_outlives_the_page_and_the_server_and_its_result_is_opened(page, a
     until(lambda: step_of("tiny-1") >= stopped_at + 3, 120)
     press(page, "Stop")
     wait_for(page, "stopped")
-    steps = [row["step"] for row in runs.metrics(runs.folder_of("tiny-1")) if "total" in row]
+    steps = [row["step"] for row in run_files.metrics(runs.folder_of("tiny-1")) if "total" in row]
     assert steps == sorted(set(steps)) and steps[-1] > stopped_at
     page.locator(".js-plotly-plot:visible .scatterlayer").first.wait_for()
     page.get_by_text("shapes-1-0", exact=True).first.wait_for()  # a preview

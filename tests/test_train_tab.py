@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis import curves, evaluations, jobs, report, run_line, runs
+from analysis import curves, evaluations, jobs, report, run_files, run_line, runs
 from analysis.library import Library
 from analysis.run_settings import settings_of
 from analysis.tabs import evaluate as evaluate_tab
@@ -175,9 +175,9 @@ def test_of_a_growing_log_only_the_newest_reading_is_kept(place):
     for step in (1, 2, 3):
         with (log / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"step": step}) + "\n")
-        assert [row["step"] for row in runs.metrics(log)] == list(range(1, step + 1))
-    file = runs._metrics_file(log / "metrics.jsonl")
-    assert file.rows() is runs.metrics(log) and file.rows() is file.rows()
+        assert [row["step"] for row in run_files.metrics(log)] == list(range(1, step + 1))
+    file = run_files._metrics_file(log / "metrics.jsonl")
+    assert file.rows() is run_files.metrics(log) and file.rows() is file.rows()
 
 
 def test_a_run_that_ended_is_deleted_and_one_that_may_run_is_not(place):

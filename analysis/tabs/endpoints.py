@@ -6,12 +6,13 @@ import gradio as gr
 import numpy as np
 
 from analysis.affinity import probe
+from analysis.contact_sheet import contact_sheet
 from analysis.gradcam import METHODS, TARGETS, coverage, explain
 from analysis.library import Library
 from analysis.predictor import Encoding, Predictor
 from analysis.render import heat, shares
 from analysis.shape_cues import MOST_PATCH, MOST_RADIUS, shape_cues
-from analysis.sweeps import AXES, Axis, Settings, contact_sheet
+from analysis.sweeps import AXES, Axis, Settings
 from analysis.sweeps import sweep as swept
 from analysis.tabs.photograph import Photograph
 from analysis.tabs.subject import MODEL

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from analysis import evaluations, jobs, runs
+from analysis import evaluations, jobs, run_files, runs
 from analysis.curves import MEASURES
 from analysis.tabs import deletion, evaluation, report_download
 from analysis.tabs.crf_box import crf_box
@@ -157,9 +157,9 @@ def _refresh(left, right, seen) -> tuple:
         "checkpoints": list(runs.checkpoints()),
         "status": _status(one) if one else "There is no evaluation yet.",
         "stop": bool(one and one.is_alive),
-        "log": (one.name, runs.version(one.folder / runs.LOG)) if one else None,
+        "log": (one.name, run_files.version(one.folder / runs.LOG)) if one else None,
         "alive": any(one.is_alive for one in found),
-        "report": (one.name, runs.version(one.folder / runs.REPORT)) if one else None,
+        "report": (one.name, run_files.version(one.folder / runs.REPORT)) if one else None,
     }
     new = {part for part, value in now.items() if seen.get(part) != value}
     return State(
@@ -168,7 +168,7 @@ def _refresh(left, right, seen) -> tuple:
         gr.Dropdown(choices=now["checkpoints"]) if "checkpoints" in new else gr.skip(),
         now["status"] if "status" in new else gr.skip(),
         gr.Button(interactive=now["stop"]) if "stop" in new else gr.skip(),
-        (runs.tail(one.folder / runs.LOG) if one else "") if "log" in new else gr.skip(),
+        (run_files.tail(one.folder / runs.LOG) if one else "") if "log" in new else gr.skip(),
         gr.Timer(active=now["alive"]) if "alive" in new else gr.skip(),
         now if new else gr.skip(),
     )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import gradio as gr
 import pandas as pd
 
-from analysis import evaluations, report, runs
+from analysis import evaluations, report, run_files, runs
 from analysis.curves import MEASURES, SCORES, class_bars, confusion_figure, precision_recall_figure
 from analysis.exports import mask_png, picture_png
 from analysis.tabs.subject import Subject
@@ -86,7 +86,7 @@ def _details(left, right, found, other, reports) -> tuple:
 
 
 def _version(name: str) -> tuple[int, int]:
-    return runs.version(runs.folder_of(name, evaluation=True) / runs.REPORT)
+    return run_files.version(runs.folder_of(name, evaluation=True) / runs.REPORT)
 
 
 def _report(name: str | None) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ import gradio as gr
 import numpy as np
 
 from analysis.charts import sweep_figure
+from analysis.contact_sheet import cell_at, contact_sheet
 from analysis.sweeps import (
     AXES,
     MEASURES,
@@ -18,8 +19,6 @@ from analysis.sweeps import (
     Axis,
     Cell,
     Settings,
-    cell_at,
-    contact_sheet,
     csv_text,
     description,
     png,

@@ -7,7 +7,7 @@ import gradio as gr
 import numpy as np
 import pandas as pd
 
-from analysis import jobs, runs
+from analysis import jobs, run_files, runs
 from analysis.curves import training_curves
 from analysis.run_line import COLUMNS, row_of, status_html
 from analysis.run_settings import settings_of
@@ -272,10 +272,10 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
         if_new("names", lambda: gr.Dropdown(choices=_names(found))),
         if_new("status", lambda: now["status"]),
         *(if_new("buttons", lambda can=can: gr.Button(interactive=can)) for can in now["buttons"]),
-        if_new("curves", lambda: training_curves({folder.name: runs.metrics(folder) for folder in logs})),
+        if_new("curves", lambda: training_curves({folder.name: run_files.metrics(folder) for folder in logs})),
         if_new("previews", lambda: Slider(maximum=max(2, last), value=max(1, at), visible=last > 1)),
         if_new("previews", lambda: _previews(watched, at)),
-        if_new("log", lambda: runs.tail(run.folder / runs.LOG) if run else ""),
+        if_new("log", lambda: run_files.tail(run.folder / runs.LOG) if run else ""),
         if_new("table", lambda: pd.DataFrame(now["table"], columns=list(COLUMNS))),
         if_new("alive", lambda: gr.Timer(active=now["alive"])),
         now,
@@ -289,9 +289,9 @@ def _parts(run: runs.Found | None, others: Sequence[runs.Found], found: Sequence
         "names": (run and run.name, _names(found)),
         "status": status_html(run) if run else "There is no run yet: choose a preset and press Start.",
         "buttons": _possible(run) if run else (False, False, False),
-        "curves": [(folder.name, runs.version(folder / "metrics.jsonl")) for folder in logs],
+        "curves": [(folder.name, run_files.version(folder / "metrics.jsonl")) for folder in logs],
         "previews": (run and run.name, max(runs.previews(run.folder), default=0) if run else 0),
-        "log": (run.name, runs.version(run.folder / runs.LOG)) if run else None,
+        "log": (run.name, run_files.version(run.folder / runs.LOG)) if run else None,
         "table": [row_of(one) for one in found],
         "alive": any(one.is_alive for one in found),
     }
