@@ -78,9 +78,9 @@ def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
         for variant in TRAINED[arguments.table].variants:
             out = arguments.runs / f"{variant.name}-{seed}"
             whole = ["--preset", arguments.preset, "--seed", str(seed)]
-            whole += ["--data", arguments.data] if arguments.data else []
+            whole += [f"--data={arguments.data}"] if arguments.data else []
             common = [*whole, *latest(flags, variant.network)]
-            argv = [*whole, *latest(flags, variant.flags), "--out", str(out)]
+            argv = [*whole, *latest(flags, variant.flags), f"--out={out}"]
             classified = arguments.runs / "-".join(["classified", *variant.network[1:], str(seed)])
             code = _classify(common, classified) or train.main([*argv, *_from_where(out, classified)])
             if code:
@@ -102,14 +102,17 @@ def _classify(argv: Sequence[str], out: Path) -> int:
     if (run.read(out) or {}).get("status") == "finished":
         train.config_to_resume(out, asdict(config))
         return 0
-    return train.main([*argv, "--until", str(config.warmup_epochs), "--out", str(out), *_from_where(out)])
+    if config.val_split == "none":
+        raise UserError("--val-split none: a table is made of scores; name the split to evaluate on")
+    until = min(config.warmup_epochs, config.epochs)
+    return train.main([*argv, f"--until={until}", f"--out={out}", *_from_where(out)])
 
 
 def _from_where(out: Path, before: Path | None = None) -> list[str]:
     """Flags of a run that goes on if it has begun, else starts where another one ended."""
     if has_state(out):
         return ["--resume"]
-    return ["--begin-with", str(newest_whole(before / "states"))] if before else []
+    return [f"--begin-with={newest_whole(before / 'states')}"] if before else []
 
 
 def _two_stage(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -117,8 +120,8 @@ def _two_stage(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
     rows = []
     for seed in arguments.seeds:
         out = arguments.runs / f"two-stage-{seed}"
-        argv = ["--preset", arguments.preset, "--seed", str(seed), *_MASKS, "--out", str(out)]
-        argv += ["--data", arguments.data] if arguments.data else []
+        argv = ["--preset", arguments.preset, "--seed", str(seed), *_MASKS, f"--out={out}"]
+        argv += [f"--data={arguments.data}"] if arguments.data else []
         argv += flags  # at the end, where --then stands
         if code := two_stage.main(argv):
             return code
@@ -146,10 +149,11 @@ def _scores(variant: Variant, seed: int, model: Path, argv: Sequence[str]) -> di
 
 def _of_any_machine(argv: Sequence[str]) -> list[str]:
     """The flags without the folders of this machine."""
-    words = list(argv)
-    for flag, name in (("--data", "ROOT"), ("--out", "DIR")):
-        if flag in words:
-            words[words.index(flag) + 1] = name
+    names = {"--data": "ROOT", "--out": "DIR"}
+    words: list[str] = []
+    for word in argv:
+        flag = word.partition("=")[0]
+        words += [flag, names[flag]] if flag in names else [word]
     return words
 
 
@@ -157,7 +161,7 @@ def _by_alpha(arguments: argparse.Namespace) -> pd.DataFrame:
     """Table 6: the quality of a checkpoint's pseudo masks by alpha."""
     network, config, classes, facts = checkpoint.load(arguments.checkpoint)
     rows = []
-    for split in arguments.splits:
+    for split in dict.fromkeys(arguments.splits):
         source = _source(config.dataset, arguments.data, split, classes)
         for alpha, quality in pseudo_quality(network, source, config, ALPHAS).items():
             rows.append({"split": split, "photographs": len(source), "alpha": alpha, **quality})

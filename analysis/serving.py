@@ -31,7 +31,7 @@ def serving(argv: Sequence[str] | None, about: str) -> Serving:
     """What the flags ask for; exits with 2 and one sentence where they cannot be."""
     parser = argparse.ArgumentParser(prog="python app.py", description=about)
     parser.add_argument("--checkpoint", type=Path, default=DEFAULT_CHECKPOINT, metavar="DIR")
-    parser.add_argument("--port", type=int, metavar="N", help="a free one from 7860 on, unless given")
+    parser.add_argument("--port", type=int, metavar="N", help="a free one from 7860 on, unless given or 0")
     parser.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="another one needs --auth")
     parser.add_argument("--name", metavar="NAME[:PORT]", help="of a proxy that hands questions on; needs --auth")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="asked of every visitor")
@@ -43,16 +43,17 @@ def serving(argv: Sequence[str] | None, about: str) -> Serving:
     if given.auth is None and (given.name is not None or not _is_loopback(given.host)):
         flag = f"--host {given.host}" if given.name is None else f"--name {given.name}"
         parser.error(f"{flag}: others could use this page; ask them for a password by --auth USER:PASSWORD")
+    if ":" in given.host:  # Gradio cannot call itself by one
+        parser.error(f"--host {given.host}: give an address of IPv4, such as 127.0.0.1 or 0.0.0.0")
     login = _login(parser, given.auth)
-    if given.port is not None:
+    if given.port:
         _require_free(parser, given.host, given.port)
-    return Serving(given.checkpoint, given.host, given.port, given.name, login)
+    return Serving(given.checkpoint, given.host, given.port or None, given.name, login)
 
 
 def _require_free(parser: argparse.ArgumentParser, host: str, port: int) -> None:
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        socket.create_server((host, port), family=family).close()
+        socket.create_server((host, port)).close()
     except (OSError, OverflowError) as error:
         parser.error(f"{host}, port {port}: cannot be served on ({error}); choose another")
 

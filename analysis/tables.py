@@ -33,7 +33,7 @@ def write(folder: Path, name: str, table: pd.DataFrame) -> None:
     make_folder(folder)
     for ending, text in texts.items():
         with replacing(folder / f"table_{name}.{ending}") as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
 
 
 def read(folder: Path, name: str) -> pd.DataFrame:

@@ -249,6 +249,7 @@ def test_a_busy_port_is_one_sentence():
         (["--name", "shapes.example.org"], "ask them for a password by --auth"),
         (["--name", "https://shapes.example.org", "--auth", "me:password"], "must be a host's name"),
         (["--host", "0.0.0.0"], "ask them for a password by --auth"),
+        (["--host", "::1"], "give an address of IPv4"),
     ],
 )
 def test_a_page_that_others_can_reach_asks_for_a_password(flags, words):

@@ -4,8 +4,10 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,7 +21,9 @@ from wsss.data.source import read
 from wsss.distributed import joined
 from wsss.network import build
 from wsss.presets import tiny
+from wsss.state import newest_whole
 
+ROOT = Path(__file__).parent.parent
 ANIMALS = ("cat", "cow", "dog", "horse", "person", "sheep")
 
 
@@ -286,6 +290,7 @@ def test_a_command_that_torchrun_repeats_goes_on_with_its_own_run_alone(tmp_path
         (["--preset", "voc", "--encoder", "resnet-fifty"], "there is no encoder 'resnet-fifty'"),
         (["--preset", "tiny", "--encoder-weights", "nowhere.pt"], "nowhere.pt: there is no such file"),
         (["--preset", "tiny", "--device", "meta"], "device 'meta' cannot be used here"),
+        (["--preset", "tiny", "--device", "hpu"], "device 'hpu' cannot be used here"),
     ],
 )
 def test_what_training_needs_is_said_before_the_data_are_looked_at(flags, words, tmp_path, capsys, monkeypatch):
@@ -325,3 +330,72 @@ def test_a_crf_that_is_not_installed_is_said_before_anything_is_read(command, tm
     argv += ["photo.jpg"] if command == "predict" else []
     assert getattr(wsss, command).main(argv) == 2
     assert "the dense CRF needs the package pydensecrf2" in refusal(capsys)
+
+
+FOREIGN = (".tmp-thesis", ".old-bashrc", "model", "metrics.jsonl", "notes.txt")
+"""What a user may have in a folder that is named as a run's."""
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_run_begins_in_no_folder_that_holds_something_else(name, tmp_path, capsys):
+    (tmp_path / name).write_text("mine")
+    assert train.main(["--preset", "tiny", "--out", str(tmp_path)]) == 2
+    assert f"holds {name!r}, which a new run did not write" in refusal(capsys)
+    assert [path.name for path in tmp_path.iterdir()] == [name] and (tmp_path / name).read_text() == "mine"
+
+
+def test_a_report_replaces_no_device_and_no_file_of_the_checkpoint(shapes_model, tmp_path, capsys):
+    pipe, link = tmp_path / "pipe", tmp_path / "link.json"
+    os.mkfifo(pipe)
+    link.symlink_to(shapes_model / "config.json")
+    before = (shapes_model / "config.json").read_bytes()
+    wrong = {pipe: "is a device or a pipe", link: "lies in the checkpoint"}
+    wrong[shapes_model / "new.json"] = "lies in the checkpoint"
+    for report, words in wrong.items():
+        assert evaluate.main(["--checkpoint", str(shapes_model), "--json", str(report)]) == 2
+        assert words in refusal(capsys)
+    assert pipe.is_fifo() and (shapes_model / "config.json").read_bytes() == before
+
+
+def test_a_report_is_written_where_a_link_leads_and_though_nobody_reads_what_is_printed(
+    shapes_model, tmp_path, monkeypatch
+):
+    target, link = tmp_path / "report.json", tmp_path / "link.json"
+    target.write_text("of yesterday")
+    link.symlink_to(target)
+
+    def broken(*_, **__):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr(evaluate, "_print", broken)
+    assert evaluate.main(["--checkpoint", str(shapes_model), "--json", str(link)]) == 4
+    assert link.is_symlink() and json.loads(target.read_text())["photographs"] == 40
+
+
+def test_weights_that_overflow_in_the_network_are_refused(shapes_model, tmp_path, photographs, capsys):
+    weights = checkpoint.read_weights(shapes_model, checkpoint.read_config(shapes_model)["sha256"])
+    huge = {name: value.double() * 1e300 if value.is_floating_point() else value for name, value in weights.items()}
+    checkpoint.save(tmp_path / "huge", huge, tiny(), read("shapes", None, "val").classes)
+    flags = ["--checkpoint", str(tmp_path / "huge"), "--out", str(tmp_path / "masks")]
+    assert predict.main([photographs[0], *flags]) == 2
+    assert "holds numbers that are too large" in refusal(capsys)
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_command_without_standard_output_or_error_ends_as_it_would(closed, tmp_path):
+    command = f"{sys.executable} -m wsss.predict none.jpg --checkpoint {tmp_path} --out {tmp_path} {closed}>&-"
+    ended = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2 and "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "odd", [{"files": {"model.safetensors": "x"}}, {"sha256": None}, {"classes": 5}, {"classes": [1, 2]}]
+)
+def test_a_state_with_an_odd_description_is_broken_and_the_one_before_is_taken(odd, tmp_path):
+    for step in (1, 2):
+        checkpoint.save(tmp_path / "states" / f"step-{step:06d}", {}, tiny(), ("a",))
+    config = tmp_path / "states" / "step-000002" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | odd))
+    said = []
+    assert newest_whole(tmp_path / "states", say=said.append).name == "step-000001"
+    assert len(said) == 1 and "this state is broken" in said[0]

@@ -534,6 +534,7 @@ def test_a_wrong_coco_file_is_refused_by_name(coco_root):
         {"images": []},
         content | {"images": [{"id": 1, "file_name": "../../x.jpg", "height": 2, "width": 2}]},
         content | {"annotations": [{"id": 9, "image_id": 1, "category_id": 99, "area": 1, "segmentation": []}]},
+        content | {"images": [{"id": 1, "file_name": "x.jpg", "height": float("inf"), "width": 2}]},
         content | {"categories": []},
         content | {"categories": [{"id": 17}, {"id": 18}]},
         content | {"categories": [{"id": 17, "name": "cat"}, {"id": 18, "name": 18}]},
@@ -581,6 +582,25 @@ def test_a_coco_object_without_an_outline_is_a_fault_only_where_masks_are_needed
     assert check(source) == []
     assert "photo_3: the outline of an object cannot be drawn" in one_fault(source, masks=True)
     assert survey("coco", coco_root, "train2014", masks=True).source.names == ("photo_1",)
+
+
+@pytest.mark.parametrize(
+    ("outline", "words"),
+    [
+        ([[1e30, 1, 5, 5, 1e30, 9]], "lies far outside of its picture"),
+        ([[float("nan"), 1, 5, 5, 9, 9]], "lies far outside of its picture"),
+        ({"counts": [5, 10], "size": [30_000_000, 45_100_000]}, r"is for a picture of \[30000000, 45100000\]"),
+        ({"counts": [5, 10]}, "is for a picture of None"),
+        ([7], "cannot be drawn"),
+    ],
+)
+def test_a_coco_outline_that_pycocotools_would_choke_on_is_a_fault(coco_root, outline, words):
+    """For the first it takes all memory, by the third it ends the process."""
+    pytest.importorskip("pycocotools", reason="masks of COCO are drawn by pycocotools")
+    content = json.loads((coco_root / "annotations" / "instances_train2014.json").read_text())
+    content["annotations"][2]["segmentation"] = outline
+    write_coco(coco_root, content)
+    assert re.search(words, one_fault(read_coco(coco_root, "train2014"), masks=True))
 
 
 def test_coco_photographs_whose_own_masks_do_not_fit_can_be_skipped(coco_root):

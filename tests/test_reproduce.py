@@ -127,6 +127,12 @@ def test_a_flag_for_training_is_refused_where_nothing_is_trained(folders, capsys
     assert "trains none" in capsys.readouterr().err
 
 
+def test_a_table_without_a_split_to_evaluate_on_is_refused_before_the_training(folders, tmp_path, capsys):
+    assert reproduce.main(["8", *SMALL, *folders, "--val-split", "none"]) == 2
+    assert "a table is made of scores" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_a_table_that_is_not_there_is_asked_for_in_words(tmp_path):
     with pytest.raises(UserError, match=r"run analysis.reproduce 5"):
         tables.read(tmp_path, "5")

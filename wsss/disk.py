@@ -40,11 +40,12 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write to, which takes its place at the end.
+    """A path beside `path` to write to, which takes its place at the end; where that is a link, the place it leads to.
 
     Raises:
         Unwritable: as in `writing`; what was there before still stands, and nothing else is left.
     """
+    path = Path(os.path.realpath(path)) if path.is_symlink() else path
     temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
     try:
         with writing(path):

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -105,12 +106,12 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with StopRequest():
             if arguments.json:
-                _require_place(arguments.json)  # said now, not after the evaluation
+                _require_place(arguments.json, arguments.checkpoint)  # said now, not after the evaluation
             report = _evaluate(arguments)
-            _print(report)
-            if arguments.json:
+            if arguments.json:  # before what is printed, which may be cut off
                 with replacing(arguments.json) as temporary:
                     temporary.write_text(json.dumps(report, indent=1) + "\n")
+            _print(report)
     except Stopped as stopped:
         return stopped.code
     except Exception as error:
@@ -118,12 +119,16 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _require_place(report: Path) -> None:
-    """Raises UserError where no file can be written."""
+def _require_place(report: Path, model: Path) -> None:
+    """Raises UserError where no report can be written, or it would replace a file of the checkpoint."""
     if not report.parent.is_dir():
         raise UserError(f"{report.parent}: no such folder for the report")
     if report.is_dir():
         raise UserError(f"{report}: is a folder, the report needs the name of a file")
+    if report.exists() and not report.is_file():
+        raise UserError(f"{report}: is a device or a pipe, the report needs the name of a file")
+    if model.is_dir() and Path(os.path.realpath(report)).parent.samefile(model):
+        raise UserError(f"{report}: lies in the checkpoint, whose files it could replace; choose another place")
 
 
 def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:

@@ -26,7 +26,7 @@ FILE = "run.json"
 IF_FULL = "choose a smaller --batch or --crop, or --cache false"
 """What training can do where the memory is full."""
 
-_LOCK = "lock"
+LOCK = "lock"
 _held: set[int] = set()  # descriptors of locks, which the processes that load data must not inherit
 
 
@@ -114,7 +114,7 @@ def owned(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: is a file, the run needs a folder; choose another --out")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -124,7 +124,7 @@ def owned(folder: Path) -> Iterator[None]:
                 f"{folder}: is in use by the run of process {owner}; stop it, or choose another --out"
             ) from None
         _held.add(descriptor)
-        with writing(folder / _LOCK):
+        with writing(folder / LOCK):
             os.truncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

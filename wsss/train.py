@@ -37,7 +37,8 @@ from wsss.precision import fastest_precision
 from wsss.preflight import Surveyed, require_sound_splits, survey
 from wsss.progress import Progress
 from wsss.records import Records, event_writer
-from wsss.run import IF_FULL, Run, command_line, owned
+from wsss.run import FILE as RUN_FILE
+from wsss.run import IF_FULL, LOCK, Run, command_line, owned
 from wsss.state import Learner, has_state, load_state, newest_whole, save_state
 from wsss.step import take_step
 from wsss.stopping import StopRequest
@@ -221,10 +222,10 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
         facts |= {"photographs": len(training), "skipped": sum(found.skipped for found in surveys.values())}
         run = None
         if group.leads:
+            if not resume:
+                _require_room(out)
             stack.enter_context(owned(out))
             _sweep(out)
-            if not resume and (out / "states").exists():
-                raise UserError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
             run = stack.enter_context(Run(out, argv, device=str(group.device), processes=group.world, **facts).told())
             if facts["skipped"]:
                 counts = (f"{found.skipped} of {name}" for name, found in surveys.items())
@@ -286,6 +287,16 @@ def _survey(config: Config, root: Path | None) -> dict[str, Surveyed]:
 def _goes_on_by_itself(out: Path) -> bool:
     """Whether torchrun has started this again after a failure and there is a state to go on from."""
     return restarts() > 0 and has_state(out)
+
+
+def _require_room(out: Path) -> None:
+    """Raises UserError where a new run would replace an earlier one's files, or a user's."""
+    if (out / "states").is_dir() and any(not checkpoint.is_left_over(path) for path in (out / "states").iterdir()):
+        raise UserError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
+    begun = (RUN_FILE, LOCK, "states", "job.json", "log.txt", "stop")  # by the page, or ended before there was a state
+    others = [path.name for path in (out.iterdir() if out.is_dir() else ()) if not checkpoint.is_left_over(path)]
+    if foreign := sorted(set(others) - set(begun)):
+        raise UserError(f"{out}: holds {foreign[0]!r}, which a new run did not write; choose a new or empty --out")
 
 
 def _sweep(out: Path) -> None:

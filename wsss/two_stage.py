@@ -60,15 +60,15 @@ def main(argv: list[str] | None = None) -> int:
             require_crf()
     except UserError as error:
         parser.error(str(error))
-    data = ["--device", arguments.device, *(["--data", arguments.data] if arguments.data else [])]
+    data = ["--device", arguments.device, *([f"--data={arguments.data}"] if arguments.data else [])]
     first, masks, second = (arguments.out / name for name in ("labels", "masks", "segmentation"))
     skip = ["--skip-bad"] if arguments.skip_bad else []
     options = [f"--{name}" for name, given in (("crf", arguments.crf), ("multi-scale", arguments.multi_scale)) if given]
     options += [] if arguments.sure is None else ["--sure", str(arguments.sure)]
     return (
         train.main([*flags, *data, *skip, *_folder(first)])
-        or pseudo_labels.main(["--checkpoint", str(first / "model"), *data, *skip, "--out", str(masks), *options])
-        or train.main([*second_flags, *data, *skip, "--masks", str(masks), *_folder(second)])
+        or pseudo_labels.main([f"--checkpoint={first / 'model'}", *data, *skip, f"--out={masks}", *options])
+        or train.main([*second_flags, *data, *skip, f"--masks={masks}", *_folder(second)])
     )
 
 
@@ -88,7 +88,7 @@ def _require_settings(flags: Sequence[str], prog: str) -> None:
 
 def _folder(out: Path) -> list[str]:
     """The flags that begin a run in a folder, or go on with the one that is there."""
-    return ["--out", str(out), *(["--resume"] if has_state(out) else [])]
+    return [f"--out={out}", *(["--resume"] if has_state(out) else [])]
 
 
 if __name__ == "__main__":

@@ -93,7 +93,7 @@ def read_coco(root: Path, split: str) -> Coco:
         names = [_class_name(category, path) for category in categories]
     except UserError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{path}: is not a file of COCO instances ({type(error).__name__}: {error})") from None
     classes = check_classes(names, str(path))
     _require_apart(files, path)
@@ -158,8 +158,20 @@ def _file(root: Path, split: str, name: str, path: Path) -> Path:
     return root / (split if (root / split).is_dir() else "images") / inner
 
 
+def _require_inside(outline: object, size: tuple[int, int], name: str) -> None:
+    """Raises UserError for an outline far outside of its picture, for which pycocotools would take all memory."""
+    if isinstance(outline, dict) and outline.get("size") != list(size):
+        its_size = outline.get("size")
+        raise UserError(f"{name}: an object's outline is for a picture of {its_size}, not {size} (height, width)")
+    polygons = outline if isinstance(outline, list) else []
+    numbers = [x for polygon in polygons for x in (polygon if isinstance(polygon, list) else ())]
+    if not all(abs(x) <= 10 * max(size) for x in numbers if isinstance(x, int | float)):
+        raise UserError(f"{name}: the outline of an object lies far outside of its picture of {size} (height, width)")
+
+
 def _drawn(outline: object, size: tuple[int, int], name: str) -> np.ndarray:
     """(H, W) bool."""
+    _require_inside(outline, size, name)
     try:
         if isinstance(outline, dict) and isinstance(outline["counts"], str | bytes):
             code = outline
