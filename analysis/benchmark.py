@@ -27,8 +27,11 @@ from analysis.peers import region_loss_by_unfold
 from analysis.refinement_speed import batch_row, crf_row, figure, growth, refinement_rows, scene
 from analysis.tables import lines
 from analysis.timing import PHOTOGRAPH, ROOT, SIZE, serve
+from wsss import UserError
 from wsss.allocator import keep_freed_memory
 from wsss.data.item import Photographs, read_rgb
+from wsss.disk import make_folder
+from wsss.exits import Unwritable, said
 from wsss.losses import region_loss
 from wsss.presets import animals
 from wsss.shape_cue import sample_offsets, self_information
@@ -122,7 +125,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m analysis.benchmark", description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR")
     out = parser.parse_args(argv).out
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        make_folder(out)  # said now, not after minutes
+    except (UserError, Unwritable) as error:
+        return said(error)
     begun, measured = time.perf_counter(), []
     for row in rows():
         measured.append(row)

@@ -399,3 +399,11 @@ def test_a_state_with_an_odd_description_is_broken_and_the_one_before_is_taken(o
     said = []
     assert newest_whole(tmp_path / "states", say=said.append).name == "step-000001"
     assert len(said) == 1 and "this state is broken" in said[0]
+
+
+def test_links_that_lead_in_a_circle_end_in_a_sentence(shapes_model, tmp_path, photographs, capsys):
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for argv in ([str(loop), "--out", str(tmp_path / "masks")], [photographs[0], "--out", str(loop)]):
+        assert predict.main([*argv, "--checkpoint", str(shapes_model)]) in (2, 4)
+        assert "loop" in refusal(capsys)

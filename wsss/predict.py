@@ -1,6 +1,7 @@
 """Masks of photographs: `python -m wsss.predict IMAGE... --checkpoint DIR --out DIR`."""
 
 import argparse
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -183,9 +184,9 @@ def save_mask(path: Path, mask: np.ndarray, classes: tuple[str, ...]) -> None:
 
 def require_apart(masks: Iterable[Path], given: Iterable[Path]) -> None:
     """Raises UserError where a mask to be written would replace a file that was given, by whatever path to it."""
-    kept = {path.resolve() for path in given}
+    kept = set(map(os.path.realpath, given))  # unlike Path.resolve it takes links that lead in a circle
     for path in masks:
-        if path.resolve() in kept:
+        if os.path.realpath(path) in kept:
             raise UserError(f"{path}: is one of the given files, which a mask would replace; choose another folder")
 
 

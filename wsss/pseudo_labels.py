@@ -9,6 +9,7 @@ with them.
 import argparse
 import json
 import math
+import os
 import sys
 from contextlib import closing
 from functools import partial
@@ -109,7 +110,7 @@ def write_masks(
 
 def require_own_folder(out: Path, source: Source) -> None:
     """Raises UserError where the data's own files lie: a true mask would pass for one that was made already."""
-    if out.resolve() in {path.parent.resolve() for path in files(source)}:
+    if os.path.realpath(out) in {os.path.realpath(path.parent) for path in files(source)}:
         raise UserError(f"{out}: holds photographs or masks of the data; choose another --out")
 
 

@@ -1,5 +1,6 @@
 """The one door to all layouts of data, and the check of the files before hours of training depend on them."""
 
+import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
@@ -205,5 +206,6 @@ def _mask_size(path: Path, values: Sequence[int] | None, are_pseudo: bool) -> tu
 
 def _require_inside(path: Path) -> None:
     """Raises UserError for a link to a file elsewhere; linked folders are the user's own arrangement and pass."""
-    if path.is_symlink() and not path.resolve().is_relative_to(path.parent.parent.resolve()):
+    place, folder = (Path(os.path.realpath(one)) for one in (path, path.parent.parent))  # a circle of links is no error
+    if path.is_symlink() and not place.is_relative_to(folder):
         raise UserError(f"{path}: is a link that leads out of the data folder; put the file itself there")
