@@ -223,9 +223,11 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
         run = None
         if group.leads:
             if not resume:
-                _require_room(out)
+                _require_own(out)
             stack.enter_context(owned(out))
             _sweep(out)
+            if not resume and (out / "states").exists():
+                raise UserError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
             run = stack.enter_context(Run(out, argv, device=str(group.device), processes=group.world, **facts).told())
             if facts["skipped"]:
                 counts = (f"{found.skipped} of {name}" for name, found in surveys.items())
@@ -289,14 +291,15 @@ def _goes_on_by_itself(out: Path) -> bool:
     return restarts() > 0 and has_state(out)
 
 
-def _require_room(out: Path) -> None:
-    """Raises UserError where a new run would replace an earlier one's files, or a user's."""
-    if (out / "states").is_dir() and any(not checkpoint.is_left_over(path) for path in (out / "states").iterdir()):
-        raise UserError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
-    begun = (RUN_FILE, LOCK, "states", "job.json", "log.txt", "stop")  # by the page, or ended before there was a state
-    others = [path.name for path in (out.iterdir() if out.is_dir() else ()) if not checkpoint.is_left_over(path)]
-    if foreign := sorted(set(others) - set(begun)):
-        raise UserError(f"{out}: holds {foreign[0]!r}, which a new run did not write; choose a new or empty --out")
+def _require_own(out: Path) -> None:
+    """Raises UserError where a new run would stand beside, or replace, files that no run has written."""
+    if not out.is_dir() or (out / "states").is_dir():  # an earlier run's; who owns it is asked first
+        return
+    # What the page writes before, or a run that ended before its first state has left.
+    begun = {RUN_FILE, LOCK, "job.json", "log.txt", "stop"}
+    others = {path.name for path in out.iterdir() if not checkpoint.is_left_over(path)} - begun
+    if others:
+        raise UserError(f"{out}: holds {min(others)!r}, which a new run did not write; choose a new or empty --out")
 
 
 def _sweep(out: Path) -> None:
