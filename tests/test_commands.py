@@ -405,5 +405,5 @@ def test_links_that_lead_in_a_circle_end_in_a_sentence(shapes_model, tmp_path, p
     loop = tmp_path / "loop"
     loop.symlink_to(loop)
     for argv in ([str(loop), "--out", str(tmp_path / "masks")], [photographs[0], "--out", str(loop)]):
-        assert predict.main([*argv, "--checkpoint", str(shapes_model)]) in (2, 4)
+        assert predict.main([*argv, "--checkpoint", str(shapes_model)]) == 2
         assert "loop" in refusal(capsys)

@@ -1,7 +1,7 @@
 """Every number that a run may change, once, with its source.
 
-Those that no paper of its kind changes stand where they are used: the dilations, deviation and bandwidth of Eq. 5, the
-epsilon of Eq. 1, the rates of the pyramid, the tolerance of boundary IoU.
+Those that no run changes stand where they are used: the dilations, deviation and bandwidth of Eq. 5, the epsilon of
+Eq. 1, the rates of the pyramid, the tolerance of boundary IoU.
 
 Command-line flags and the page's form are made from the fields. Mathematics never sees a `Config`: it takes the plain
 numbers.

@@ -57,9 +57,10 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder and those above it, unless it is there. Raises UserError where a file is, and Unwritable."""
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file, a folder is needed here")
+    """Make a folder and those above it, unless it is there. Raises UserError where another thing is, and Unwritable."""
+    if os.path.lexists(folder) and not folder.is_dir():  # also a link that leads nowhere, or in a circle
+        kind = "a broken link" if folder.is_symlink() and not os.path.exists(folder) else "a file"
+        raise UserError(f"{folder}: is {kind}, a folder is needed here")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
 
