@@ -29,10 +29,11 @@ from wsss import UserError, checkpoint, run, train, two_stage
 from wsss.data.item import Source
 from wsss.data.source import read, require_sound
 from wsss.evaluate import evaluate, require_classes
-from wsss.exits import said
+from wsss.exits import Stopped, said
 from wsss.flags import add_flags, from_flags, latest
 from wsss.predict import prediction_settings
 from wsss.state import has_state, newest_whole
+from wsss.stopping import StopRequest
 
 ROOT = Path(__file__).parent.parent
 
@@ -41,7 +42,7 @@ _MASKS = ("--crf", "--multi-scale", "--sure", "0.95")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: that of the training that failed, 2 for a mistake, 0."""
+    """The command; returns its exit code: that of the training that failed, 2 for a mistake, 128 + signal, 0."""
     parser = argparse.ArgumentParser(
         prog="python -m analysis.reproduce",
         description=__doc__,
@@ -58,16 +59,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR")
     arguments, flags = parser.parse_known_args(argv)
     try:
-        if arguments.table in TRAINED:
-            return _trained(arguments, flags)
-        if arguments.table == "two-stage":
-            return _two_stage(arguments, flags)
-        if flags:
-            raise UserError(f"{flags[0]} is for tables of trained networks; table {arguments.table} trains none")
-        table = _by_alpha(arguments) if arguments.table == "6" else _by_refinement(arguments)
-        tables.write(arguments.out, arguments.table, table)
+        with StopRequest():
+            return _reproduce(arguments, flags)
+    except Stopped as stopped:
+        return stopped.code
     except Exception as error:
         return said(error)
+
+
+def _reproduce(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
+    if arguments.table in TRAINED:
+        return _trained(arguments, flags)
+    if arguments.table == "two-stage":
+        return _two_stage(arguments, flags)
+    if flags:
+        raise UserError(f"{flags[0]} is for tables of trained networks; table {arguments.table} trains none")
+    table = _by_alpha(arguments) if arguments.table == "6" else _by_refinement(arguments)
+    tables.write(arguments.out, arguments.table, table)
     return 0
 
 

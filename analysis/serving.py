@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from wsss import UserError
+from wsss.disk import reading
+
 DEFAULT_CHECKPOINT = Path(__file__).parent.parent / "checkpoints" / "animals"
 
 _NAME = r"[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,5})?"
@@ -36,8 +39,8 @@ def serving(argv: Sequence[str] | None, about: str) -> Serving:
     parser.add_argument("--name", metavar="NAME[:PORT]", help="of a proxy that hands questions on; needs --auth")
     parser.add_argument("--auth", metavar="USER:PASSWORD", help="asked of every visitor")
     given = parser.parse_args(argv)
-    if given.checkpoint != DEFAULT_CHECKPOINT and not (given.checkpoint / "config.json").is_file():
-        parser.error(f"{given.checkpoint}: is not a checkpoint folder, it has no config.json")
+    if given.checkpoint != DEFAULT_CHECKPOINT:
+        _require_checkpoint(parser, given.checkpoint)
     if given.name is not None and not re.fullmatch(_NAME, given.name):
         parser.error(f"--name {given.name}: must be a host's name such as shapes.example.org, or NAME:PORT")
     if given.auth is None and (given.name is not None or not _is_loopback(given.host)):
@@ -49,6 +52,16 @@ def serving(argv: Sequence[str] | None, about: str) -> Serving:
     if given.port:
         _require_free(parser, given.host, given.port)
     return Serving(given.checkpoint, given.host, given.port or None, given.name, login)
+
+
+def _require_checkpoint(parser: argparse.ArgumentParser, folder: Path) -> None:
+    try:
+        with reading(folder):
+            there = (folder / "config.json").is_file()
+    except UserError as error:
+        parser.error(str(error))
+    if not there:
+        parser.error(f"{folder}: is not a checkpoint folder, it has no config.json")
 
 
 def _require_free(parser: argparse.ArgumentParser, host: str, port: int) -> None:

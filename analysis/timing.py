@@ -21,10 +21,12 @@ import torch
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from wsss import UserError, checkpoint
 from wsss.allocator import keep_freed_memory
 from wsss.data.item import read_rgb
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
+from wsss.exits import said
 from wsss.loading import loader
 from wsss.objective import Schedule
 from wsss.precision import fastest_precision
@@ -215,6 +217,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--moves", type=int, default=50, help="times that each slider is moved")
     parser.add_argument("--steps", type=int, default=8, help="training steps")
     arguments = parser.parse_args(argv)
+    if min(arguments.moves, arguments.steps) < 1:
+        parser.error("--moves and --steps must be at least 1")
+    try:
+        checkpoint.read_config(arguments.checkpoint)
+    except UserError as error:
+        return said(error)
     print(f"{SIZE[1]}x{SIZE[0]} photograph, {torch.get_num_threads()} threads")
     for row in [*page_rows(arguments.checkpoint.resolve(), arguments.moves), training_row(arguments.steps)]:
         print("{:<32}{:<32}{:>10}".format(*row))

@@ -1,5 +1,6 @@
 """The commands: what they write, and one sentence with exit code 2 for every mistake of the user."""
 
+import ctypes
 import errno
 import json
 import os
@@ -13,8 +14,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from reliability import Child
 
 import wsss.train
+from analysis import timing
+from analysis.serving import serving
 from wsss import UserError, checkpoint, evaluate, predict, pseudo_labels, train
 from wsss.config import Config
 from wsss.data.source import read
@@ -388,6 +392,26 @@ def test_a_command_without_standard_output_or_error_ends_as_it_would(closed, tmp
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
 
 
+def test_the_timing_of_nothing_is_refused(tmp_path, capsys):
+    assert timing.main(["--checkpoint", str(tmp_path)]) == 2
+    assert "it has no config.json" in refusal(capsys)
+    with pytest.raises(SystemExit, match="2"):
+        timing.main(["--moves", "0"])
+
+
+def test_a_name_of_the_greatest_length_has_a_mask(animals_model, photographs, tmp_path):
+    long = tmp_path / f"{'n' * 251}.jpg"
+    shutil.copy(photographs[0], long)
+    assert predict.main([str(long), "--checkpoint", str(animals_model), "--out", str(tmp_path / "masks")]) == 0
+    assert [path.stem for path in (tmp_path / "masks").iterdir()] == [long.stem]
+
+
+def test_a_name_that_the_terminal_does_not_have_is_printed_by_its_number():
+    words, environment = "import wsss; print('\u732b')", os.environ | {"PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run([sys.executable, "-c", words], cwd=ROOT, env=environment, capture_output=True, check=True)
+    assert ended.stdout == b"\\u732b\n"
+
+
 @pytest.mark.parametrize(
     "odd", [{"files": {"model.safetensors": "x"}}, {"sha256": None}, {"classes": 5}, {"classes": [1, 2]}]
 )
@@ -407,3 +431,59 @@ def test_links_that_lead_in_a_circle_end_in_a_sentence(shapes_model, tmp_path, p
     for argv in ([str(loop), "--out", str(tmp_path / "masks")], [photographs[0], "--out", str(loop)]):
         assert predict.main([*argv, "--checkpoint", str(shapes_model)]) == 2
         assert "loop" in refusal(capsys)
+
+
+def without_the_rights_of_root() -> None:
+    """Root reads what nobody may; this process no longer does."""
+    libc, header, held = ctypes.CDLL(None), (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    libc.capget(header, held)
+    held[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+    libc.capset(header, held)
+
+
+@pytest.mark.parametrize(
+    ("closed", "command"),
+    [
+        ("images/a.png", predict.main),
+        ("images", train.main),
+        ("masks/a.png", train.main),
+        ("masks", train.main),
+        ("labels.csv", evaluate.main),
+        ("model", predict.main),
+    ],
+)
+def test_what_may_not_be_read_is_named_in_a_sentence(closed, command, own_cat, tmp_path):
+    data, model = ["--data", str(own_cat)], ["--checkpoint", str(own_cat / "model")]
+    out = ["--out", str(tmp_path / "out")]
+    flags = {
+        predict.main: [str(own_cat / "images" / "a.png"), *model, *out],
+        evaluate.main: [*data, *model, "--split", "all"],
+        train.main: [*data, *out, "--preset=tiny", "--dataset=folder", "--train-split=all", "--val-split=all"],
+    }
+
+    def run() -> int:
+        without_the_rights_of_root()
+        (own_cat / closed).chmod(0)
+        try:
+            return command(flags[command])
+        finally:
+            (own_cat / closed).chmod(0o755)
+
+    child = Child(run, tmp_path / "log")
+    assert child.wait() == 2 and "Traceback" not in child.said()
+    assert str(own_cat / closed) in child.said() and "cannot be read (Permission denied)" in child.said()
+
+
+def test_a_page_of_a_checkpoint_that_may_not_be_read_is_refused_in_a_sentence(own_cat, tmp_path):
+    def run() -> int:
+        without_the_rights_of_root()
+        (own_cat / "model").chmod(0)
+        try:
+            serving(["--checkpoint", str(own_cat / "model")], "")
+        except SystemExit as ended:
+            return ended.code
+        finally:
+            (own_cat / "model").chmod(0o755)
+
+    child = Child(run, tmp_path / "log")
+    assert child.wait() == 2 and "cannot be read (Permission denied)" in child.said()

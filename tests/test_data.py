@@ -552,6 +552,15 @@ def test_a_coco_category_whose_name_is_no_text_is_named(coco_root):
     assert refusal(read_coco, coco_root, "train2014") == f"{path}: the name of category 18 must be a text, got None"
 
 
+@pytest.mark.parametrize("what", ["categories", "images"])
+def test_two_coco_entries_of_one_id_are_refused(what, coco_root):
+    content = json.loads((coco_root / "annotations" / "instances_train2014.json").read_text())
+    first, *others = content[what]
+    path = write_coco(coco_root, content | {what: [first, first, *others]})
+    sentence = refusal(read_coco, coco_root, "train2014")
+    assert sentence == f"{path}: 2 {what} have the id {first['id']}; give each its own"
+
+
 def test_two_coco_photographs_of_one_name_are_refused(coco_root):
     content = json.loads((coco_root / "annotations" / "instances_train2014.json").read_text())
     content["images"][2]["file_name"] = "more/PHOTO_1.png"

@@ -22,7 +22,7 @@ from visitor import Refusal, Visitor, file, server
 
 from analysis.predictor import Predictor
 from wsss import UserError
-from wsss.data.picture import read_mask, read_rgb
+from wsss.data.picture import photograph_size, read_mask, read_rgb
 
 pytestmark = [
     pytest.mark.reliability,
@@ -71,11 +71,18 @@ def good() -> dict[str, bytes]:
         "gray32.tif": encoded(Image.fromarray((RAMP.astype(float) * (2**31 - 1)).astype(np.int32)), "TIFF"),
         "real.tif": encoded(Image.fromarray(RAMP), "TIFF"),
         "exif broken.jpg": encoded(rgb, "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff" + b"\xff" * 40),
+        "edited.png": edited(encoded(rgb, "PNG")),
     }
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def edited(png: bytes) -> bytes:
+    """With 3 MiB of notes behind its header, packed, as photo editors leave them."""
+    notes = b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b"edited " * (3 * 2**20 // 7))
+    return png[:33] + chunk(b"iTXt", notes) + png[33:]
 
 
 def png_of(width: int, height: int, rows: bytes) -> bytes:
@@ -323,6 +330,25 @@ def test_thousands_of_broken_pictures_are_taken_or_refused(tmp_path):
     seen = f"{counts['taken']} / {counts['refused']} / {counts['escaped']} of {2 * count}, slowest {slowest:.2f} s"
     whole = sum(counts.values()) == 2 * count and counts["taken"] > 100
     measured("I5", seen, "taken / refused / 0 escaped, < 1 s", whole and not counts["escaped"] and slowest < 1)
+
+
+def answer(read: Callable[[Path], object], path: Path) -> object:
+    try:
+        return read(path)
+    except UserError as error:
+        return str(error)
+
+
+def test_a_size_is_told_of_the_jpegs_that_can_be_read_and_refused_of_the_others_in_the_same_words(tmp_path):
+    chance, path, counts = random.Random(0), tmp_path / "x.jpg", {True: 0, False: 0}
+    seeds = [content for name, content in good().items() if content.startswith(b"\xff\xd8")]
+    for _ in range(600):
+        jpeg = chance.choice(seeds)
+        path.write_bytes(mutated(jpeg[:-2], chance) + jpeg[-2:])
+        size = answer(photograph_size, path)
+        assert size == answer(lambda path: read_rgb(path).shape[:2], path)
+        counts[isinstance(size, str)] += 1
+    assert min(counts.values()) > 50
 
 
 EDGES: dict[str, Callable[[], Image.Image]] = {

@@ -1,6 +1,7 @@
 """The paper's tables: trained by one command, taken up where it was interrupted, written beside the paper's numbers."""
 
 import json
+import signal
 
 import numpy as np
 import pandas as pd
@@ -92,6 +93,12 @@ def test_table_6_has_a_line_for_each_alpha_of_each_split(drawn, tmp_path):
     found = pseudo_quality(network, read("folder", tmp_path / "data", "val"), config, [0.6])
     line = table[(table["split"] == "val") & (table["alpha"] == 0.6)].iloc[0]
     assert {measure: line[measure] for measure in measures} == pytest.approx(found[0.6], abs=1e-3)
+
+
+def test_a_table_that_is_interrupted_says_so_by_its_exit_code_alone(drawn, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "pseudo_quality", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert reproduce.main(["6", *drawn]) == 128 + signal.SIGINT
+    assert capsys.readouterr().err == "" and tables.written(tmp_path / "out") == []
 
 
 @pytest.mark.skipif(not crf_is_available(), reason="pydensecrf2 is not installed")

@@ -18,10 +18,14 @@ Arrays:
 
 import os
 import sys
+from contextlib import suppress
 
 for _name in ("stdout", "stderr"):  # a daemon may have closed them; what is printed then goes nowhere
     if getattr(sys, _name) is None:
         setattr(sys, _name, open(os.devnull, "w"))  # noqa: SIM115  # as long as the process
+
+with suppress(AttributeError):  # a notebook's
+    sys.stdout.reconfigure(errors="backslashreplace")  # as Python's stderr is: a terminal may not have a class's name
 
 # Before torch is loaded: how long its idle threads go on spinning. By default it is milliseconds, for which they keep
 # the cores from the fused kernels: half of what the method adds to a training step.

@@ -46,7 +46,7 @@ def replacing(path: Path) -> Iterator[Path]:
         Unwritable: as in `writing`; what was there before still stands, and nothing else is left.
     """
     path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name[-40:]}")  # the whole may be as long as a name can be
     try:
         with writing(path):
             yield temporary

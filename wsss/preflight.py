@@ -141,7 +141,7 @@ def _blank(sentence: str, copy: Path, split: str) -> set[_Row]:
     path = Path(found[1]) if found else copy
     if path.suffix in _TEXTS and found[2] and path.is_file() and not path.is_symlink():
         return _blank_line(path, int(found[2]))
-    if path.is_symlink() and path.parent.name == "images":
+    if os.path.islink(path) and path.parent.name == "images":
         path.unlink()
         return {_Row(path.stem)}
     if path.suffix == ".xml":  # the labels of one photograph, which the list names

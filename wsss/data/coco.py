@@ -5,6 +5,7 @@ ROOT/{split}/FILE or ROOT/images/FILE        the pictures
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -77,13 +78,15 @@ def read_coco(root: Path, split: str) -> Coco:
     and a split whose name begins with "train" leaves them out; others keep them, as published evaluations count them.
 
     Raises:
-        UserError: no such file, not one of this kind, or two photographs of one name; the sentence names the file and
-            the number of the entry.
+        UserError: no such file, not one of this kind, or two entries of one id or photographs of one name; the
+            sentence names the file and the number of the entry.
     """
     path = root / "annotations" / f"instances_{split}.json"
     content = _content(path, split)
     try:
         categories = sorted(content["categories"], key=lambda category: category["id"])
+        for what in ("categories", "images"):
+            _require_own_ids(content[what], what, path)
         kinds = {category["id"]: k for k, category in enumerate(categories)}
         regions = _regions(content["annotations"], kinds, path)
         keeps_empty = not split.startswith("train")
@@ -128,6 +131,13 @@ def _class_name(category: dict, path: Path) -> str:
     if not isinstance(name, str):
         raise UserError(f"{path}: the name of category {category['id']} must be a text, got {name!r}")
     return name
+
+
+def _require_own_ids(entries: Sequence[dict], what: str, path: Path) -> None:
+    """Raises UserError for two entries of one id: the objects of the one would be the other's too."""
+    counts = Counter(entry["id"] for entry in entries)
+    if twice := [number for number, count in counts.items() if count > 1]:
+        raise UserError(f"{path}: {counts[twice[0]]} {what} have the id {twice[0]}; give each its own")
 
 
 def _require_apart(files: Sequence[Path], path: Path) -> None:

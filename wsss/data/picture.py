@@ -1,13 +1,12 @@
 """Reading picture files that may be anything: each is taken as a viewer would show it, or refused in one sentence."""
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
 from wsss import UserError
 from wsss.exits import is_out_of_memory
@@ -20,6 +19,9 @@ MOST_PIXELS = 40_000_000
 
 MOST_BYTES = 128 * 2**20
 """Of a file: MOST_PIXELS without compression."""
+
+PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
+"""Of text or a color profile in a PNG, once unpacked: photo editors leave more there than Pillow's own 1 MiB."""
 
 _MOST_SCANS = 100
 """Of a progressive JPEG, which has about ten: each costs a pass over all pixels, however few bytes it takes."""
@@ -79,10 +81,13 @@ def read_rgb(path: Path) -> np.ndarray:
 
 
 def photograph_size(path: Path) -> tuple[int, int]:
-    """(height, width) of what `read_rgb` gives, and its refusals; a JPEG that is not cut off is not decoded for it."""
+    """(height, width) of what `read_rgb` gives, and its refusals; of a JPEG in half the time."""
     with _opened(path, "a picture") as picture:
-        if picture.format == "JPEG" and _has_jpeg_end(path):
-            return picture.size if _turn(picture) in _ON_ITS_SIDE else picture.size[::-1]
+        if picture.format == "JPEG":
+            size = picture.size if _turn(picture) in _ON_ITS_SIDE else picture.size[::-1]
+            picture.draft(None, (1, 1))  # all its data are looked at, an eighth of its rows and columns computed
+            picture.load()
+            return size
     return read_rgb(path).shape[:2]
 
 
@@ -131,6 +136,8 @@ def _opened(path: Path, kind: str) -> Iterator[Image.Image]:
     except Exception as error:
         if is_out_of_memory(error):
             raise
+        if isinstance(error, OSError) and error.errno:  # Pillow's own have no number
+            raise UserError(f"{path}: cannot be read ({_reason(error)})") from None
         raise UserError(f"{path}: cannot be read as {kind}, it is cut off or broken ({_reason(error)})") from None
 
 
@@ -155,13 +162,6 @@ def _has_many_scans(content: bytes) -> bool:
         count += kind == 0xDA  # a scan begins
         position += max(2, int.from_bytes(content[position : position + 2], "big"))
     return count > _MOST_SCANS
-
-
-def _has_jpeg_end(path: Path) -> bool:
-    """Whether a JPEG ends as one does. One with bytes behind its end may be sound as well: decoding decides."""
-    with path.open("rb") as file:
-        file.seek(-2, os.SEEK_END)
-        return file.read() == b"\xff\xd9"
 
 
 def _require_modest(picture: Image.Image, path: Path) -> None:

@@ -104,7 +104,7 @@ def listed(faults: Sequence[str]) -> str:
 def check(source: Source, *, masks: bool = False) -> list[str]:
     """All faults of the data, each a sentence that names its file.
 
-    JPEG files are not decoded, unless they look cut off. Where training or evaluation needs the masks, `masks=True`
+    Photographs are looked at to their last byte. Where training or evaluation needs the masks, `masks=True`
     asks that there be one for each photograph and that it hold classes; this decodes them.
     """
     faults = []
@@ -207,5 +207,5 @@ def _mask_size(path: Path, values: Sequence[int] | None, are_pseudo: bool) -> tu
 def _require_inside(path: Path) -> None:
     """Raises UserError for a link to a file elsewhere; linked folders are the user's own arrangement and pass."""
     place, folder = (Path(os.path.realpath(one)) for one in (path, path.parent.parent))  # a circle of links is no error
-    if path.is_symlink() and not place.is_relative_to(folder):
+    if os.path.islink(path) and not place.is_relative_to(folder):
         raise UserError(f"{path}: is a link that leads out of the data folder; put the file itself there")
