@@ -26,21 +26,27 @@ class Row:
     met: bool
 
 
-def alternating(ours: Callable[[], object], theirs: Callable[[], object], pairs: int = 5) -> tuple[float, float]:
-    """Median seconds of each, called in turn after one call of each that does not count.
+def alternating(
+    ours: Callable[[], object], theirs: Callable[[], object], pairs: int = 5, *, compiles: bool = True
+) -> tuple[float, float]:
+    """Median seconds of each, called in turn; what a call has left a GPU to do belongs to it.
 
-    What a call has left a GPU to do belongs to it.
+    Args:
+        compiles: ours may have to be compiled, by a call that does not count.
     """
-    seconds: tuple[list[float], list[float]] = ([], [])
-    for turn in range(pairs + 1):
-        for work, kept in zip((ours, theirs), seconds, strict=True):
-            begun = time.perf_counter()
-            work()
-            if torch.cuda.is_initialized():
-                torch.cuda.synchronize()
-            if turn:
-                kept.append(time.perf_counter() - begun)
-    return float(np.median(seconds[0])), float(np.median(seconds[1]))
+    if compiles:
+        _seconds(ours)
+    both = [(_seconds(ours), _seconds(theirs)) for _ in range(pairs)]
+    mine, others = np.median(both, axis=0)
+    return float(mine), float(others)
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    work()
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter() - begun
 
 
 def peak_bytes(work: Callable[[], object]) -> int:

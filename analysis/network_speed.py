@@ -101,6 +101,7 @@ def evaluation_row(photographs: int = 200, straightforward: int = 40, pairs: int
         lambda: evaluate(network, source, short_side=config.test_short_side),
         lambda: straightforward_evaluation(plain, few, config.test_short_side),
         pairs,
+        compiles=False,
     )
     rates = photographs / mine, straightforward / theirs
     return at_least_a_second(
