@@ -8,7 +8,7 @@ from plotly.subplots import make_subplots
 
 from analysis.affinity import KINDS, Probe
 from analysis.compare import Comparison
-from analysis.figures import plain
+from analysis.figures import plain, plain_text
 from analysis.shape_cues import ShapeCues
 from analysis.sweeps import MEASURES, Axis, Cell
 from analysis.trajectory import Trajectory
@@ -135,7 +135,7 @@ def agreement_bars(seen: Comparison, classes: Sequence[str], colors: np.ndarray)
     kept = np.flatnonzero(~np.isnan(seen.iou))
     bars = go.Bar(
         x=seen.iou[kept],
-        y=[("background", *classes)[k] for k in kept],
+        y=[plain_text(("background", *classes)[k]) for k in kept],
         orientation="h",
         marker={"color": [f"rgb{tuple(colors[k].tolist())}" for k in kept], "line": {"color": "#888888", "width": 1}},
         text=[f"{100 * value:.0f} %" for value in seen.iou[kept]],

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from analysis.render import overlay
 from analysis.sweeps import MEASURES, Axis, Cell, count
 
-_CELL_WIDTH, _BAR, _GAP, _MARGIN = 220, 22, 4, 124  # pixels
+_CELL_WIDTH, _CELL_HEIGHT, _BAR, _GAP, _MARGIN = 220, 330, 22, 4, 124  # pixels; a photograph fits into a cell
 _A_LINE = 6  # cells in a line where there is one axis
 
 
@@ -29,7 +29,8 @@ def contact_sheet(
         colors: (K, 3) uint8.
         measure: from MEASURES.
     """
-    height = round(_CELL_WIDTH * rgb.shape[0] / rgb.shape[1])
+    height = min(_CELL_HEIGHT, round(_CELL_WIDTH * rgb.shape[0] / rgb.shape[1]))
+    width = min(_CELL_WIDTH, max(1, round(height * rgb.shape[1] / rgb.shape[0])))
     num_rows, num_columns = _shape(rows, columns)
     margin, wide, high = _margin(columns), _CELL_WIDTH + _GAP, height + _BAR + _GAP
     sheet = Image.new("RGB", (margin + wide * num_columns, _BAR + high * num_rows + _GAP), (255, 255, 255))
@@ -49,8 +50,8 @@ def contact_sheet(
     for cell in cells:
         r, c = _place(cell.row, cell.column, columns)
         left, top = margin + wide * c, _BAR + high * r
-        shown = cv2.resize(overlay(rgb, cell.mask, colors, 0.6), (_CELL_WIDTH, height), interpolation=cv2.INTER_AREA)
-        sheet.paste(Image.fromarray(shown), (left, top))
+        shown = cv2.resize(overlay(rgb, cell.mask, colors, 0.6), (width, height), interpolation=cv2.INTER_AREA)
+        sheet.paste(Image.fromarray(shown), (left + (_CELL_WIDTH - width) // 2, top))
         value = cell.measures[measure]
         text = f"{measure} " + ("-" if np.isnan(value) else f"{value:.3f}") + f", valid {cell.measures['valid']:.2f}"
         text = text if columns else f"{rows.values[cell.row]:g}:  {text}"

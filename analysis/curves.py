@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from analysis.figures import plain
+from analysis.figures import plain, plain_text
 
 MOST_POINTS = 800
 """Of one curve; a longer log is thinned out, so that the page stays quick."""
@@ -71,7 +71,7 @@ def _line(curve: tuple[np.ndarray, np.ndarray], name: str, color: str, dash: str
         mode="lines+markers" if len(steps) < 40 else "lines",
         line={"color": color, "dash": dash, "width": 2},
         marker={"size": 5},
-        hovertemplate="step %{x}: %{y:.4g}<extra>" + _plain_text(name) + "</extra>",
+        hovertemplate="step %{x}: %{y:.4g}<extra>" + plain_text(name) + "</extra>",
     )
 
 
@@ -89,10 +89,10 @@ def class_bars(reports: Mapping[str, Mapping[str, Any]], measure: str = "iou") -
         bars = go.Bar(
             x=names,
             y=[None if value is None else round(100 * value, 2) for value in values],
-            name=_plain_text(label),
+            name=plain_text(label),
             marker_color=_COLORS[number % len(_COLORS)],
             texttemplate="%{y:.0f}" if len(names) <= 24 else None,
-            hovertemplate="%{x}: %{y:.2f} %<extra>" + _plain_text(label) + "</extra>",
+            hovertemplate="%{x}: %{y:.2f} %<extra>" + plain_text(label) + "</extra>",
         )
         figure.add_trace(bars)
     title = {"text": f"{MEASURES[measure]} of each class (%)", "font_size": 13, "x": 0.5}
@@ -117,7 +117,7 @@ def confusion_figure(report: Mapping[str, Any], title: str = "") -> go.Figure:
         texttemplate="%{z:.0f}" if len(names) <= 12 else None,
         hovertemplate="%{z:.2f} % of true %{y} are called %{x}<extra></extra>",
     )
-    words = f"confusion (% of the true class){': ' if title else ''}{_plain_text(title)}"
+    words = f"confusion (% of the true class){': ' if title else ''}{plain_text(title)}"
     return plain(go.Figure(heat), 150 + 26 * len(names)).update_layout(
         title={"text": words, "font_size": 13, "x": 0.5},
         xaxis={"title": "predicted", "side": "bottom"},
@@ -136,12 +136,12 @@ def precision_recall_figure(reports: Mapping[str, Mapping[str, Any]]) -> go.Figu
         points = go.Scatter(
             x=[round(100 * row["recall"], 2) for _, row in known],
             y=[round(100 * row["precision"], 2) for _, row in known],
-            text=[_plain_text(name) for name, _ in known],
-            name=_plain_text(label),
+            text=[plain_text(name) for name, _ in known],
+            name=plain_text(label),
             mode="markers+text",
             textposition="top center",
             marker={"color": _COLORS[number % len(_COLORS)], "size": 9},
-            hovertemplate="%{text}: recall %{x:.2f} %, precision %{y:.2f} %<extra>" + _plain_text(label) + "</extra>",
+            hovertemplate="%{text}: recall %{x:.2f} %, precision %{y:.2f} %<extra>" + plain_text(label) + "</extra>",
         )
         figure.add_trace(points)
     title = {"text": "precision and recall of each class (%)", "font_size": 13, "x": 0.5}
@@ -152,8 +152,3 @@ def precision_recall_figure(reports: Mapping[str, Mapping[str, Any]]) -> go.Figu
         legend=_LEGEND | {"y": 1.0},
         margin_b=50,
     )
-
-
-def _plain_text(text: str) -> str:
-    """Plotly takes some HTML and templates in words; a name is only ever a name."""
-    return str(text).replace("<", "‹").replace(">", "›").replace("%{", "% {")

@@ -38,8 +38,8 @@ def score_path(maps: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go
     for scores, name, color in zip(maps.T, names, colors, strict=True):
         # Black shows on no dark page.
         shade = f"rgb{tuple(int(value) for value in color)}" if color.any() else "#888888"
-        line = go.Scatter(y=scores, name=name, mode="lines", line={"color": shade, "width": 3})
-        figure.add_trace(line.update(hovertemplate=f"{name}, T = %{{x}}: %{{y:.3f}}<extra></extra>"))
+        line = go.Scatter(y=scores, name=plain_text(name), mode="lines", line={"color": shade, "width": 3})
+        figure.add_trace(line.update(hovertemplate=f"{plain_text(name)}, T = %{{x}}: %{{y:.3f}}<extra></extra>"))
     return plain(figure, 284).update_layout(
         xaxis={"title": "T"},
         yaxis={"range": [0, 1.02]},
@@ -53,7 +53,7 @@ def _bars(values: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go.Fi
     figure = go.Figure(
         go.Bar(
             x=values,
-            y=list(names),
+            y=[plain_text(name) for name in names],
             orientation="h",
             marker={
                 "color": [f"rgb{tuple(int(value) for value in color)}" for color in colors],
@@ -80,3 +80,8 @@ def plain(figure: go.Figure, height: int) -> go.Figure:
         plot_bgcolor="rgba(0,0,0,0)",
         font_color="#888888",
     )
+
+
+def plain_text(text: str) -> str:
+    """Plotly takes some HTML and templates in words; a name is only ever a name."""
+    return str(text).replace("<", "‹").replace(">", "›").replace("%{", "% {")

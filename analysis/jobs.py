@@ -171,18 +171,22 @@ def _begin(folder: Path, argv: Sequence[str], facts: Mapping[str, Any], lock: in
 
 
 def _lock(device: str, folder: Path) -> int:
-    """The device's lock, taken. Raises UserError, naming the holder, where a job has it."""
+    """The device's lock, taken. Raises UserError, naming the holder, where a job has it, or where it cannot be made."""
     places = runs.root() / ".locks"
-    places.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(places / device.replace(":", "-"), os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        places.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(places / device.replace(":", "-"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise UserError(f"{places.name}: cannot be written ({error.strerror})") from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another job"
         os.close(descriptor)
         raise UserError(f"{device} is busy with {holder}: stop it, or wait until it has ended") from None
-    os.truncate(descriptor, 0)
-    os.pwrite(descriptor, folder.name.encode()[:200], 0)
+    with suppress(OSError):  # on a full disk the holder has no name; its lock holds
+        os.truncate(descriptor, 0)
+        os.pwrite(descriptor, folder.name.encode()[:200], 0)
     return descriptor
 
 
@@ -207,23 +211,28 @@ def stop(found: runs.Found) -> str:
     keeper, trainer = runs.of_job(found.job, found.folder), runs.of_run(found.run)
     if keeper is None and trainer is None:
         return f"{found.name} does not run"
+    is_killed = False
     with suppress(ProcessLookupError, psutil.NoSuchProcess):
-        if keeper is not None:
-            if not found.job.get("stop"):  # a second signal would have the trainer leave without saving
-                os.killpg(keeper.pid, signal.SIGTERM)
-        else:
-            _stop_alone(found, trainer)
-    return f"{found.name} finishes its step, saves and ends"
+        if keeper is None:
+            is_killed = _stop_alone(found, trainer)
+        elif not found.job.get("stop"):  # a second signal would have the trainer leave without saving
+            os.killpg(keeper.pid, signal.SIGTERM)
+    if is_killed:
+        return f"{found.name} did not end within {warden.GRACE:g} s and was killed; its last saved state stands"
+    has_steps = keeper is None or found.job.get("kind") == "training"
+    return f"{found.name} finishes its step, saves and ends" if has_steps else f"{found.name} ends, without a report"
 
 
-def _stop_alone(found: runs.Found, trainer: psutil.Process) -> None:
-    """A run without a warden; who presses Stop again after the time of grace has it killed."""
+def _stop_alone(found: runs.Found, trainer: psutil.Process) -> bool:
+    """Stop a run without a warden. Who asks again after the time of grace has it killed; returns whether it was."""
     asked = runs.asked_to_stop(found.folder, found.run)
     if asked is None:
         (found.folder / "stop").touch()
         trainer.terminate()
     elif time.time() - asked > warden.GRACE:
         trainer.kill()
+        return True
+    return False
 
 
 def delete(found: runs.Found) -> None:

@@ -34,6 +34,7 @@ _KEPT_ITERATES = 16
 _KEPT_MASKS = 16
 _KEPT_KERNELS = 4
 _KEPT_ANSWERS = 16
+_KEPT_CUES = 4
 _KEPT_FILMS = 4
 
 
@@ -68,6 +69,7 @@ class Predictor:
         self._kernels = Bounded(_KEPT_KERNELS, self.lock)
         self._masks = Bounded(_KEPT_MASKS, self.lock)
         self.kept = Bounded(_KEPT_ANSWERS, self.lock)  # of those who ask the network itself
+        self.cues = Bounded(_KEPT_CUES, self.lock)  # apart, as a slider makes many
         self.films = Bounded(_KEPT_FILMS, self.lock)  # of all steps; apart, as they must not crowd out slow answers
 
     @classmethod

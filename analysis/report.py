@@ -5,7 +5,7 @@ import csv
 import html
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import cv2
@@ -92,8 +92,11 @@ def _cell(text: str) -> str:
     return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
-def html_text(report: Mapping[str, Any], title: str, worst: Sequence[tuple[str, Pictures]] = ()) -> str:
-    """A page with all scores, and the worst photographs by name; it loads nothing and holds no script."""
+def html_text(report: Mapping[str, Any], title: str, worst: Iterable[tuple[str, Pictures]] = ()) -> str:
+    """A page with all scores, and the worst photographs by name; it loads nothing and holds no script.
+
+    `worst` is gone through once, so that it may read them one by one.
+    """
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         _headline(report),
@@ -102,8 +105,8 @@ def html_text(report: Mapping[str, Any], title: str, worst: Sequence[tuple[str, 
         "<h2>Confusion</h2><p>Rows are true classes; the cells are % of their pixels.</p>",
         _confusion(report),
     ]
-    if worst:
-        parts += ["<h2>Worst photographs</h2>", *(_shown(name, seen) for name, seen in worst)]
+    if shown := [_shown(name, seen) for name, seen in worst]:
+        parts += ["<h2>Worst photographs</h2>", *shown]
     if report.get("images"):
         parts += ["<h2>Photographs, the worst first</h2>", _images(report)]
     head = f'<meta charset="utf-8"><title>{html.escape(title)}</title><style>{_STYLE}</style>'

@@ -20,6 +20,9 @@ MOST_RADIUS = 16
 MOST_PATCH = 15
 """Pixels on a side, for the same reason."""
 
+_MOST_DISTANCES = 2**25
+"""Relative ones that are in memory at once, of which there are some copies: half a gigabyte."""
+
 
 @dataclass(frozen=True)
 class ShapeCues:
@@ -61,11 +64,14 @@ def shape_cues(
         short_side: the photograph is resized to it; 0 keeps its size.
 
     Raises:
-        UserError: a number is out of its range.
+        UserError: a number is out of its range, or too many relative distances are asked for.
     """
     _require(radius, bandwidth, temperature, samples, patch, drop_rate, seed)
     offsets = sample_offsets(int(radius), int(samples), torch.Generator().manual_seed(int(seed)))
     image = to_image(rgb, short_side)
+    most = _MOST_DISTANCES // image[0, 0].numel()
+    if relative and len(offsets) > most:  # no fast kernel takes these: all distances are there at once
+        raise UserError(f"relative distances to {len(offsets)} neighbours take too much memory: take at most {most}")
     information = self_information(image, offsets, patch=int(patch), bandwidth=bandwidth, relative=relative)
     drop = drop_probability(information, temperature=temperature, drop_rate=drop_rate)[0, 0]
     # The draw of wsss.shape_cue takes torch's global generator, which all visitors share.

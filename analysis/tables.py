@@ -96,8 +96,8 @@ def figure(name: str, table: pd.DataFrame) -> go.Figure:
             for measure in ("pseudo mask mIoU", "refined map mIoU"):
                 drawn.add_scatter(x=part["alpha"], y=part[measure], mode="lines+markers", name=f"{split}: {measure}")
         papers = {"pseudo masks of VOC's train": PAPER_ALPHA_PSEUDO, "networks on VOC's val": PAPER_ALPHA}
-        for name, values in papers.items():
-            drawn.add_scatter(x=list(values), y=list(values.values()), line_dash="dot", name=f"paper, {name}")
+        for what, values in papers.items():
+            drawn.add_scatter(x=list(values), y=list(values.values()), line_dash="dot", name=f"paper, {what}")
         drawn.update_xaxes(title="alpha (Eq. 5)")
     else:
         label = "variant" if "variant" in table else "masks"

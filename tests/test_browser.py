@@ -358,6 +358,15 @@ def test_of_two_sweeps_the_later_one_stays(page_at):
     assert page.locator(".js-plotly-plot:visible", has_text="floor").count() == 1
 
 
+def test_a_mistake_on_a_control_that_answers_at_once_is_told(page_at):
+    page = page_at("Refinement")
+    rings = page.locator("fieldset:visible", has_text="distances of the neighbours").get_by_role("checkbox")
+    for ring in rings.all():
+        ring.uncheck()
+    page.locator(".toast-body", has_text="dilation").first.wait_for()
+    assert rings.count() == 6 and page.locator(".toast-body").count() == 1
+
+
 @pytest.mark.slow
 def test_a_cell_of_a_sweep_opens_in_the_refinement(page_at):
     page = page_at("Sweep")

@@ -120,6 +120,12 @@ def test_an_even_patch_is_refused_in_words(cat):
         shape_cues(cat, patch=4)
 
 
+def test_relative_distances_that_would_fill_the_memory_are_refused(cat):
+    assert shape_cues(cat, relative=True, samples=9, short_side=256).information.any()
+    with pytest.raises(UserError, match="relative distances to 544 neighbours take too much memory"):
+        shape_cues(cat, relative=True, samples=0, radius=16, short_side=256)
+
+
 def test_the_histogram_counts_every_pixel(cat):
     figure = information_histogram(shape_cues(cat))
     assert [sum(bars.y) for bars in figure.data] == pytest.approx([100, 100], abs=0.1)

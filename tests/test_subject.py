@@ -93,6 +93,24 @@ def test_a_mistake_of_the_visitor_is_told_and_changes_nothing(subject, cat):
             assert subject.answer(refuse, count)(*given) == nothing
 
 
+def test_outside_the_queue_a_mistake_is_one_more_output(subject, cat, recwarn):
+    def refuse(scene):
+        raise UserError("no dilation is chosen")
+
+    given = subject.library.names[0], cat, None, ["cat"], {}, None
+    for count, nothing in ((1, [gr.skip()]), (2, [gr.skip()] * 2)):
+        *shown, mistake = subject.answer(refuse, count, carries_mistakes=True)(*given)
+        assert shown == nothing and mistake.partition(" ")[2] == "No dilation is chosen."
+    assert subject.answer(lambda scene: 7, 1, carries_mistakes=True)(*given) == (7, gr.skip())
+    assert not recwarn.list
+
+
+def test_of_a_checkpoint_that_cannot_be_opened_nothing_is_told_but_that(subject, cat):
+    with pytest.warns(UserWarning, match="There is no checkpoint 'gone'"):
+        chips, about, *others = subject._accept("gone", "b.png", None, [], "Inspect", "b.png", cat, None, None, False)
+    assert about == "" and all(part == gr.skip() for part in (chips, *others))
+
+
 def test_after_a_mistake_nothing_of_the_photograph_before_stays(subject, cat):
     """Of a slider the pictures stay; those of another photograph must not."""
 
@@ -174,7 +192,7 @@ def test_a_truth_that_comes_with_its_photograph_stays_with_it(subject, cat, tmp_
 def test_the_page_says_at_which_size_a_large_photograph_is_looked_at(subject, tmp_path):
     file = stored(np.zeros((1200, 1600, 3), np.uint8), tmp_path / "large.png")
     _, told, *_ = subject._accept(subject.library.names[0], file, None, [], "Inspect", None, None, None, None, False)
-    assert "looked at as 683x512" in told
+    assert "shown as 683x512, looked at as 384x288" in told
 
 
 @pytest.mark.parametrize("size", [(8, 8), None])

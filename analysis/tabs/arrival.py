@@ -13,6 +13,7 @@ from analysis.tabs.photograph import decoded
 from analysis.tabs.words import sentence
 from analysis.truth import read_values
 from wsss import UserError
+from wsss.predict import to_image
 
 
 def encoding_of(predictor: Predictor, path: str | None, known: np.ndarray | None) -> Encoding | None:
@@ -63,7 +64,7 @@ def mask_put_away(truth_file: str | None) -> Any:
 
 
 def about(predictor: Predictor, encoding: Encoding | None = None) -> str:
-    """One line on the checkpoint, where it runs, and the size at which it shows the photograph, as HTML."""
+    """One line of HTML: the checkpoint, where it runs, and at which sizes the photograph is shown and looked at."""
     scores = predictor.facts.get("val") or {}
     parts = [html.escape(predictor.config.encoder), f"{len(predictor.classes)} classes"]
     if "miou" in scores:
@@ -71,5 +72,6 @@ def about(predictor: Predictor, encoding: Encoding | None = None) -> str:
     parts.append(f"runs on {predictor.device}")
     if encoding is not None:
         height, width = encoding.rgb.shape[:2]
-        parts.append(f"photograph looked at as {width}x{height}")
+        rows, columns = to_image(encoding.rgb, predictor.config.test_short_side).shape[2:]
+        parts.append(f"photograph shown as {width}x{height}, looked at as {columns}x{rows}")
     return f'<div class="legend">{" &middot; ".join(parts)}</div>'

@@ -183,10 +183,9 @@ def _judgement(scene: Scene, predictors: list[Predictor], masks: list[np.ndarray
     """Each side's mean IoU with the ground truth, over the pixels that both label; nothing without one."""
     if scene.truth is None:
         return ""
-    said = []
+    classes = in_common(scene.predictor.classes, in_common(*(predictor.classes for predictor in predictors)))
+    truth, said = renumbered(scene.truth, scene.predictor.classes, classes), []
     for side, predictor, mask in zip(("left", "right"), predictors, masks, strict=True):
-        classes = in_common(scene.predictor.classes, predictor.classes)
-        truth = renumbered(scene.truth, scene.predictor.classes, classes)
         iou = mean_iou(confusion(truth, renumbered(mask, predictor.classes, classes), len(classes) + 1))
         said.append(f"{side} -" if np.isnan(iou) else f"{side} {100 * iou:.1f} %")
     return f'<div class="legend">mean IoU with the ground truth, where labelled: {", ".join(said)}</div>'

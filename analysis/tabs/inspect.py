@@ -49,7 +49,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 download.build(subject, "mask", _files, controls, controls._fields)
         with gr.Row():
             scores = gr.Plot(label="Class scores of the photograph")
-            bars = gr.Plot(label="Class scores of the pixel in the mask")
+            bars = gr.Plot(label="Class scores of the pixel, before a CRF")
             path = gr.Plot(label="Its scores by T (Eq. 6), on the grid of the pseudo masks")
     pictures = [pair, names, pointed]
     subject.follow(tab, _show, controls, [*pictures, scores, bars, path])

@@ -1,7 +1,7 @@
 """The buttons that give an evaluation's report as a file: CSV, JSON, one HTML page."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,11 @@ def _report_by(kind: str) -> Callable:
     return written
 
 
-def _worst(left: str, found: dict[str, Any]) -> list[tuple[str, report.Pictures]]:
-    """The pictures of the worst photographs; none where the data have gone."""
-    names = [row["name"] for row in report.worst_first(found)[:_MOST_PICTURED]]
-    try:
-        return [(name, evaluations.pictures_of(left, name)) for name in names]
-    except UserError:
-        return []
+def _worst(left: str, found: dict[str, Any]) -> Iterator[tuple[str, report.Pictures]]:
+    """The pictures of the worst photographs, one by one, since they may be large; none where the data have gone."""
+    for row in report.worst_first(found)[:_MOST_PICTURED]:
+        try:
+            seen = evaluations.pictures_of(left, row["name"])
+        except UserError:
+            return
+        yield row["name"], seen

@@ -115,7 +115,9 @@ def _pictures() -> tuple[Pictures, gr.Plot]:
 def _cues(scene: Scene, values: tuple) -> ShapeCues:
     """Of the photograph at the size at which the checkpoint's network looks at it."""
     given = dict(zip(Settings._fields, values, strict=True))
-    return shape_cues(scene.encoding.rgb, **given, short_side=scene.predictor.config.test_short_side)
+    short_side = scene.predictor.config.test_short_side
+    key = scene.encoding.key, repr(values)  # which came over the network and may be anything
+    return scene.predictor.cues.get(key, lambda: shape_cues(scene.encoding.rgb, **given, short_side=short_side))
 
 
 def _files(scene: Scene, *values) -> dict[str, bytes]:

@@ -34,8 +34,10 @@ LIVE = PRIVATE | {"trigger_mode": "always_last", "queue": False}
 """Of a slider: the last position always counts, those in between may be left out.
 
 Each visitor has at most one such question under way, and the predictor's lock takes them in turn: to wait in the queue
-as well would only cost time.
+as well would only cost time. Outside the queue Gradio shows no warning: `Subject.mistake` carries it.
 """
+
+_AGAIN = 5  # seconds after which a sentence that goes for each move of a slider is told once more
 
 
 class Subject:
@@ -56,6 +58,8 @@ class Subject:
         self.own_colors = gr.State({})
         self.clicked = gr.State()
         self.reopened = gr.State()  # a new number tells that the checkpoint of this name has other weights than before
+        # What an answer outside the queue has to tell, after a number; a State's change would not be noticed there.
+        self.mistake = gr.Textbox(visible="hidden")
         self.ticked = gr.State(False)  # whether the visitor has said what is in the photograph
         self._lay_out()
 
@@ -167,6 +171,7 @@ class Subject:
             api_visibility="private",
             **MODEL,  # after the photograph that it may have come with
         )
+        self.mistake.change(lambda told: gr.Warning(told.partition(" ")[2]), self.mistake, None, **PRIVATE)
         self.present.input(
             lambda opened: (True, *self.turned(opened)),
             self.opened,
@@ -194,13 +199,10 @@ class Subject:
         asks both again when one has ended that was asked meanwhile, and so for ever.
         """
         named = {"api_name": api_name, "api_visibility": "undocumented"} if api_name else {}
-        return gr.on(
-            moved,
-            self.answer(show, len(outputs)),
-            self.inputs(controls),
-            outputs,
-            **(LIVE | named | settings),
-        )
+        wired = LIVE | named | settings
+        told = [] if wired["queue"] else [self.mistake]
+        answer = self.answer(show, len(outputs), carries_mistakes=bool(told))
+        return gr.on(moved, answer, self.inputs(controls), [*outputs, *told], **wired)
 
     def inputs(self, controls: Sequence[gr.components.Component]) -> list[gr.components.Component]:
         return [self.checkpoint, self.rgb, self.truth_values, self.present, self.own_colors, self.clicked, *controls]
@@ -214,6 +216,7 @@ class Subject:
         mistaken: list | None = None,
         first: Callable | None = None,
         asks: bool = False,
+        carries_mistakes: bool = False,
     ) -> Callable:
         """A handler of `inputs` that calls show(scene, *controls); its failures are told in words.
 
@@ -226,6 +229,7 @@ class Subject:
             mistaken: what they get after a mistake; unless given, they stay as they are.
             first: first(*controls) is called before, also where there is no photograph.
             asks: whether a photograph is asked for where there is none.
+            carries_mistakes: a mistake is one more output, for `mistake`, in place of a warning.
         """
 
         def of_each(values: list | None, otherwise: Any) -> Any:
@@ -235,23 +239,30 @@ class Subject:
         empty, mistaken = of_each(empty, None), of_each(mistaken, gr.skip())
         subject = len(self.inputs([]))
 
-        def answers(*given):
+        def answers(*given, warn=gr.Warning):
             scene, settings = given[:subject], given[subject:]
             if first is not None:
                 first(*settings)
             if self._is_empty(*scene):
                 if asks:
-                    gr.Warning("There is no photograph: give one at the top of the page.")
+                    warn("There is no photograph: give one at the top of the page.")
                 yield empty
                 return
             try:
                 shown = show(self._scene(*scene), *settings)
                 yield from shown if inspect.isgenerator(shown) else [shown]
             except UserError as error:
-                gr.Warning(sentence(str(error)))
+                warn(sentence(str(error)))
                 yield mistaken
 
+        def carrying(*given):
+            told: list[str] = []
+            shown = next(answers(*given, warn=told.append))
+            mistake = f"{time.monotonic() // _AGAIN:.0f} {told[0]}" if told else gr.skip()
+            return *(shown if count > 1 else [shown]), mistake
+
         answer = answers if inspect.isgeneratorfunction(show) else lambda *given: next(answers(*given))
+        answer = carrying if carries_mistakes else answer
         answer.__name__ = show.__name__
         return in_words(answer)
 
@@ -275,7 +286,11 @@ class Subject:
         Another checkpoint for the same one: its classes remain what the visitor has said, and its truth remains. The
         files may be gone by then, and are not looked at.
         """
-        predictor = self.library.current(checkpoint)
+        try:
+            predictor = self.library.current(checkpoint)
+        except UserError as error:  # what is shown is of the checkpoint before: the opened tab is to empty itself
+            gr.Warning(sentence(str(error)))
+            return gr.skip(), "", *[gr.skip()] * 7, *self.turned(opened)
         encoding = arrival.encoding_of(predictor, given, rgb if given == path else None)
         shown = encoding.rgb if encoding else None
         is_same = shown is not None and rgb is not None and np.array_equal(shown, rgb)
