@@ -152,11 +152,16 @@ def test_evaluate_names_a_folder_in_the_reports_place_before_it_begins(shapes_mo
     assert f"{tmp_path}: is a folder, the report needs the name of a file" in refusal(capsys)
 
 
-def test_a_report_that_cannot_be_written_ends_as_a_full_disk_does(shapes_model, tmp_path, capsys, monkeypatch):
+def test_a_report_that_cannot_be_written_ends_as_a_full_disk_does_and_its_scores_are_told(
+    shapes_model, tmp_path, capsys, monkeypatch
+):
     # A file cannot take the place of a folder, which came while it was evaluated.
-    monkeypatch.setattr(evaluate, "_print", lambda report: (tmp_path / "r.json").mkdir())
+    evaluated = evaluate._evaluate
+    monkeypatch.setattr(evaluate, "_evaluate", lambda given: ((tmp_path / "r.json").mkdir(), evaluated(given))[1])
     assert evaluate.main(["--checkpoint", str(shapes_model), "--json", str(tmp_path / "r.json")]) == 4
-    assert "r.json: cannot be written" in capsys.readouterr().err and [*tmp_path.iterdir()] == [tmp_path / "r.json"]
+    said = capsys.readouterr()
+    assert "r.json: cannot be written" in said.err and "mIoU" in said.out
+    assert [*tmp_path.iterdir()] == [tmp_path / "r.json"]
 
 
 @pytest.fixture
@@ -293,6 +298,7 @@ def test_a_command_that_torchrun_repeats_goes_on_with_its_own_run_alone(tmp_path
         (["--preset", "voc"], "--encoder-weights none"),
         (["--preset", "voc", "--encoder", "resnet-fifty"], "there is no encoder 'resnet-fifty'"),
         (["--preset", "tiny", "--encoder-weights", "nowhere.pt"], "nowhere.pt: there is no such file"),
+        (["--preset", "tiny", "--encoder-weights", "n" * 300], "cannot be read (File name too long)"),
         (["--preset", "tiny", "--device", "meta"], "device 'meta' cannot be used here"),
         (["--preset", "tiny", "--device", "hpu"], "device 'hpu' cannot be used here"),
     ],
@@ -324,6 +330,22 @@ def test_a_process_that_does_not_know_its_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(wsss.distributed, "pick_device", torch.device)
     with pytest.raises(UserError, match="LOCAL_RANK is not"), joined("cuda"):
         pass
+
+
+@pytest.mark.parametrize("half", [{"RANK": "0"}, {"RANK": "x"}, {"RANK": "0", "WORLD_SIZE": ""}])
+def test_a_group_of_which_only_half_is_known_is_refused(half, monkeypatch):
+    for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"WORLD_SIZE": "2"} | half).items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="not all that torchrun sets"), joined("cpu"):
+        pass
+
+
+def test_a_state_is_no_checkpoint(tmp_path, capsys, photographs):
+    checkpoint.save(tmp_path / "state", {}, tiny(), ("a",), extra={"training.pt": lambda path: path.write_text("")})
+    assert predict.main([photographs[0], "--checkpoint", str(tmp_path / "state"), "--out", str(tmp_path / "o")]) == 2
+    assert "is a state of training, not a checkpoint; give the run's folder model or best" in refusal(capsys)
 
 
 @pytest.mark.parametrize("command", ["evaluate", "predict", "pseudo_labels"])

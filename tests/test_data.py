@@ -786,6 +786,17 @@ def test_a_mask_that_a_network_has_made_may_be_unlabelled_all_over(dataset, fold
     assert check(with_masks(source, tmp_path / "made"), masks=True) == []
 
 
+def test_a_broken_mask_of_a_drawn_picture_is_named_and_not_skipped(tmp_path):
+    names = read("shapes", None, "val").names
+    for name in names:
+        save_mask(tmp_path / f"{name}.png", np.zeros((64, 64)))
+    (tmp_path / f"{names[3]}.png").write_bytes(b"no mask")
+    surveys = {"val": survey("shapes", None, "val", masks=True, masks_from=str(tmp_path))}
+    for skip_bad, words in ((False, "--skip-bad"), (True, "cannot be skipped")):
+        sentence = refusal(require_sound_splits, surveys, skip_bad=skip_bad)
+        assert f"{names[3]}.png" in sentence and words in sentence
+
+
 def test_own_masks_whose_values_are_not_vocs_are_refused_where_the_classes_are_vocs(folder, tmp_path):
     faults = check(with_masks(read_folder(folder, "val"), folder / "masks"), masks=True)
     path = folder / "masks" / "zoo.png"
@@ -875,6 +886,14 @@ def test_a_row_that_is_skipped_counts_once(folder):
     found = survey("folder", folder, "train")
     assert found.faults == [f"{folder / 'labels.csv'}:5: there is no class 'cow'; the classes are cat, dog"]
     assert found.skipped == 1 and len(found.source) == 3
+
+
+def test_a_row_that_is_there_twice_leaves_no_photograph_out(folder):
+    rows = (folder / "labels.csv").read_text()
+    whole = len(survey("folder", folder, "train").source)
+    (folder / "labels.csv").write_text(rows + rows.splitlines()[1] + "\n")
+    found = survey("folder", folder, "train")
+    assert len(found.faults) == 1 and found.skipped == 0 and len(found.source) == whole
 
 
 def test_the_line_of_a_fault_is_that_of_the_list_which_was_read(devkit):

@@ -159,6 +159,19 @@ def test_a_file_that_is_no_state_dict_is_refused(tmp_path):
         build_encoder("tf_efficientnet_lite0", weights=str(file))
 
 
+def test_weights_that_hold_themselves_are_refused(tmp_path):
+    endless = []
+    endless.append(endless)
+    torch.save(endless, tmp_path / "weights.pth")
+    with pytest.raises(UserError, match=r"weights\.pth: is broken: it holds itself"):
+        build_encoder("tf_efficientnet_lite0", weights=str(tmp_path / "weights.pth"))
+
+
+def test_a_name_that_timm_cannot_parse_is_refused():
+    with pytest.raises(UserError, match=r"the timm model resnet18\. gives no features"):
+        build_encoder("resnet18.", weights="none")
+
+
 @pytest.mark.parametrize("form", ["safetensors", "zip", "before version 1.6", "training state"])
 def test_weights_of_a_file_are_taken_whatever_its_format(tmp_path, form):
     wanted = build_encoder("test_efficientnet", weights="none").backbone.state_dict()

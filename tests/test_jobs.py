@@ -3,6 +3,7 @@
 Each test is one row of the reliability table; `python -m pytest -m reliability` prints it.
 """
 
+import errno
 import json
 import os
 import random
@@ -58,6 +59,16 @@ def end_all() -> None:
         if keeper := runs.of_job(found.job, found.folder):
             for process in [keeper, *keeper.children(recursive=True)]:
                 process.kill()
+
+
+def test_a_full_disk_costs_a_lock_no_more_than_its_holders_name(tmp_path, monkeypatch):
+    with monkeypatch.context() as full:
+        full.setattr(os, "pwrite", lambda *_: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left on device")))
+        lock = jobs._lock("cpu", tmp_path / "one")
+    with pytest.raises(UserError, match="cpu is busy with another job"):
+        jobs._lock("cpu", tmp_path / "two")
+    os.close(lock)
+    os.close(jobs._lock("cpu", tmp_path / "two"))
 
 
 def begin(name: str, code: str = STEPS, kind: str = "training", device: str = "cpu") -> runs.Found:

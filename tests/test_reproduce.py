@@ -86,6 +86,7 @@ def test_table_6_has_a_line_for_each_alpha_of_each_split(drawn, tmp_path):
     assert list(table.columns) == ["split", "photographs", "alpha", *measures, "checkpoint", "commit"]
     wanted = [(split, count, alpha) for split, count in (("val", 2), ("train", 3)) for alpha in ALPHAS]
     assert list(table[["split", "photographs", "alpha"]].itertuples(index=False, name=None)) == wanted
+    assert tables.figure("6", table).layout.yaxis.rangemode == "normal"  # the curves lie close together
     assert set(table["checkpoint"]) == {"model"} and set(table["commit"]) == {"0123456789ab"}
     for measure in measures:
         assert table[measure].between(0, 100).all() and table[measure].nunique() > len(ALPHAS) // 2

@@ -148,6 +148,12 @@ def test_the_sheet_shows_each_cell_where_a_click_finds_it(predictor, encoding, c
     assert found == {(cell.row, cell.column) for cell in kept} | {None}
 
 
+def test_a_tall_sweep_of_a_tall_photograph_is_no_taller_than_a_jpeg_can_be(predictor):
+    rows = Axis("alpha", tuple(np.linspace(0, 1, 100)))
+    sheet = contact_sheet([], rows, Axis("T", (10,)), np.zeros((900, 300, 3), np.uint8), predictor.colors)
+    assert sheet.shape[0] < 65_500
+
+
 def test_cells_that_are_not_there_yet_stay_gray(predictor, encoding, cells):
     whole, part = (contact_sheet(some, ALPHA, STEPS, encoding.rgb, predictor.colors) for some in (cells, cells[:1]))
     differing = cv2.boundingRect((whole != part).any(2).astype(np.uint8))

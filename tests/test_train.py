@@ -514,6 +514,7 @@ def test_a_preview_leaves_the_background_as_it_is():
         ("--then --masks=x", "--masks is what the second stage sets"),
         ("--then --epoch 3", "unrecognized arguments: --epoch"),
         ("--then --alpha 3", "alpha must lie between 0 and 1"),
+        ("--then --encoder nope", "there is no encoder 'nope'"),
         ("--then 3", "'3' does not belong to a flag"),
         ("--crf", "the dense CRF needs the package pydensecrf2: pip install pydensecrf2"),
     ],

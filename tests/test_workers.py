@@ -2,6 +2,7 @@
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
@@ -37,6 +38,11 @@ def test_results_come_in_order_from_other_processes():
 def test_other_processes_leave_signals_to_this_one():
     ends = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     assert all(each_of(lambda _: all(signal.getsignal(number) is signal.SIG_IGN for number in ends), MANY, CPU))
+
+
+def test_another_thread_may_ask_and_nobody_is_left(nobody_is_left):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: list(each_of(abs, MANY, CPU))).result() == list(MANY)
 
 
 def test_little_work_stays_here():

@@ -132,9 +132,12 @@ def load(folder: Path) -> Checkpoint:
     """Read a checkpoint folder and build its network.
 
     Raises:
-        UserError: the folder or a file is missing, broken, changed since it was written, or does not fit.
+        UserError: the folder or a file is missing, broken, changed since it was written, or does not fit; or it is a
+            state to resume from.
     """
     content = read_config(folder)
+    if "training.pt" in (content.get("files") or ()):  # its weights are not the averaged ones, which are evaluated
+        raise UserError(f"{folder}: is a state of training, not a checkpoint; give the run's folder model or best")
     config, classes = config_of(folder, content), _classes_of(folder, content)
     network = build(config, len(classes) + 1, pretrained=False)
     fit(network, read_weights(folder, content.get("sha256")), folder)

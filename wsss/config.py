@@ -51,7 +51,7 @@ class Config:
 
     # Network
     encoder: str = _option("wrn38", "network", "wrn38, or the name of a timm model")
-    encoder_weights: str = _option("", "network", "file of ImageNet weights; empty: the encoder's own; none")
+    encoder_weights: str = _option("", "network", "file of ImageNet weights; empty: the encoder's own; none: random")
     output_stride: int = _option(16, "network", "stride of the deepest features (Sec. 4.1.2)")
     frozen_stages: int = _number(2, (0, 8), "network", "shallow encoder stages that are not trained")
     shape_stage: int = _number(
@@ -167,7 +167,7 @@ class Config:
     # Records
     log_steps: int = _number(20, (1, 1_000_000), "records", "steps between two lines of the log")
     save_steps: int = _number(
-        500, (1, 100_000_000), "records", "steps between two checkpoints; each epoch ends with one"
+        500, (1, 100_000_000), "records", "steps between two states to resume from; each epoch ends with one"
     )
     eval_epochs: int = _number(1, (0, 10_000), "records", "epochs between two evaluations; 0 evaluates at the end only")
     keep_states: int = _number(

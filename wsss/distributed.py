@@ -68,8 +68,7 @@ def joined(device: str) -> Iterator[Group]:
     Raises:
         UserError: the device cannot be used, or a process does not know which one it is.
     """
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if os.environ.get("WORLD_SIZE", "1") == "1":
         yield Group(0, 1, pick_device(device))
         return
     picked = pick_device(device)
@@ -81,7 +80,10 @@ def joined(device: str) -> Iterator[Group]:
         torch.cuda.set_device(picked)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_leave_with_torchrun, args=(os.getppid(),), daemon=True).start()
-    store, rank, world = next(rendezvous("env://"))
+    try:
+        store, rank, world = next(rendezvous("env://"))
+    except ValueError as error:  # a variable is missing, or is no number
+        raise UserError(f"WORLD_SIZE is set, but not all that torchrun sets beside it ({error}); start it so") from None
     if os.environ.get("LOCAL_WORLD_SIZE") == str(world):
         # torchrun keeps its store over a restart (seen in 2.14): the new processes would read the dead ones' addresses.
         # On several machines it does not count restarts alike; there TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 helps.

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from wsss import UserError
 from wsss.convolution import fold_norms
+from wsss.disk import reading
 from wsss.resnet38 import ResNet38, load_published
 from wsss.weights import read_foreign_weights
 
@@ -94,8 +95,11 @@ def require_encoder(name: str, weights: str) -> None:
             )
     elif not timm.is_model(name):
         raise UserError(f"there is no encoder {name!r}: it must be wrn38 or the name of a timm model")
-    if weights not in ("", "none") and not Path(weights).exists():
-        raise UserError(f"{weights}: there is no such file")
+    if weights not in ("", "none"):
+        with reading(Path(weights)):
+            there = Path(weights).exists()
+        if not there:
+            raise UserError(f"{weights}: there is no such file")
 
 
 def _wrn38(output_stride: int, weights: str) -> Encoder:
@@ -109,6 +113,7 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
     from_hub = not weights and name not in _LITE_PACKAGES
     try:
         options = _options(name, output_stride)
+        settings = timm.get_pretrained_cfg(name)
         backbone = timm.create_model(name, features_only=True, pretrained=False, **options)
     except (RuntimeError, AttributeError, TypeError, NotImplementedError, AssertionError) as error:
         reason = str(error) or "it cannot be dilated"
@@ -127,7 +132,6 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
         _load(backbone, read_foreign_weights(Path(weights)), weights)
     elif not weights and name in _LITE_PACKAGES:
         _load(backbone, lite_weights(name), _LITE_PACKAGES[name])
-    settings = timm.get_pretrained_cfg(name)
     mean, std = (LITE_MEAN, LITE_STD) if name in _LITE_PACKAGES else (settings.mean, settings.std)
     info = backbone.feature_info
     return Encoder(backbone, info.channels(), info.reduction(), mean=mean, std=std)

@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--with-image-labels", action="store_true", help="use the true image labels (not a test!)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here too")
-    parser.add_argument("--per-image", action="store_true", help="the report has a row for each photograph too")
+    parser.add_argument("--per-image", action="store_true", help="in the report, a row for each photograph too")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="write the predicted masks here, DIR/NAME.png")
     arguments = parser.parse_args(argv)
     try:
@@ -108,10 +108,12 @@ def main(argv: list[str] | None = None) -> int:
             if arguments.json:
                 _require_place(arguments.json, arguments.checkpoint)  # said now, not after the evaluation
             report = _evaluate(arguments)
-            if arguments.json:  # before what is printed, which may be cut off
-                with replacing(arguments.json) as temporary:
-                    temporary.write_text(json.dumps(report, indent=1) + "\n")
-            _print(report)
+            try:
+                if arguments.json:  # before what is printed, which may be cut off
+                    with replacing(arguments.json) as temporary:
+                        temporary.write_text(json.dumps(report, indent=1) + "\n")
+            finally:  # where the file cannot be written, the scores are not lost
+                _print(report)
     except Stopped as stopped:
         return stopped.code
     except Exception as error:

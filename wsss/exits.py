@@ -76,7 +76,7 @@ def said(error: Exception, if_full: str = "") -> int:
     if (known := explained(error, if_full)) is None:
         raise error
     code, sentence = known
-    speaker = f"process {os.environ.get('RANK', '?')}: " if int(os.environ.get("WORLD_SIZE", "1")) > 1 else ""
+    speaker = f"process {os.environ.get('RANK', '?')}: " if os.environ.get("WORLD_SIZE", "1") != "1" else ""
     with suppress(OSError):
         print(f"error: {speaker}{sentence}", file=sys.stderr, flush=True)
     for stream in (sys.stdout, sys.stderr):

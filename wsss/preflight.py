@@ -15,7 +15,7 @@ from wsss import UserError
 from wsss.data.coco import Coco, require_pycocotools
 from wsss.data.folder import SUFFIXES
 from wsss.data.item import Photographs, Source
-from wsss.data.source import listed, photograph_faults, read, with_masks, without
+from wsss.data.source import Masked, listed, photograph_faults, read, with_masks, without
 from wsss.data.voc import gives_paths, list_path
 from wsss.disk import reading
 
@@ -65,7 +65,8 @@ def survey(dataset: str, root: Path | None, split: str, *, masks: bool = False, 
         for index, found in faults.items()
         for fault in found
     ]
-    return Surveyed(without(source, faults.keys()), lines + placed, dropped + len(faults))
+    sound = source if isinstance(source, Masked) else without(source, faults.keys())
+    return Surveyed(sound, lines + placed, dropped + len(faults))
 
 
 def require_sound_splits(surveys: dict[str, Surveyed], *, skip_bad: bool) -> None:
@@ -75,6 +76,10 @@ def require_sound_splits(surveys: dict[str, Surveyed], *, skip_bad: bool) -> Non
         hint = "\n(--skip-bad trains on the rest)"
         raise UserError(listed(list(dict.fromkeys(faults))) + hint)
     for name, surveyed in surveys.items():
+        if isinstance(surveyed.source, Masked) and surveyed.faults:
+            raise UserError(
+                "drawn pictures with a faulty mask cannot be skipped, write their masks anew; " + listed(faults)
+            )
         if not len(surveyed.source):
             if not faults:
                 raise UserError(f"the split {name} holds no photograph")
@@ -84,7 +89,7 @@ def require_sound_splits(surveys: dict[str, Surveyed], *, skip_bad: bool) -> Non
 def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[str], int]:
     """The source without the lines that its reader refuses, its words on them, and how many photographs that costs."""
     faults: list[str] = []
-    dropped = 0
+    lost: list[set[str]] = []  # the photographs of each line that was blanked and counts
     hidden: set[str] = set()  # photographs of which a line was blanked: that they lack it then is no other fault
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve() / "data"
@@ -107,7 +112,9 @@ def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[
                 # In the other layout the row counts, if it is of this split, and not again the picture that is taken
                 # away after it.
                 of_another = all(row.split not in ("", split) for row in rows)
-                dropped += not (".csv:" in sentence.split(": ")[0] if dataset == "voc" else follows or of_another)
+                if not (".csv:" in sentence.split(": ")[0] if dataset == "voc" else follows or of_another):
+                    lost.append(names)
+        dropped = sum(names.isdisjoint(source.names) for names in lost)  # another line may name the photograph too
         return _moved(source, copy, root), faults, dropped
 
 

@@ -81,8 +81,9 @@ def load_state(newest: Path, learner: Learner, source: Source, own: Config | Non
     if content.get("data", fingerprint(source)) != fingerprint(source):
         why = "the list of photographs or their labels have changed since the run began; train anew"
         raise UserError(f"{newest}: {why if own is None else 'was trained on other photographs, or with other labels'}")
-    if own is not None and own.batch != content["config"]["batch"]:
-        raise UserError(f"{newest}: counts steps of {content['config']['batch']} photographs; begin with that --batch")
+    batch = checkpoint.config_of(newest, content).batch
+    if own is not None and own.batch != batch:
+        raise UserError(f"{newest}: counts steps of {batch} photographs; begin with that --batch")
     checkpoint.fit(learner.network, checkpoint.read_weights(newest, content["sha256"]), newest)
     try:
         state = torch.load(newest / "training.pt", map_location="cpu", weights_only=True)

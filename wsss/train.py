@@ -76,8 +76,8 @@ def train(
         The exit code: 0, or 128 + signal with the state saved.
 
     Raises:
-        UserError: weights or a state cannot be had, the state lies behind the end, `until` is no epoch, or the batch
-            cannot be shared by the processes.
+        UserError: weights or a state cannot be had, the state lies behind the end or is another one for another
+            process, `until` is no epoch, or the batch cannot be shared by the processes.
         NotFinite, Unwritable, WorkerFailed: see `wsss.exits`; the last state stands.
     """
     last = _last_epoch(config, until, group)
@@ -88,6 +88,8 @@ def train(
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
     before = newest_whole(states) if resume else begin_with
     learner, step = _begun(config, source, group, before, resume, last * schedule.steps_per_epoch)
+    if group.agreed(step) != -group.agreed(-step):
+        raise UserError(f"{out}: the processes find different states there; give them one folder that they share")
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     photographs = Reduced(source, config.short_side, config.cache and not config.workers)
     kept = Checkpoints(out, config, source.classes, facts or {})
@@ -213,7 +215,7 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
     if arguments.resume and arguments.begin_with:
         raise UserError("--resume goes on with a run's own state, --begin-with takes another's; give one of them")
     config = _config_of_run(arguments, out, resume)
-    _require_at_once(config, has_state=resume or bool(arguments.begin_with))
+    require_at_once(config, has_state=resume or bool(arguments.begin_with))
     surveys = _survey(config, arguments.data)
     require_sound_splits(surveys, skip_bad=arguments.skip_bad)
     training, *validation = (found.source for found in surveys.values())
@@ -250,8 +252,12 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
         return code
 
 
-def _require_at_once(config: Config, *, has_state: bool) -> None:
-    """Say before the data are looked at what else is missing, or would surprise after hours."""
+def require_at_once(config: Config, *, has_state: bool) -> None:
+    """Say before the data are looked at what else is missing, or would surprise after hours.
+
+    Raises:
+        UserError: the device, the encoder, its weights or TensorBoard are not there.
+    """
     pick_device(config.device)
     if not has_state:
         require_encoder(config.encoder, config.encoder_weights)

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         _refuse(arguments.then, _SET_HERE | _OF_ONE_TRAINING)
         second_flags = latest(flags, _PLAIN, arguments.then)
         _require_settings(second_flags, parser.prog)
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UserError("the two stages run in one process, start them without torchrun")
         if arguments.crf:
             require_crf()
@@ -83,7 +83,7 @@ def _require_settings(flags: Sequence[str], prog: str) -> None:
     """Raises UserError, or SystemExit as argparse does, unless these are settings of a training."""
     parser = argparse.ArgumentParser(prog=prog)
     add_flags(parser)
-    from_flags(parser.parse_args(flags))
+    train.require_at_once(from_flags(parser.parse_args(flags)), has_state=False)
 
 
 def _folder(out: Path) -> list[str]:

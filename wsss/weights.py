@@ -198,7 +198,11 @@ def read_pt(path: Path) -> object:
         if is_out_of_memory(error):
             raise
         raise UserError(f"{path}: is broken: PyTorch cannot read its tensors ({type(error).__name__})") from None
-    require_finite(tensors_in(content), path)
+    try:
+        tensors = tensors_in(content)
+    except RecursionError:
+        raise UserError(f"{path}: is broken: it holds itself, or is nested too deeply") from None
+    require_finite(tensors, path)
     return content
 
 

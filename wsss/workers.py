@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -88,12 +89,14 @@ def _end(workers: set[multiprocessing.Process]) -> None:
     """Kill the workers: they ignore SIGTERM. torch takes a killed one for a failure, so that it is not told."""
     if not workers:
         return
-    torch_watches = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    watches = threading.current_thread() is threading.main_thread()  # torch does so, and Python lets, in no other one
+    torch_watches = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if watches else None
     for worker in workers:
         worker.kill()
     for worker in workers:
         worker.join()
-    signal.signal(signal.SIGCHLD, torch_watches)
+    if watches:
+        signal.signal(signal.SIGCHLD, torch_watches)
 
 
 def _ignore_signals(worker: int) -> None:

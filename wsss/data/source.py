@@ -137,11 +137,9 @@ def photograph_faults(source: Source, *, masks: bool = False) -> dict[int, list[
 
 
 def without(source: Source, bad: Collection[int]) -> Source:
-    """The source without some of its photographs."""
+    """The source, which has files, without some of its photographs."""
     if not bad:
         return source
-    if isinstance(source, Masked):
-        raise UserError("drawn pictures without a mask cannot be skipped; write the missing masks")
     keep = [index for index in range(len(source)) if index not in bad]
     parts = {f.name: getattr(source, f.name) for f in fields(source) if f.name in _OF_EACH}
     return replace(source, labels=source.labels[keep], **{k: tuple(v[i] for i in keep) for k, v in parts.items()})
