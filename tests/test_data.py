@@ -888,14 +888,6 @@ def test_a_row_that_is_skipped_counts_once(folder):
     assert found.skipped == 1 and len(found.source) == 3
 
 
-def test_a_row_that_is_there_twice_leaves_no_photograph_out(folder):
-    rows = (folder / "labels.csv").read_text()
-    whole = len(survey("folder", folder, "train").source)
-    (folder / "labels.csv").write_text(rows + rows.splitlines()[1] + "\n")
-    found = survey("folder", folder, "train")
-    assert len(found.faults) == 1 and found.skipped == 0 and len(found.source) == whole
-
-
 def test_the_line_of_a_fault_is_that_of_the_list_which_was_read(devkit):
     root = devkit.parent.parent
     for other in (root, root / "a", root / "z", devkit.parent / "VOC2007", devkit.parent / "VOC2013"):

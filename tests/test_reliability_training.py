@@ -446,7 +446,8 @@ def test_t7_what_is_not_finite_stops_every_process_before_the_weights(tmp_path):
             codes = [child.wait() for child in children]
             said = [child.said() for child in children]
             newest = newest_whole(out / "states")
-            finite = all(value.isfinite().all() for value in checkpoint.load(newest).network.state_dict().values())
+            weights = checkpoint.read_weights(newest, checkpoint.read_config(newest)["sha256"])
+            finite = all(value.isfinite().all() for value in weights.values())
             named = all(f"{words} at step 6; the photographs were shapes-0-" in text for text in said)
             stopped.append(codes == [3] * world and named and finite and newest.name == "step-000004")
             assert stopped[-1], (kind, world, codes, newest, said)

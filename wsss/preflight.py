@@ -29,7 +29,7 @@ class Surveyed(NamedTuple):
 
     source: Source
     faults: list[str]
-    skipped: int  # photographs that are left out
+    skipped: int  # photographs that are left out; a line that names one for the second time counts as one
 
 
 class _Row(NamedTuple):
@@ -89,7 +89,7 @@ def require_sound_splits(surveys: dict[str, Surveyed], *, skip_bad: bool) -> Non
 def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[str], int]:
     """The source without the lines that its reader refuses, its words on them, and how many photographs that costs."""
     faults: list[str] = []
-    lost: list[set[str]] = []  # the photographs of each line that was blanked and counts
+    dropped = 0
     hidden: set[str] = set()  # photographs of which a line was blanked: that they lack it then is no other fault
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder).resolve() / "data"
@@ -112,9 +112,7 @@ def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[
                 # In the other layout the row counts, if it is of this split, and not again the picture that is taken
                 # away after it.
                 of_another = all(row.split not in ("", split) for row in rows)
-                if not (".csv:" in sentence.split(": ")[0] if dataset == "voc" else follows or of_another):
-                    lost.append(names)
-        dropped = sum(names.isdisjoint(source.names) for names in lost)  # another line may name the photograph too
+                dropped += not (".csv:" in sentence.split(": ")[0] if dataset == "voc" else follows or of_another)
         return _moved(source, copy, root), faults, dropped
 
 
