@@ -414,6 +414,13 @@ def test_a_command_without_standard_output_or_error_ends_as_it_would(closed, tmp
     assert ended.returncode == 2 and "Traceback" not in ended.stderr
 
 
+def test_a_checkpoint_whose_list_of_files_is_none_is_known_by_its_weights(shapes_model, tmp_path):
+    shutil.copytree(shapes_model, tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"files": 5}))
+    assert checkpoint.load(tmp_path / "model").classes == checkpoint.load(shapes_model).classes
+
+
 def test_the_timing_of_nothing_is_refused(tmp_path, capsys):
     assert timing.main(["--checkpoint", str(tmp_path)]) == 2
     assert "it has no config.json" in refusal(capsys)

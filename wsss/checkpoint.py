@@ -136,7 +136,8 @@ def load(folder: Path) -> Checkpoint:
             state to resume from.
     """
     content = read_config(folder)
-    if "training.pt" in (content.get("files") or ()):  # its weights are not the averaged ones, which are evaluated
+    files = content.get("files")
+    if isinstance(files, dict) and "training.pt" in files:  # it holds the weights themselves, not their average
         raise UserError(f"{folder}: is a state of training, not a checkpoint; give the run's folder model or best")
     config, classes = config_of(folder, content), _classes_of(folder, content)
     network = build(config, len(classes) + 1, pretrained=False)
