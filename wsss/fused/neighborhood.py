@@ -21,7 +21,7 @@ class Neighborhood:
         """x (..., H, W) with the border continued as far as any neighbour looks, and `margin` farther."""
         reach = self.reach + margin
         out = np.empty((*x.shape[:-2], x.shape[-2] + 2 * reach, x.shape[-1] + 2 * reach), x.dtype)
-        _continue(x.reshape(-1, *x.shape[-2:]), reach, out.reshape(-1, *out.shape[-2:]))
+        continue_border(x.reshape(-1, *x.shape[-2:]), reach, out.reshape(-1, *out.shape[-2:]))
         return out
 
     def inner(self, padded: np.ndarray) -> np.ndarray:
@@ -31,7 +31,7 @@ class Neighborhood:
 
 
 @compiled
-def _continue(x, reach, out):
+def continue_border(x, reach, out):
     """x (P, H, W) amid out (P, H + 2 reach, W + 2 reach), which continues it; numpy.pad takes several times as long."""
     height, width = x.shape[1:]
     for p in range(len(x)):
