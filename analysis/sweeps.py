@@ -193,7 +193,7 @@ def description(
 ) -> dict[str, Any]:
     """What a sweep was, for `png` or a file of its own."""
     return {
-        "checkpoint": predictor.facts.get("name"),
+        "checkpoint": {name: predictor.facts.get(name) for name in ("name", "commit", "sha256")},
         "present": list(present),
         "axes": {axis.name: list(axis.values) for axis in (rows, columns) if axis},
         "settings": asdict(settings) | {"dilations": list(settings.dilations)},

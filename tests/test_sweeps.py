@@ -165,6 +165,7 @@ def test_the_picture_tells_how_it_was_made(predictor, encoding, settings, cells)
     told = description(predictor, ["cat"], ALPHA, STEPS, settings)
     picture = Image.open(io.BytesIO(png(sheet, told)))
     assert json.loads(picture.text["settings"]) == told and told["axes"] == {"alpha": [0.0, 0.8], "T": [0, 10, 20]}
+    assert told["checkpoint"]["sha256"] == predictor.facts["sha256"]
     assert np.array_equal(np.asarray(picture), sheet)
 
 
