@@ -24,11 +24,11 @@ def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None, *, 
     Args:
         logits: (B, K, h, w).
         pseudo: (B, h, w) int64, 255 unlabelled.
+        labels: (B, K-1). Given, an image counts only if each of its classes and the background claimed a pixel: a mask
+            without the object would teach that there is none. None: every image counts.
         balanced: with n_c of an image's |V| labelled pixels in class c, a pixel of c weighs (|V| - n_c) / (1 + |V|), so
             that a large background does not drown a small object; False: each pixel weighs 1, so that the wrong ones
             around a small object are outvoted by those like them elsewhere.
-        labels: (B, K-1). Given, an image counts only if each of its classes and the background claimed a pixel: a mask
-            without the object would teach that there is none. None: every image counts.
 
     Returns:
         Mean over the batch of the mean over an image's labelled pixels; 0 where none is labelled.

@@ -7,7 +7,6 @@ The page reads run.json of every run, also of those started in a terminal. A sta
 import fcntl
 import json
 import os
-import shlex
 import socket
 import sys
 import time
@@ -40,7 +39,6 @@ class Run:
             "format": 1,
             "status": "running",
             "argv": argv,
-            "command": shlex.join(argv),
             "cwd": os.getcwd(),
             "pid": process.pid,
             "create_time": process.create_time(),
