@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from analysis import run_files, runs
+from analysis.library import Library
 from analysis.report import Pictures, pictures
 from analysis.truth import read_truth
 from wsss import UserError, checkpoint
 from wsss.data.item import Source
 from wsss.data.source import read
 from wsss.data.voc import VOC_PALETTE, voc_values
+from wsss.disk import reading
 
 _NEEDED = ("miou", "mean_boundary_iou", "accuracy", "classes", "confusion", "photographs", "split")
 
@@ -35,10 +37,18 @@ def _report(path: Path, version: tuple[int, int]) -> dict[str, Any]:
     return report
 
 
-def checkpoint_folder(chosen: object) -> Path:
+def checkpoints(library: Library) -> dict[str, Path]:
+    """What can be evaluated: what the page looks at, then what else is shipped or was trained here."""
+    shown = {name: library.folder(name).absolute() for name in library.names}
+    return shown | {name: folder for name, folder in runs.checkpoints().items() if name not in shown}
+
+
+def checkpoint_folder(chosen: object, library: Library) -> Path:
     """The folder of a checkpoint that is offered by name, or that was typed. Raises UserError when it is none."""
-    folder = runs.checkpoints().get(str(chosen)) or Path(str(chosen or "").strip()).expanduser().absolute()
-    if not (folder / "config.json").is_file():
+    folder = checkpoints(library).get(str(chosen)) or runs.typed(str(chosen or ""))
+    with reading(folder):
+        is_one = (folder / "config.json").is_file()
+    if not is_one:
         raise UserError(f"{str(chosen)[:200]!r}: is no checkpoint; choose one of the list, or write its folder")
     return folder
 

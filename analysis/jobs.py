@@ -25,6 +25,7 @@ import psutil
 from analysis import run_files, runs, warden
 from wsss import UserError
 from wsss.config import Config
+from wsss.disk import reading
 from wsss.presets import PRESETS
 
 _PATIENCE = 20.0  # seconds until a started process has said that it lives
@@ -56,9 +57,10 @@ def data_folder(data: str) -> Path:
     """The folder that was meant. Raises UserError unless there is one."""
     if not data.strip():
         raise UserError("these data are read from a folder: write its path, or choose the drawn shapes")
-    folder = Path(data.strip()).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"{data.strip()}: there is no such data folder")
+    folder = runs.typed(data)
+    with reading(folder):
+        if not folder.is_dir():
+            raise UserError(f"{data.strip()}: there is no such data folder")
     return folder.resolve()
 
 

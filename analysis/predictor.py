@@ -27,11 +27,18 @@ from wsss.refinement import DILATIONS, affinity, kernel, spread, with_background
 MOST_STEPS = 30
 """Refinement steps that the page can scrub through."""
 
+REFINED_BY = ("SPR", "CRF", "none")
+"""What a mask may be refined by: SPR as the checkpoint's test has it, a dense CRF in its place, or nothing.
+
+The paper tests with nothing (Sec. 3.3).
+"""
+
 _SHOWN_SIDE = 512  # larger photographs are shown and asked about at this short side, so that a slider stays live
 _LEAST_SIDE = 16
 _KEPT_ENCODINGS = 8
 _KEPT_ITERATES = 16
 _KEPT_MASKS = 16
+_KEPT_RAW = 4
 _KEPT_KERNELS = 4
 _KEPT_ANSWERS = 16
 _KEPT_CUES = 4
@@ -68,8 +75,9 @@ class Predictor:
         self._iterates = Bounded(_KEPT_ITERATES, self.lock)
         self._kernels = Bounded(_KEPT_KERNELS, self.lock)
         self._masks = Bounded(_KEPT_MASKS, self.lock)
+        self._raw = Bounded(_KEPT_RAW, self.lock)
         self.kept = Bounded(_KEPT_ANSWERS, self.lock)  # of those who ask the network itself
-        self.cues = Bounded(_KEPT_CUES, self.lock)  # apart, as a slider makes many
+        self.cues = Bounded(_KEPT_CUES, threading.RLock())  # Eq. 3 and 4 need no network, and may take seconds
         self.films = Bounded(_KEPT_FILMS, self.lock)  # of all steps; apart, as they must not crowd out slow answers
 
     @classmethod
@@ -179,28 +187,34 @@ class Predictor:
         seen = encoding.image_probs >= min(self.config.class_cutoff or 0.5, encoding.image_probs.max())
         return [name for name, is_seen in zip(self.classes, seen, strict=True) if is_seen]
 
-    def mask(self, encoding: Encoding, threshold: float = 0.0, *, with_crf: bool = False) -> np.ndarray:
+    def mask(self, encoding: Encoding, threshold: float = 0.0, *, refined_by: str = "SPR") -> np.ndarray:
         """The network's mask, (H, W) uint8; pixels whose class has a probability below the threshold are unlabelled.
 
-        With a CRF it takes the place of the refinement; the probability remains the refined one.
-
         Raises:
-            UserError: the threshold is not a number in [0, 1], or the CRF is not installed.
+            UserError: the threshold is not a number in [0, 1], `refined_by` is none of REFINED_BY, or the CRF is not
+                installed.
         """
         _require("the threshold", threshold)
-        make = self._crf_mask if with_crf else self._mask
-        mask = self._masks.get((encoding.key, with_crf), lambda: make(encoding))
+        probs = self.probs(encoding, refined_by)
+        # Without the lock: a CRF takes a second in which others may ask the network.
+        mask = self._masks.get_unlocked((encoding.key, refined_by), lambda: _mask(encoding.rgb, probs, refined_by))
         if threshold == 0:
             return mask.copy()
-        prob = np.take_along_axis(encoding.probs, mask[None].astype(np.int64), 0)[0]
+        prob = np.take_along_axis(probs, mask[None].astype(np.int64), 0)[0]
         return np.where(prob < threshold, np.uint8(UNLABELLED), mask)
 
-    def _crf_mask(self, encoding: Encoding) -> np.ndarray:
-        settings = prediction_settings(self.config, with_crf=True)
-        return crf(encoding.rgb, predict_probs(self.network, encoding.rgb, **settings)).argmax(0).astype(np.uint8)
+    def probs(self, encoding: Encoding, refined_by: str = "SPR") -> np.ndarray:
+        """The class probabilities (K, H, W) float32 that such a mask is made of; a CRF smooths those of the network.
 
-    def _mask(self, encoding: Encoding) -> np.ndarray:
-        return encoding.probs.argmax(0).astype(np.uint8)
+        Raises:
+            UserError: `refined_by` is none of REFINED_BY.
+        """
+        if refined_by not in REFINED_BY:
+            raise UserError(f"there is no refinement {refined_by!r}; choose from {', '.join(REFINED_BY)}")
+        if refined_by == "SPR":
+            return encoding.probs
+        settings = prediction_settings(self.config, refined=False)
+        return self._raw.get(encoding.key, lambda: predict_probs(self.network, encoding.rgb, **settings))
 
     def iterates(
         self,
@@ -347,3 +361,7 @@ def _require_dilations(dilations: Sequence[int]) -> None:
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size, mode="bilinear", align_corners=False)
+
+
+def _mask(rgb: np.ndarray, probs: np.ndarray, refined_by: str) -> np.ndarray:
+    return (crf(rgb, probs) if refined_by == "CRF" else probs).argmax(0).astype(np.uint8)

@@ -149,6 +149,9 @@ def _ended(run: dict[str, Any], job: dict[str, Any]) -> tuple[str, int | None, s
     code = job.get("exit_code")
     if job.get("stop"):
         return "stopped", code, "it was stopped before it could save" if code and code < 0 else None
+    host = (run or job).get("host")
+    if code is None and host not in (None, socket.gethostname()):  # its processes cannot be seen from here
+        return "unknown", None, f"it was started on another machine, {host}"
     if code is None:
         return "killed", None, "its process is gone and has not said how it ended"
     if code == 0:
@@ -223,6 +226,14 @@ def checkpoints() -> dict[str, Path]:
             if (run.folder / kind / "config.json").is_file():
                 found[f"runs/{run.name} ({words})"] = run.folder / kind
     return found
+
+
+def typed(text: str) -> Path:
+    """The path that somebody has typed, absolute. Raises UserError where its ~NAME is nobody's."""
+    try:
+        return Path(text.strip()).expanduser().absolute()
+    except RuntimeError:
+        raise UserError(f"{text.strip()[:200]}: there is no user of that name here") from None
 
 
 def size_of(folder: Path) -> int:

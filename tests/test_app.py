@@ -74,7 +74,7 @@ def test_each_tab_answers_for_the_visitors_own_photograph(visitor, address, tmp_
     give(visitor, CAT)
     give(other, wide)
     for client, size in ((visitor, (451, 300)), (other, (200, 64))):
-        pair, legend, pointed, _ = client.predict("animals", PRESENT, 0.5, 0.2, False, False, api_name="/mask")
+        pair, legend, pointed, _ = client.predict("animals", PRESENT, 0.5, 0.2, "SPR", False, api_name="/mask")
         after, pseudo, names, unlabelled, _ = refined(client, *REFINEMENT)
         assert {within(shown).size for shown in (*pair, pointed, after, pseudo, unlabelled)} == {size}
         assert "background" in legend and "%" in names
@@ -141,7 +141,7 @@ def test_the_interface_refines_by_a_crf_and_takes_a_floor(visitor, shipped_or_fr
     predictor = Predictor.from_checkpoint(shipped_or_fresh)
     encoding = predictor.encode(read_rgb(CAT))
     mask, _ = visitor.predict(handle_file(str(CAT)), 0, True, api_name="/segment")
-    assert np.array_equal(np.asarray(Image.open(mask)), predictor.mask(encoding, with_crf=True))
+    assert np.array_equal(np.asarray(Image.open(mask)), predictor.mask(encoding, refined_by="CRF"))
     pseudo, _ = visitor.predict(handle_file(str(CAT)), ["cat"], 0.5, 10, 0.5, 0.6, 1, api_name="/refine")
     assert (np.asarray(Image.open(pseudo)) == UNLABELLED).all(), "no score lies above one"
 

@@ -146,7 +146,7 @@ def test_both_commands_write_the_masks_that_their_flags_ask_for(flags, two_pictu
 
     def differing(masks, with_crf, multi_scale):
         """The share of pixels that are not as these flags ask for."""
-        settings = prediction_settings(config, with_crf=with_crf) | {"multi_scale": multi_scale}
+        settings = prediction_settings(config, refined=not with_crf) | {"multi_scale": multi_scale}
         shares = []
         for rgb, mask in zip(rgbs, masks, strict=True):
             probs = predict_probs(network, rgb, **settings)

@@ -51,8 +51,23 @@ def test_the_mask_is_that_of_the_command(predictor, encoding, cat):
 def test_a_crf_smooths_what_the_network_itself_says(predictor, encoding, cat):
     settings = predict.prediction_settings(predictor.config) | {"refine_steps": 0}
     expected = crf(cat, predict_probs(predictor.network, cat, **settings)).argmax(0)
-    assert np.array_equal(predictor.mask(encoding, with_crf=True), expected)
+    assert np.array_equal(predictor.mask(encoding, refined_by="CRF"), expected)
     assert not np.array_equal(predictor.mask(encoding), expected)
+
+
+def test_the_networks_own_answer_can_be_seen_beside_the_refined_one(predictor, encoding, cat):
+    settings = predict.prediction_settings(predictor.config) | {"refine_steps": 0}
+    expected = predict_probs(predictor.network, cat, **settings)
+    assert np.array_equal(predictor.probs(encoding, "none"), expected)
+    assert np.array_equal(predictor.mask(encoding, refined_by="none"), expected.argmax(0))
+    assert not np.array_equal(predictor.mask(encoding), expected.argmax(0))
+    sure = predictor.mask(encoding, 0.9, refined_by="none")
+    assert np.array_equal(sure == UNLABELLED, expected.max(0) < np.float32(0.9)) and (sure == UNLABELLED).any()
+
+
+def test_a_refinement_that_there_is_not_is_refused(predictor, encoding):
+    with pytest.raises(UserError, match="choose from SPR, CRF, none"):
+        predictor.mask(encoding, refined_by="magic")
 
 
 def test_a_threshold_takes_the_least_confident_pixels_away(predictor, encoding):

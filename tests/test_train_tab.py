@@ -248,11 +248,11 @@ def test_a_run_that_is_opened_again_is_looked_at_again(shipped_or_fresh):
 def test_an_evaluation_knows_the_folder_that_its_command_reads(tmp_path, monkeypatch):
     (tmp_path / "photos").mkdir()
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(evaluations, "checkpoint_folder", lambda chosen: tmp_path)
+    monkeypatch.setattr(evaluations, "checkpoint_folder", lambda chosen, library: tmp_path)
     monkeypatch.setattr(evaluations, "dataset_of", lambda folder: "voc")
     started = []
     monkeypatch.setattr(jobs, "start", lambda out, argv, **facts: started.append((argv, facts["data"])))
-    evaluate_tab._begin("mine", " photos ", "val", False, False)
+    evaluate_tab._begin_by(Library([]))("mine", " photos ", "val", False, False)
     ((argv, data),) = started
     assert data == str(tmp_path / "photos") and f"--data={data}" in argv
 
@@ -341,8 +341,35 @@ def test_a_spreadsheet_runs_nothing_of_a_name(report_here):
 
 def test_only_a_checkpoint_can_be_evaluated(tmp_path):
     with pytest.raises(UserError, match="is no checkpoint"):
-        evaluations.checkpoint_folder(str(tmp_path))
+        evaluations.checkpoint_folder(str(tmp_path), Library([]))
+    with pytest.raises(UserError, match="no user of that name"):
+        evaluations.checkpoint_folder("~nobody-of-that-name/best", Library([]))
     assert evaluations.free_name("runs/a b (best)", "val") == "a-b-best-val"
+
+
+def test_what_the_page_looks_at_is_offered_first(shipped_or_fresh, tmp_path):
+    mine = tmp_path / "mine"
+    shutil.copytree(shipped_or_fresh, mine)
+    offered = evaluations.checkpoints(Library([mine, shipped_or_fresh]))
+    assert list(offered)[:2] == ["mine", shipped_or_fresh.name]
+    assert evaluations.checkpoint_folder("mine", Library([mine])) == mine
+
+
+def test_a_run_of_another_machine_is_not_taken_for_a_dead_one(place):
+    (place / "far").mkdir(parents=True)
+    told = {"status": "running", "host": "node17", "pid": 4, "create_time": 1.0, "start": 2.0}
+    (place / "far" / "run.json").write_text(json.dumps(told))
+    found = runs.known("far")
+    assert found.status == "unknown" and "node17" in found.error
+    with pytest.raises(UserError, match="may still run"):
+        jobs.delete(found)
+    assert (place / "far" / "run.json").exists()
+
+
+def test_a_data_folder_that_cannot_be_is_refused_in_words():
+    for typed in ("~nobody-of-that-name/voc", "/x" * 3000):
+        with pytest.raises(UserError, match="no user of that name|cannot be read"):
+            jobs.data_folder(typed)
 
 
 def test_a_data_set_that_has_changed_is_read_anew_for_another_evaluation(tmp_path, monkeypatch):

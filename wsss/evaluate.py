@@ -156,7 +156,7 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     scores = evaluate(
         network,
         source,
-        **prediction_settings(config, with_crf=arguments.crf),
+        **prediction_settings(config, refined=not arguments.crf),
         multi_scale=arguments.multi_scale,
         with_crf=arguments.crf,
         with_labels=arguments.with_image_labels,

@@ -26,8 +26,10 @@ from wsss import UserError
 from wsss.data.item import read_rgb
 from wsss.metrics import confusion, mean_iou
 
-KINDS = ("mask", "mask with CRF", "pseudo mask")
-"""What of a checkpoint is compared."""
+MASKS = {"mask": "SPR", "mask with CRF": "CRF", "mask without SPR": "none"}
+"""What of a checkpoint is compared besides pseudo masks, and what it is refined by."""
+
+PSEUDO = "pseudo mask"
 
 MOST_PHOTOGRAPHS = 100
 """In a folder that is compared."""
@@ -58,7 +60,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
     with gr.Tab("Compare", id="Compare") as tab:
         with gr.Row():
-            left, right = (_side(subject, name, kind) for name, kind in (("Left", KINDS[0]), ("Right", KINDS[2])))
+            left, right = (_side(subject, name, kind) for name, kind in (("Left", "mask"), ("Right", PSEUDO)))
         sides = {"left": left, "right": right}
         with gr.Row():
             pair = wipe("Left | right")
@@ -99,7 +101,7 @@ def _side(subject: Subject, name: str, kind: str) -> Side:
     with gr.Column(min_width=300), gr.Group():
         return Side(
             gr.Dropdown(library.names, value=library.names[0], label=f"{name}: checkpoint"),
-            gr.Radio(list(KINDS), value=kind, label="picture"),
+            gr.Radio([*MASKS, PSEUDO], value=kind, label="picture"),
             slider("alpha", config.alpha, "of the pseudo mask (Eq. 5)"),
         )
 
@@ -107,10 +109,10 @@ def _side(subject: Subject, name: str, kind: str) -> Side:
 def _mask(predictor: Predictor, rgb: np.ndarray, present: list[str] | None, kind: str, alpha: float) -> np.ndarray:
     """The chosen mask of a photograph, in the checkpoint's classes; present None: those that it sees itself."""
     encoding = predictor.encode(rgb)
-    if kind not in KINDS:
-        raise UserError(f"there is no picture {kind!r}; choose from {', '.join(KINDS)}")
-    if kind != KINDS[2]:
-        return predictor.mask(encoding, with_crf=kind == KINDS[1])
+    if kind in MASKS:
+        return predictor.mask(encoding, refined_by=MASKS[kind])
+    if kind != PSEUDO:
+        raise UserError(f"there is no picture {kind!r}; choose from {', '.join([*MASKS, PSEUDO])}")
     known = predictor.present(encoding) if present is None else [name for name in present if name in predictor.classes]
     config = predictor.config
     return predictor.pseudo(

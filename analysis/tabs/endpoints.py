@@ -35,7 +35,7 @@ class Endpoints:
             crf: whether a dense CRF takes the place of the refinement.
         """
         predictor, encoding = self._encoded(picture)
-        mask = predictor.mask(encoding, threshold, with_crf=bool(crf))
+        mask = predictor.mask(encoding, threshold, refined_by="CRF" if crf else "SPR")
         return mask, shares(mask, predictor.classes)
 
     def self_information(self, picture, radius, bandwidth, samples, patch) -> tuple:

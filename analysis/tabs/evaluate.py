@@ -1,25 +1,28 @@
 """Evaluations of checkpoints: start one, follow it, choose one to look at and another beside it."""
 
 import html
+import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from analysis import evaluations, jobs, run_files, runs
 from analysis.curves import MEASURES
+from analysis.library import Library
 from analysis.tabs import deletion, evaluation, report_download
-from analysis.tabs.crf_box import crf_box
 from analysis.tabs.evaluation import NOTHING
 from analysis.tabs.events import CLICK, UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
+from wsss.crf import available as crf_is_available
 from wsss.distributed import pick_device
 from wsss.predict import MULTI_SCALE_HELP
 
 _TICK = 2.0  # seconds
+_DONE = re.compile(r"(\d+)/(\d+) \[[^\n]*$")  # in the last line of its log, a progress bar
 
 
 class Start(NamedTuple):
@@ -50,7 +53,7 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
     with gr.Tab("Evaluate", id="Evaluate") as tab:
         with gr.Row(equal_height=False):
             with gr.Column(scale=2, min_width=320):
-                start, begin = _start()
+                start, begin = _start(subject.library)
             with gr.Column(scale=3, min_width=360):
                 state = _state(start)
         with gr.Column(visible=False) as place:
@@ -59,16 +62,19 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
             pictures, name, opened = evaluation.pictures()
             with gr.Row(equal_height=False):
                 report_download.build(state.left)
+        refresh = _refresh_by(subject.library)
         watched = [state.left, state.right, state.seen]
         with gr.Row(equal_height=False):
-            deletion.build(state.left, _refresh, watched, state, evaluation=True)
+            deletion.build(state.left, refresh, watched, state, evaluation=True)
     chosen = [state.left, state.right, measure, result.drawn]
-    begun = begin.click(in_words(_begin), start, state.left, api_name="evaluate_start", **UNDOCUMENTED)
-    begun.success(_refresh, watched, state, **WATCH)
+    begun = begin.click(
+        in_words(_begin_by(subject.library)), start, state.left, api_name="evaluate_start", **UNDOCUMENTED
+    )
+    begun.success(refresh, watched, state, **WATCH)
     moments = [tab.select, state.timer.tick, state.left.input]
-    gr.on(moments, in_words(_refresh), watched, state, **WATCH)
+    gr.on(moments, in_words(refresh), watched, state, **WATCH)
     state.stop.click(in_words(_stop), state.left, None, api_name="evaluate_stop", **UNDOCUMENTED).then(
-        _refresh, watched, state, **WATCH
+        refresh, watched, state, **WATCH
     )
     # A change by hand, and one by the end of an evaluation: `seen` changes when a report appears.
     gr.on(
@@ -92,20 +98,21 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
     )
 
 
-def _start() -> tuple[Start, gr.Button]:
-    names = list(runs.checkpoints())
+def _start(library: Library) -> tuple[Start, gr.Button]:
+    names, has_crf = list(evaluations.checkpoints(library)), crf_is_available()
+    with_crf = "a dense CRF in place of the refinement" if has_crf else "needs `pip install pydensecrf2`"
     with gr.Group():
         start = Start(
             gr.Dropdown(
                 names,
-                value=names[0] if names else None,
+                value=names[0],
                 label="Checkpoint to evaluate",
                 info="of the list, or its folder",
                 allow_custom_value=True,
             ),
             gr.Textbox("", label="Data folder", info="on the server; drawn shapes need none", max_length=1000),
             gr.Textbox("val", label="Split", max_length=100),
-            crf_box(),
+            gr.Checkbox(False, label="CRF", info=with_crf, interactive=has_crf),
             gr.Checkbox(False, label="Multi-scale", info=MULTI_SCALE_HELP),
         )
     return start, gr.Button("Evaluate", variant="primary")
@@ -123,20 +130,23 @@ def _state(start: Start) -> State:
     return State(left, right, start.checkpoint, status, stop, log, gr.Timer(_TICK, active=False), gr.State({}))
 
 
-def _begin(chosen, data, split, with_crf, multi_scale) -> gr.Dropdown:
-    folder = evaluations.checkpoint_folder(chosen)
-    dataset, split = evaluations.dataset_of(folder), str(split or "").strip()
-    if not split or split.startswith("-"):
-        raise UserError("a split is needed, such as val")
-    name = evaluations.free_name(str(chosen), split)
-    out = runs.folder_of(name, evaluation=True)
-    root = "" if dataset == "shapes" else str(jobs.data_folder(data or ""))
-    argv = jobs.evaluation_argv(
-        folder, dataset, root, split, out, with_crf=bool(with_crf), multi_scale=bool(multi_scale)
-    )
-    facts = {"checkpoint": str(folder), "label": str(chosen), "dataset": dataset, "data": root, "split": split}
-    jobs.start(out, argv, kind="evaluation", device=jobs.normal(str(pick_device("auto"))), **facts)
-    return gr.Dropdown(choices=_names(runs.found_evaluations()), value=name)
+def _begin_by(library: Library) -> Callable:
+    def begin(chosen, data, split, with_crf, multi_scale) -> gr.Dropdown:
+        folder = evaluations.checkpoint_folder(chosen, library)
+        dataset, split = evaluations.dataset_of(folder), str(split or "").strip()
+        if not split or split.startswith("-"):
+            raise UserError("a split is needed, such as val")
+        name = evaluations.free_name(str(chosen), split)
+        out = runs.folder_of(name, evaluation=True)
+        root = "" if dataset == "shapes" else str(jobs.data_folder(data or ""))
+        argv = jobs.evaluation_argv(
+            folder, dataset, root, split, out, with_crf=bool(with_crf), multi_scale=bool(multi_scale)
+        )
+        facts = {"checkpoint": str(folder), "label": str(chosen), "dataset": dataset, "data": root, "split": split}
+        jobs.start(out, argv, kind="evaluation", device=jobs.normal(str(pick_device("auto"))), **facts)
+        return gr.Dropdown(choices=_names(runs.found_evaluations()), value=name)
+
+    return begin
 
 
 def _stop(name: str) -> None:
@@ -147,36 +157,41 @@ def _names(found: Sequence[runs.Found]) -> list[str]:
     return [one.name for one in found]
 
 
-def _refresh(left, right, seen) -> tuple:
-    """What has changed since it was last shown, in the order of `State`."""
-    found = runs.found_evaluations()
-    names = _names(found)
-    one = next((one for one in found if one.name == left), found[0] if found else None)
-    now: dict[str, Any] = {
-        "names": (one.name if one else None, right if right in names else NOTHING, names),
-        "checkpoints": list(runs.checkpoints()),
-        "status": _status(one) if one else "There is no evaluation yet.",
-        "stop": bool(one and one.is_alive),
-        "log": (one.name, run_files.version(one.folder / runs.LOG)) if one else None,
-        "alive": any(one.is_alive for one in found),
-        "report": (one.name, run_files.version(one.folder / runs.REPORT)) if one else None,
-    }
-    new = {part for part, value in now.items() if seen.get(part) != value}
-    return State(
-        gr.Dropdown(choices=names, value=now["names"][0]) if "names" in new else gr.skip(),
-        gr.Dropdown(choices=[NOTHING, *names], value=now["names"][1]) if "names" in new else gr.skip(),
-        gr.Dropdown(choices=now["checkpoints"]) if "checkpoints" in new else gr.skip(),
-        now["status"] if "status" in new else gr.skip(),
-        gr.Button(interactive=now["stop"]) if "stop" in new else gr.skip(),
-        (run_files.tail(one.folder / runs.LOG) if one else "") if "log" in new else gr.skip(),
-        gr.Timer(active=now["alive"]) if "alive" in new else gr.skip(),
-        now if new else gr.skip(),
-    )
+def _refresh_by(library: Library) -> Callable:
+    def refresh(left, right, seen) -> tuple:
+        """What has changed since it was last shown, in the order of `State`."""
+        found = runs.found_evaluations()
+        names = _names(found)
+        one = next((one for one in found if one.name == left), found[0] if found else None)
+        now: dict[str, Any] = {
+            "names": (one.name if one else None, right if right in names else NOTHING, names),
+            "checkpoints": list(evaluations.checkpoints(library)),
+            "status": _status(one) if one else "There is no evaluation yet.",
+            "stop": bool(one and one.is_alive),
+            "log": (one.name, run_files.version(one.folder / runs.LOG)) if one else None,
+            "alive": any(one.is_alive for one in found),
+            "report": (one.name, run_files.version(one.folder / runs.REPORT)) if one else None,
+        }
+        new = {part for part, value in now.items() if seen.get(part) != value}
+        return State(
+            gr.Dropdown(choices=names, value=now["names"][0]) if "names" in new else gr.skip(),
+            gr.Dropdown(choices=[NOTHING, *names], value=now["names"][1]) if "names" in new else gr.skip(),
+            gr.Dropdown(choices=now["checkpoints"]) if "checkpoints" in new else gr.skip(),
+            now["status"] if "status" in new else gr.skip(),
+            gr.Button(interactive=now["stop"]) if "stop" in new else gr.skip(),
+            (run_files.tail(one.folder / runs.LOG) if one else "") if "log" in new else gr.skip(),
+            gr.Timer(active=now["alive"]) if "alive" in new else gr.skip(),
+            now if new else gr.skip(),
+        )
+
+    return refresh
 
 
 def _status(one: runs.Found) -> str:
     parts = [f"<b>{html.escape(one.status)}</b>", html.escape(one.name)]
     parts += [html.escape(f"{one.job[key]}") for key in ("label", "split") if one.job.get(key)]
+    if one.is_alive and (done := _DONE.search(run_files.tail(one.folder / runs.LOG, 2000))):
+        parts.append(f"{done[1]} of {done[2]} photographs")
     if one.start:
         parts.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(one.start)))
     if said := jobs.reason(one):

@@ -10,13 +10,14 @@ import plotly.graph_objects as go
 
 from analysis.exports import arrays_npz, mask_png
 from analysis.figures import pixel_bars, score_bars, score_path
+from analysis.predictor import REFINED_BY
 from analysis.render import error_map, legend, marked, overlay
 from analysis.tabs import download
-from analysis.tabs.crf_box import crf_box
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import moved, picture, pixel, slider, wipe
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import QUIET, Subject
+from wsss.crf import available as crf_is_available
 from wsss.metrics import class_iou, confusion, mean_iou
 
 _JUDGED = (
@@ -32,7 +33,7 @@ class Controls(NamedTuple):
 
     opacity: gr.Slider
     confidence: gr.Slider
-    with_crf: gr.Checkbox
+    refined_by: gr.Radio
     judged: gr.Checkbox
 
 
@@ -53,12 +54,14 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             path = gr.Plot(label="Its scores by T (Eq. 6), on the grid of the pseudo masks")
     pictures = [pair, names, pointed]
     subject.follow(tab, _show, controls, [*pictures, scores, bars, path])
-    subject.live(moved(controls), _mask, controls, pictures, api_name="mask")
+    sliders = [control for control in controls if control is not controls.refined_by]
+    subject.live(moved(sliders), _mask, controls, pictures, api_name="mask")
+    subject.live(moved([controls.refined_by]), _refined, controls, [*pictures, bars], queue=True)
     _click(subject, pointed, controls, [pointed, bars, path])
     return {
         "opacity": controls.opacity,
         "confidence": controls.confidence,
-        "crf": controls.with_crf,
+        "refined_by": controls.refined_by,
         "judged": controls.judged,
     }
 
@@ -68,24 +71,36 @@ def _controls() -> Controls:
         opacity = slider("opacity", 0.55, "of the mask")
         confidence = slider("confidence", 0.0, "pixels below it are unlabelled")
     with gr.Row():
-        with_crf = crf_box(min_width=120)
+        refined_by = gr.Radio(
+            [by for by in REFINED_BY if by != "CRF" or crf_is_available()],  # not every server has it
+            value="SPR",
+            label="refined by",
+            info="SPR as at the checkpoint's test; none: the network's own answer, as the paper tests",
+            min_width=120,
+        )
         judged = gr.Checkbox(False, label="right or wrong", info="needs a ground-truth mask, above", min_width=120)
-    return Controls(opacity, confidence, with_crf, judged)
+    return Controls(opacity, confidence, refined_by, judged)
 
 
 def _show(scene: Scene, *settings) -> tuple:
     """All that the tab shows of a new subject."""
     scores = score_bars(scene.encoding.image_probs, scene.predictor.classes, scene.colors)
-    return *_mask(scene, *settings), scores, *_pixel(scene)
+    return *_mask(scene, *settings), scores, *_pixel(scene, *settings)
 
 
-def _mask(scene: Scene, opacity, confidence, with_crf, judged) -> tuple:
+def _refined(scene: Scene, *settings) -> tuple:
+    """What changes with the refinement."""
+    bars, _ = _pixel(scene, *settings)
+    return *_mask(scene, *settings), bars
+
+
+def _mask(scene: Scene, opacity, confidence, refined_by, judged) -> tuple:
     """The mask over the photograph twice, once to wipe and once to click, and its legend.
 
     Judged, it shows where the mask is right and wrong, if the visitor gave a ground truth.
     """
     colors, rgb, classes = scene.colors, scene.encoding.rgb, scene.predictor.classes
-    mask = scene.predictor.mask(scene.encoding, confidence, with_crf=bool(with_crf))
+    mask = scene.predictor.mask(scene.encoding, confidence, refined_by=refined_by)
     if judged and scene.truth is not None:
         shown, names = error_map(rgb, scene.truth, mask, opacity), _JUDGED + _judgement(scene.truth, mask, classes)
     else:
@@ -108,7 +123,7 @@ def _judgement(truth: np.ndarray, mask: np.ndarray, classes: Sequence[str]) -> s
     return f'<div class="legend">{" &middot; ".join(parts)}</div>'
 
 
-def _pixel(scene: Scene) -> tuple[go.Figure, go.Figure]:
+def _pixel(scene: Scene, opacity, confidence, refined_by, judged) -> tuple[go.Figure, go.Figure]:
     """What the network thinks of the pixel, and what the refinement makes of it with the checkpoint's settings."""
     predictor, encoding, at = scene.predictor, scene.encoding, scene.pixel
     known = predictor.indices(scene.present)
@@ -118,17 +133,17 @@ def _pixel(scene: Scene) -> tuple[go.Figure, go.Figure]:
     )
     names = ("background", *predictor.classes)
     return (
-        pixel_bars(encoding.probs[:, at[0], at[1]], predictor.classes, scene.colors, at),
+        pixel_bars(predictor.probs(encoding, refined_by)[:, at[0], at[1]], predictor.classes, scene.colors, at),
         score_path(maps[:, known, row, column].cpu().numpy(), [names[k] for k in known], scene.colors[known]),
     )
 
 
-def _files(scene: Scene, opacity, confidence, with_crf, judged) -> dict[str, bytes]:
+def _files(scene: Scene, opacity, confidence, refined_by, judged) -> dict[str, bytes]:
     predictor, encoding = scene.predictor, scene.encoding
-    mask = predictor.mask(encoding, confidence, with_crf=bool(with_crf))
+    mask, probs = predictor.mask(encoding, confidence, refined_by=refined_by), predictor.probs(encoding, refined_by)
     return {
         "mask.png": mask_png(mask, predictor.classes),
-        "arrays.npz": arrays_npz(probs=encoding.probs, image_probs=encoding.image_probs, mask=mask),
+        "arrays.npz": arrays_npz(probs=probs, image_probs=encoding.image_probs, mask=mask),
     }
 
 
@@ -137,7 +152,7 @@ def _click(subject: Subject, pointed: gr.Image, controls: Controls, outputs: lis
 
     def asked(scene: Scene, *settings) -> tuple:
         *_, shown = _mask(scene, *settings)
-        return shown, *_pixel(scene)
+        return shown, *_pixel(scene, *settings)
 
     pointed.select(pixel, None, subject.clicked, **PRIVATE).then(
         subject.answer(asked, len(outputs)), subject.inputs(controls), outputs, **QUIET
