@@ -39,11 +39,15 @@ def arrays_npz(**arrays: np.ndarray) -> bytes:
     return out.getvalue()
 
 
+def identity(predictor: Predictor) -> dict[str, Any]:
+    """Which checkpoint it is: its name may be another one's tomorrow, the digest of its weights may not."""
+    return {key: predictor.facts.get(key) for key in ("name", "commit", "sha256")}
+
+
 def settings_json(predictor: Predictor, encoding: Encoding, present: Sequence[str], **settings: Any) -> bytes:
-    """All that an answer depends on: the checkpoint and its commit, the photograph's digest and size, the settings."""
+    """All that an answer depends on: the checkpoint, the photograph's digest and size, the settings."""
     content = {
-        "checkpoint": predictor.facts.get("name"),
-        "commit": predictor.facts.get("commit"),
+        "checkpoint": identity(predictor),
         "classes": list(predictor.classes),
         "present": list(present),
         "photograph": {"sha1": encoding.key, "size": list(encoding.rgb.shape[:2])},

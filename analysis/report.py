@@ -115,7 +115,9 @@ def html_text(report: Mapping[str, Any], title: str, worst: Iterable[tuple[str, 
 
 def _headline(report: Mapping[str, Any]) -> str:
     scores = " ".join(f"{words} <b>{percent(report[key])}</b>" for key, words in SCORES.items())
-    facts = f"{report['photographs']} photographs of {report['split']}"
+    facts = f"checkpoint {report['checkpoint']}"
+    facts += f" ({report['sha256'][:12]})" if report.get("sha256") else ""  # a run's is called best or model
+    facts += f", {report['photographs']} photographs of {report['split']}"
     facts += ", scales and flips" if report["multi_scale"] else ", one scale"
     facts += ", CRF" if report["crf"] else ", no CRF"
     facts += ", the true image labels were used" if report["image_labels_used"] else ""

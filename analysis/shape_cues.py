@@ -12,7 +12,7 @@ from torch import Tensor
 from analysis.predictor import Encoding, Predictor
 from wsss import UserError
 from wsss.predict import to_image
-from wsss.shape_cue import drop_probability, drop_texture, information_of_positions, sample_offsets, self_information
+from wsss.shape_cue import drop_probability, information_of_positions, sample_offsets, self_information
 
 MOST_RADIUS = 16
 """Of R1, so that a slider stays live even where all neighbours are taken."""
@@ -91,7 +91,7 @@ def shallow_features(predictor: Predictor, encoding: Encoding) -> Tensor:
 def feature_energy(
     features: Tensor, information: np.ndarray, *, temperature: float, drop_rate: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean square over the channels at each position, before the drop and after the expected one, each (h, w) float32.
+    """Mean square over the channels at each position, and what a drop leaves of it on average, each (h, w) float32.
 
     Args:
         features: (1, C, h, w), from `shallow_features`.
@@ -100,8 +100,8 @@ def feature_energy(
     """
     pooled = information_of_positions(torch.from_numpy(information)[None, None], features.shape[-2:])
     drop = drop_probability(pooled, temperature=temperature, drop_rate=drop_rate)
-    after = drop_texture(features, drop, stochastic=False)
-    return tuple(x.square().mean(1)[0].numpy() for x in (features, after))
+    energy = features.square().mean(1)[0]
+    return energy.numpy(), (energy * (1 - drop[0, 0])).numpy()
 
 
 def _require(

@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from analysis.exports import identity
 from analysis.predictor import MOST_STEPS, Encoding, Predictor
 from wsss import UNLABELLED, UserError
 from wsss.config import Config
@@ -193,7 +194,7 @@ def description(
 ) -> dict[str, Any]:
     """What a sweep was, for `png` or a file of its own."""
     return {
-        "checkpoint": {name: predictor.facts.get(name) for name in ("name", "commit", "sha256")},
+        "checkpoint": identity(predictor),
         "present": list(present),
         "axes": {axis.name: list(axis.values) for axis in (rows, columns) if axis},
         "settings": asdict(settings) | {"dilations": list(settings.dilations)},

@@ -59,3 +59,4 @@ def test_the_archive_holds_every_file_and_arrays_without_loss(shipped_or_fresh, 
             assert np.array_equal(arrays["probs"], encoding.probs)
         settings = json.loads(folder.read("settings.json"))
     assert settings["settings"] == {"alpha": 0.8} and settings["photograph"]["sha1"] == encoding.key
+    assert settings["checkpoint"]["sha256"] == predictor.facts["sha256"]

@@ -1,5 +1,6 @@
 """What all tabs look at: what belongs to a photograph does not outlive it."""
 
+import warnings
 from dataclasses import replace
 
 import gradio as gr
@@ -61,7 +62,7 @@ def test_what_belonged_to_a_photograph_does_not_outlive_it(subject, cat, tmp_pat
 def test_a_truth_that_is_given_before_its_photograph_stays(subject, cat, tmp_path):
     truth, file, name = ones(cat.shape[:2], tmp_path / "truth.png"), stored(cat, tmp_path / "cat.png"), "animals"
     _, _, _, path, rgb, *_ = subject._accept(name, None, None, [], "Inspect", "b.png", cat, None, None, False)
-    told = subject._read_truth(None, truth, path, rgb, None, "Inspect")
+    told = subject._read_truth(subject.library.names[0], None, truth, path, rgb, None, "Inspect")
     assert all(part == gr.skip() for part in told), "there is nothing yet that it could fit"
     _, _, put_away, _, _, _, values, *_ = subject._accept(
         name, file, truth, [], "Inspect", path, rgb, None, None, False
@@ -179,13 +180,13 @@ def test_a_truth_that_comes_with_its_photograph_stays_with_it(subject, cat, tmp_
     truth, file = ones(cat.shape[:2], tmp_path / "truth.png"), stored(cat, tmp_path / "cat.png")
     name, before = subject.library.names[0], np.zeros((64, 64, 3), np.uint8)
     if is_first:
-        told = subject._read_truth(file, truth, "before.png", before, "before.truth.png", "Inspect")
+        told = subject._read_truth(name, file, truth, "before.png", before, "before.truth.png", "Inspect")
         assert all(part == gr.skip() for part in told), "it does not belong to the photograph before"
     _, _, put_away, path, rgb, *kept = subject._accept(
         name, file, truth, [], "Inspect", "before.png", before, "before.truth.png", None, False
     )
     assert put_away == gr.skip() and kept[0] == truth and (kept[1] == 1).all() and kept[1].shape == cat.shape[:2]
-    told = subject._read_truth(file, truth, path, rgb, kept[0], "Inspect")
+    told = subject._read_truth(subject.library.names[0], file, truth, path, rgb, kept[0], "Inspect")
     assert all(part == gr.skip() for part in told), "it was read already"
 
 
@@ -210,8 +211,22 @@ def test_a_photograph_that_cannot_be_used_leaves_none(subject, cat, tmp_path, si
 def test_a_ground_truth_that_does_not_fit_is_dropped_in_words(subject, cat, tmp_path):
     path = ones((40, 200), tmp_path / "truth.png")
     with pytest.warns(UserWarning, match="not the photograph's proportions"):
-        given, *read = subject._read_truth("cat.png", path, "cat.png", cat, None, "Inspect")
+        given, *read = subject._read_truth(subject.library.names[0], "cat.png", path, "cat.png", cat, None, "Inspect")
     assert given == path and read == [None]
+
+
+def test_a_ground_truth_of_other_values_is_doubted_in_words(subject, cat, tmp_path):
+    """Black and white, or the classes' own numbers where VOC's are meant: nothing in it would be an object."""
+    name = subject.library.names[0]
+    assert subject.library[name].classes[0] == "cat"
+    for value in (1, 255):
+        path = stored(value * (cat[..., 0] > 99).astype(np.uint8), tmp_path / f"{value}.png")
+        with pytest.warns(UserWarning, match=f"holds 0{', 1' if value == 1 else ''} and, unlabelled, 255.*cat 8"):
+            subject._read_truth(name, "cat.png", path, "cat.png", cat, None, "Inspect")
+    path = stored(8 * (cat[..., 0] > 99).astype(np.uint8), tmp_path / "cat.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        subject._read_truth(name, "cat.png", path, "cat.png", cat, None, "Inspect")
 
 
 def test_without_a_photograph_the_controls_stay_and_the_pictures_go(subject):
@@ -330,23 +345,23 @@ def test_a_ground_truth_tells_right_from_wrong(scene):
     mask = scene.predictor.mask(scene.encoding)
     truth = np.where(mask > 0, 1, 0).astype(np.uint8)  # the cat's; then all is right
     truth[0] = 255
-    (_, right), names, _ = inspect._mask(scene._replace(truth=truth), 1.0, 0.0, False, True)
+    (_, right), names, _ = inspect._mask(scene._replace(truth=truth), 1.0, 0.0, "SPR", True)
     assert "mean IoU 100.0 %" in names and "cat 100.0 %" in names
     assert {tuple(color) for color in right[mask == 1]} <= {(60, 170, 90), *map(tuple, right[0])}
     assert (right[1:] != np.array((225, 60, 60))).any(-1).all()
-    (_, wrong), *_ = inspect._mask(scene._replace(truth=np.where(mask > 0, 0, 1)), 1.0, 0.0, False, True)
+    (_, wrong), *_ = inspect._mask(scene._replace(truth=np.where(mask > 0, 0, 1)), 1.0, 0.0, "SPR", True)
     assert (wrong == np.array((225, 60, 60))).all()
 
 
 def test_a_mask_without_labels_is_not_judged(scene):
     nothing = np.full(scene.encoding.rgb.shape[:2], 255, np.uint8)
-    _, names, _ = inspect._mask(scene._replace(truth=nothing), 1.0, 0.0, False, True)
+    _, names, _ = inspect._mask(scene._replace(truth=nothing), 1.0, 0.0, "SPR", True)
     assert "no pixel" in names and "nan" not in names
 
 
 def test_right_or_wrong_without_a_ground_truth_asks_for_one(scene):
-    (_, shown), names, _ = inspect._mask(scene, 0.5, 0.0, False, True)
-    (_, usual), *_ = inspect._mask(scene, 0.5, 0.0, False, False)
+    (_, shown), names, _ = inspect._mask(scene, 0.5, 0.0, "SPR", True)
+    (_, usual), *_ = inspect._mask(scene, 0.5, 0.0, "SPR", False)
     assert np.array_equal(shown, usual) and "give one" in names
 
 

@@ -136,7 +136,7 @@ def _require_place(report: Path, model: Path) -> None:
 def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     if arguments.crf:
         require_crf()
-    network, config, classes, _ = checkpoint.load(arguments.checkpoint)
+    network, config, classes, facts = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
     source = read(config.dataset, arguments.data, arguments.split)
     require_classes(source, classes)
@@ -165,6 +165,8 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     )
     report = {
         "checkpoint": arguments.checkpoint.name,
+        "sha256": facts.get("sha256"),
+        "commit": facts.get("commit"),
         "split": arguments.split,
         "photographs": len(source),
         "multi_scale": arguments.multi_scale,

@@ -11,7 +11,7 @@ import numpy as np
 from analysis.predictor import Encoding, Predictor
 from analysis.tabs.photograph import decoded
 from analysis.tabs.words import sentence
-from analysis.truth import read_values
+from analysis.truth import doubt, read_values
 from wsss import UserError
 from wsss.predict import to_image
 
@@ -41,18 +41,21 @@ def chips(predictor: Predictor, encoding: Encoding | None, present: Sequence[str
     return gr.CheckboxGroup(named, value=seen)
 
 
-def truth_values(path: str | None, rgb: np.ndarray | None) -> np.ndarray | None:
+def truth_values(path: str | None, rgb: np.ndarray | None, classes: Sequence[str]) -> np.ndarray | None:
     """What a visitor's mask holds, (H, W) uint8 of the photograph as it is shown; None where there is none of either.
 
-    None too, and a sentence to the visitor, where it does not fit.
+    None too, and a sentence to the visitor, where it does not fit; a sentence alone where it has none of the classes.
     """
     if path is None or rgb is None:
         return None
     try:
-        return read_values(Path(path), rgb.shape[:2])
+        values = read_values(Path(path), rgb.shape[:2])
     except UserError as error:
         gr.Warning(sentence(str(error)))
         return None
+    if said := doubt(values, classes):
+        gr.Warning(sentence(said))
+    return values
 
 
 def mask_put_away(truth_file: str | None) -> Any:

@@ -116,7 +116,7 @@ def _pictured(scene: Scene, name, target, methods, scale, opacity) -> tuple:
     region = _region(scene, name)
     colors = scene.colors[[0, scene.predictor.indices([name])[-1]]]
     shown = overlay(scene.encoding.rgb, region.astype(np.uint8), colors, 0.55)
-    score_map = cam_overlay(scene.encoding.rgb, vanilla.scaled(), opacity)
+    score_map = _captioned(scene, vanilla, region, opacity, None)
     return marked(shown, scene.clicked), score_map, _grid(scene, cams, region, scale, opacity)
 
 

@@ -1,6 +1,7 @@
 """Two checkpoints, or two settings, on one photograph or on many (Fig. 7)."""
 
 import itertools
+import json
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +12,7 @@ import pandas as pd
 
 from analysis.charts import agreement_bars
 from analysis.compare import DIFFERENCES, Comparison, compare, in_common, renumbered, worst_first
-from analysis.exports import arrays_npz, mask_png, picture_png
+from analysis.exports import arrays_npz, identity, mask_png, picture_png
 from analysis.library import Library
 from analysis.predictor import Predictor
 from analysis.render import overlay
@@ -162,11 +163,13 @@ def _files_by(library: Library) -> Callable:
     def files(scene: Scene, *controls) -> dict[str, bytes]:
         predictors, masks = _both(library, scene, controls)
         left, right = (mask_png(mask, side.classes) for mask, side in zip(masks, predictors, strict=True))
+        compared = dict(zip(("left", "right"), map(identity, predictors), strict=True))
         return {
             "left.png": left,
             "right.png": right,
             "difference.png": picture_png(_compared(predictors, masks)[0].picture),
             "arrays.npz": arrays_npz(left=masks[0], right=masks[1]),
+            "checkpoints.json": json.dumps(compared, indent=1).encode(),
         }
 
     return files

@@ -269,8 +269,10 @@ def _probed(scene: Scene, *given) -> tuple:
     return draw(rgb, seen, _KINDS[kind]), draw(rgb, seen, _KINDS[kind], within=near), affinity_bars(seen, values.alpha)
 
 
-def _step_of(rgb: np.ndarray, event: gr.SelectData) -> int:
-    """The step of the clicked frame of the photograph's film strip."""
+def _step_of(rgb: np.ndarray | None, event: gr.SelectData) -> Any:
+    """The step of the clicked frame of the photograph's film strip; nothing where the photograph was forgotten."""
+    if rgb is None:
+        return gr.skip()
     return FILM[min(len(FILM) - 1, event.index[0] // frame_width(rgb))]
 
 

@@ -166,7 +166,7 @@ class Subject:
         )
         self.truth_file.change(
             in_words(self._read_truth),
-            [self.photograph, self.truth_file, self.path, self.rgb, self.truth_path, self.opened],
+            [self.checkpoint, self.photograph, self.truth_file, self.path, self.rgb, self.truth_path, self.opened],
             [self.truth_path, self.truth_values, *self.turns],
             api_visibility="private",
             **MODEL,  # after the photograph that it may have come with
@@ -296,7 +296,7 @@ class Subject:
         is_same = shown is not None and rgb is not None and np.array_equal(shown, rgb)
         put_away = gr.skip()
         if path is not None and truth_file not in (None, truth_path):  # not the one before's: they came together
-            truth_path, values = truth_file, arrival.truth_values(truth_file, shown)
+            truth_path, values = truth_file, arrival.truth_values(truth_file, shown, predictor.classes)
         elif not is_same:
             put_away, truth_path, values = arrival.mask_put_away(truth_file), None, None
         ticked = ticked and is_same
@@ -306,11 +306,12 @@ class Subject:
         belongings = truth_path, values, clicked, ticked
         return chips, about, put_away, given or "", shown, *belongings, *self.turned(opened)
 
-    def _read_truth(self, given, truth_file, path, rgb, truth_path, opened) -> tuple:
+    def _read_truth(self, checkpoint, given, truth_file, path, rgb, truth_path, opened) -> tuple:
         """Another mask for the same photograph; one that came with another photograph is read by `_accept`."""
         if given != path or truth_file == truth_path:
             return (gr.skip(),) * (2 + len(self.turns))
-        return truth_file, arrival.truth_values(truth_file, rgb), *self.turned(opened)
+        values = arrival.truth_values(truth_file, rgb, self.library[checkpoint].classes)
+        return truth_file, values, *self.turned(opened)
 
 
 def unlike_before() -> int:
