@@ -29,7 +29,8 @@ from analysis.tables import lines
 from analysis.timing import PHOTOGRAPH, ROOT, SIZE, serve
 from wsss import UserError
 from wsss.allocator import keep_freed_memory
-from wsss.data.item import Photographs, read_rgb
+from wsss.data.item import Photographs
+from wsss.data.picture import read_rgb
 from wsss.disk import make_folder
 from wsss.exits import Unwritable, said
 from wsss.losses import region_loss

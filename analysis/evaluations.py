@@ -14,7 +14,7 @@ from analysis.truth import read_truth
 from wsss import UserError, checkpoint
 from wsss.data.item import Source
 from wsss.data.source import read
-from wsss.data.voc import VOC_PALETTE, voc_values
+from wsss.data.voc import VOC_PALETTE, mask_values
 from wsss.disk import reading
 
 _NEEDED = ("miou", "mean_boundary_iou", "accuracy", "classes", "confusion", "photographs", "split")
@@ -79,7 +79,7 @@ def pictures_of(name: str, photograph: str) -> Pictures:
     source, index = _place_of(found, photograph)
     rgb, truth = source.rgb(index), source.mask(index)
     mask = read_truth(found.folder / "masks" / f"{photograph}.png", classes, rgb.shape[:2])
-    colors = VOC_PALETTE[list(voc_values(classes) or range(len(classes) + 1))]
+    colors = VOC_PALETTE[list(mask_values(classes))]
     return pictures(rgb, truth if truth is not None else np.full(mask.shape, 255, np.uint8), mask, colors)
 
 

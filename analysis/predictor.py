@@ -17,7 +17,7 @@ from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import crf
 from wsss.data.augment import reduce
-from wsss.data.voc import VOC_PALETTE, voc_values
+from wsss.data.voc import VOC_PALETTE, mask_values
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import reduce_image, refinement_grid
 from wsss.predict import MOST_RATIO, pixel_probs, predict_probs, prediction_settings, to_image, with_background_power
@@ -95,7 +95,7 @@ class Predictor:
     @property
     def colors(self) -> np.ndarray:
         """The color of each class, (K, 3) uint8: VOC's own where the classes are VOC's."""
-        return VOC_PALETTE[list(voc_values(self.classes) or range(len(self.classes) + 1))]
+        return VOC_PALETTE[list(mask_values(self.classes))]
 
     def rehearse(self) -> None:
         """Answer about a black picture, so that the first photograph need not wait for what is done but once.

@@ -13,7 +13,7 @@ from analysis.measuring import CPU, Row, alternating, at_least, at_most, bandwid
 from analysis.peers import pamr
 from analysis.timing import PHOTOGRAPH, SIZE
 from wsss.crf import crf
-from wsss.data.item import read_rgb
+from wsss.data.picture import read_rgb
 from wsss.refinement import DILATIONS, affinity, kernel, refine, spread
 
 

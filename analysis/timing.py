@@ -23,7 +23,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from wsss import UserError, checkpoint
 from wsss.allocator import keep_freed_memory
-from wsss.data.item import read_rgb
+from wsss.data.picture import read_rgb
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
 from wsss.exits import said

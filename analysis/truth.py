@@ -7,8 +7,8 @@ import cv2
 import numpy as np
 
 from wsss import UNLABELLED, UserError
-from wsss.data.item import read_mask
-from wsss.data.voc import voc_values
+from wsss.data.picture import read_mask
+from wsss.data.voc import mask_values
 
 
 def read_truth(path: Path, classes: Sequence[str], size: tuple[int, int]) -> np.ndarray:
@@ -40,23 +40,18 @@ def in_classes(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     """
     mapping = np.zeros(256, np.uint8)
     mapping[UNLABELLED] = UNLABELLED
-    for k, value in enumerate(_values_of(classes)):
+    for k, value in enumerate(mask_values(classes)):
         mapping[value] = k
     return mapping[values]
 
 
 def doubt(values: np.ndarray, classes: Sequence[str]) -> str | None:
     """Why a mask file of these values may not be what was meant: it has no object of these classes. None: it has."""
-    if np.isin(values, _values_of(classes)[1:]).any():
+    if np.isin(values, mask_values(classes)[1:]).any():
         return None
     held = [str(value) for value in np.unique(values) if value != UNLABELLED]
-    wanted = ", ".join(f"{name} {value}" for name, value in zip(classes, _values_of(classes)[1:], strict=True))
+    wanted = ", ".join(f"{name} {value}" for name, value in zip(classes, mask_values(classes)[1:], strict=True))
     return (
         f"this mask shows no object of the checkpoint's: it holds {', '.join(held[:8]) or 'no value'} and, "
         f"unlabelled, {UNLABELLED}, where an object has the value of its class ({wanted[:200]})"
     )
-
-
-def _values_of(classes: Sequence[str]) -> list[int]:
-    """Of the background, then of each class, in a mask file."""
-    return list(voc_values(tuple(classes)) or range(len(classes) + 1))

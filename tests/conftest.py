@@ -10,7 +10,7 @@ import reliability
 from visitor import running
 
 from wsss import checkpoint
-from wsss.data.item import read_rgb
+from wsss.data.picture import read_rgb
 from wsss.network import build
 from wsss.presets import animals
 

@@ -27,7 +27,7 @@ from analysis.tabs.words import in_words
 from wsss import UNLABELLED
 from wsss.config import Config
 from wsss.crf import available as crf_is_available
-from wsss.data.item import read_rgb
+from wsss.data.picture import read_rgb
 from wsss.predict import to_image
 
 ROOT = Path(__file__).parent.parent

@@ -17,9 +17,10 @@ from wsss import UserError, predict, train
 from wsss.data import coco
 from wsss.data.coco import read_coco
 from wsss.data.folder import read_folder
-from wsss.data.item import item, mask_size, read_mask, read_rgb
+from wsss.data.item import item
 from wsss.data.labels import read_csv, read_xml
 from wsss.data.npy import read_npy
+from wsss.data.picture import read_mask, read_rgb
 from wsss.data.source import check, read, require_sound, with_masks
 from wsss.data.voc import VOC_CLASSES, VOC_PALETTE, read_list, read_voc, voc_values
 from wsss.preflight import require_sound_splits, survey
@@ -686,7 +687,9 @@ def test_a_file_that_cannot_be_used_is_named_and_never_waited_for(devkit, how, w
     source = read_voc(devkit, "train")
     path = (source.images if what == "photograph" else source.masks)[1]
     broken(path, how)
-    assert one_fault(source).startswith(f"{path}: ")
+    faults = check(source, masks=what == "mask")
+    lacking = [f"{source.images[2]}: has no mask, which is needed here"] if what == "mask" else []
+    assert faults[0].startswith(f"{path}: ") and faults[1:] == lacking
     if how != "link out":
         sentence = refusal(item, source, 1)
         assert str(path) in sentence
@@ -738,11 +741,11 @@ def test_all_faults_are_told_at_once(devkit):
     source.images[0].unlink()
     source.masks[0].write_bytes(b"")
     save_mask(source.masks[1], np.zeros((24, 33)))
-    faults = check(source)
-    assert len(faults) == 3
+    faults = check(source, masks=True)
+    assert len(faults) == 4 and len(check(source)) == 1, "a mask that is not asked for is nobody's fault"
     assert "2007_000002.jpg: is (24, 32), but the mask 2007_000002.png is (24, 33)" in faults[2]
-    sentence = refusal(require_sound, source)
-    assert sentence.startswith("the data have 3 faults:\n") and all(fault in sentence for fault in faults)
+    sentence = refusal(require_sound, source, masks=True)
+    assert sentence.startswith("the data have 4 faults:\n") and all(fault in sentence for fault in faults)
 
 
 def test_of_many_faults_twenty_are_shown_and_all_counted(devkit):
@@ -770,6 +773,14 @@ def test_with_a_part_of_vocs_classes_the_others_are_background_and_no_fault(devk
     (devkit / "image_labels.csv").write_text("image,dog\n" + "".join(f"{name},1\n" for name in IDS[:2]))
     write_list(devkit, "two", "\n".join(IDS[:2]))
     assert check(read_voc(devkit, "two"), masks=True) == []
+
+
+def test_a_line_is_counted_as_the_tables_reader_counts_it(folder):
+    """Other separators of lines than a table's are a part of a name."""
+    lines = "image,labels\nHoliday 2024.JPG,dog;x\u2028y\nzoo,cat; dog\nschön.webp,\n"
+    (folder / "labels.csv").write_text(lines, "utf-8")
+    found = survey("folder", folder, "train")
+    assert found.source.names == ("Holiday 2024", "zoo") and found.skipped == 1
 
 
 def test_a_mask_without_any_label_is_a_fault(folder):
@@ -809,9 +820,9 @@ def test_own_masks_whose_values_are_not_vocs_are_refused_where_the_classes_are_v
 def test_a_colored_mask_and_a_jpeg_mask_are_refused_with_the_reason(folder):
     path = folder / "masks" / "zoo.png"
     save_mask(path, np.zeros((24, 32)), mode="RGB")
-    assert "must hold class indices" in one_fault(read_folder(folder, "val"))
+    assert "must hold class indices" in one_fault(read_folder(folder, "val"), masks=True)
     save_photograph(path, format="JPEG")
-    assert "must be a PNG" in one_fault(read_folder(folder, "val"))
+    assert "must be a PNG" in one_fault(read_folder(folder, "val"), masks=True)
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -830,12 +841,12 @@ def test_a_gray_mask_keeps_its_values_whatever_its_depth(tmp_path, bits):
     np.testing.assert_array_equal(read_mask(tmp_path / "x.png"), values)
 
 
-def test_a_damaged_mask_is_found_without_decoding_it(folder):
+def test_a_damaged_mask_is_found(folder):
     path = folder / "masks" / "zoo.png"
     data = bytearray(path.read_bytes())
     data[data.index(b"IDAT") + 6] ^= 255
     path.write_bytes(data)
-    assert one_fault(read_folder(folder, "val")).startswith(f"{path}: cannot be read as a mask")
+    assert one_fault(read_folder(folder, "val"), masks=True).startswith(f"{path}: cannot be read as a mask")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -865,7 +876,7 @@ def test_formats_that_start_other_programs_are_not_opened(tmp_path):
     path = tmp_path / "x.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
     assert "is not a picture of a known format" in refusal(read_rgb, path)
-    assert "is not a picture" in refusal(read_mask, path) and "is not a picture" in refusal(mask_size, path)
+    assert "is not a picture" in refusal(read_mask, path)
 
 
 @pytest.mark.parametrize("dataset", ["voc", "folder", "coco"])

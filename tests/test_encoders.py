@@ -125,9 +125,11 @@ def test_an_unknown_encoder_is_refused():
         build_encoder("resnet-fifty")
 
 
-def test_a_model_that_takes_no_small_image_is_refused():
-    with pytest.raises(UserError, match="the encoder botnet26t_256 takes no image of 64x64"):
-        build_encoder("botnet26t_256", weights="none")
+@pytest.mark.parametrize("name", ["botnet26t_256", "samvit_base_patch16", "vitamin_small_224"])
+def test_a_model_that_takes_some_sizes_only_is_refused(name):
+    """All crops may be of one that it takes: it would fail at the first photograph, an epoch later."""
+    with torch.device("meta"), pytest.raises(UserError, match=f"the encoder {name} takes no image of any size"):
+        build_encoder(name, weights="none")
 
 
 def test_a_model_that_cannot_be_dilated_is_refused():

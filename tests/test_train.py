@@ -179,6 +179,12 @@ def test_a_state_beyond_the_end_of_the_run_is_refused(whole_run, tmp_path):
         train(SHORT, Shapes(12, 0), Shapes(2, 1), whole_run, group=ALONE, resume=True, until=1)
 
 
+def test_a_run_that_ends_early_leaves_a_checkpoint_too(tmp_path):
+    config = replace(SHORT, eval_epochs=5, previews=0)
+    assert train(config, Shapes(4, 0), Shapes(2, 1), tmp_path, group=ALONE, until=1) == 0
+    assert checkpoint.read_config(tmp_path / "model")["step"] == 1
+
+
 @pytest.mark.parametrize("until", [-1, 3])
 def test_an_end_that_is_no_epoch_is_refused(tmp_path, until):
     with pytest.raises(UserError, match=f"--until {until}: give the number of an epoch, of which there are 2"):
@@ -515,6 +521,9 @@ def test_a_preview_leaves_the_background_as_it_is():
         ("--then --epoch 3", "unrecognized arguments: --epoch"),
         ("--then --alpha 3", "alpha must lie between 0 and 1"),
         ("--then --encoder nope", "there is no encoder 'nope'"),
+        ("--then --shape-stage 8", "shape_stage is 8, the encoder's last stage is 4"),
+        ("--then --device cpu", "--device is of both stages; give it before --then"),
+        ("--then --train-split=x", "--train-split is of both stages"),
         ("--then 3", "'3' does not belong to a flag"),
         ("--crf", "the dense CRF needs the package pydensecrf2: pip install pydensecrf2"),
     ],

@@ -79,8 +79,12 @@ def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0,
     encoder = _wrn38(output_stride, weights) if name == "wrn38" else _timm(name, output_stride, weights)
     try:
         fold_norms(encoder.eval(), encoder.taps)
+        with torch.no_grad():
+            stages = encoder(encoder.mean.new_zeros(1, 3, 75, 101))  # a photograph's sides are multiples of nothing
     except (AssertionError, RuntimeError) as error:
-        raise UserError(f"the encoder {name} takes no image of 64x64 ({error or 'its size is fixed'})") from None
+        raise UserError(f"the encoder {name} takes no image of any size ({error or 'its own is fixed'})") from None
+    if tuple(stage.shape[1] for stage in stages) != encoder.channels:
+        raise UserError(f"the encoder {name} takes no image of any size (its features have another shape then)")
     _freeze(encoder, frozen_stages)
     return encoder.train()
 

@@ -49,7 +49,7 @@ def close_epoch(
     network.eval()
     if validation is None:
         kept.save(network, step)
-    elif _is_looked_at(config, number) and not progress.records.has_scores(step):
+    elif _is_looked_at(progress, config.eval_epochs) and not progress.records.has_scores(step):
         with stop.at_once():
             scores = evaluate(network, validation, **prediction_settings(config), progress=True)
         scores = scores.as_dict(kept.classes)
@@ -64,9 +64,9 @@ def close_epoch(
     progress.summary(step, miou)
 
 
-def _is_looked_at(config: Config, number: int) -> bool:
-    """Whether the epoch of that number, from 1, ends with an evaluation."""
-    return number == config.epochs or (config.eval_epochs > 0 and number % config.eval_epochs == 0)
+def _is_looked_at(progress: Progress, eval_epochs: int) -> bool:
+    """Whether this epoch ends with an evaluation: the last one of the run does, and each of so many."""
+    return progress.number == progress.epochs or (eval_epochs > 0 and progress.number % eval_epochs == 0)
 
 
 def keep_best(model: Path, best: Path, miou: float) -> None:

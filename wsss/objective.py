@@ -70,7 +70,7 @@ def loss_terms(
         teacher: what the pseudo masks are made of: the same, or the output of the weights' average.
         image: (B, 3, H, W) in [0, 1].
         labels: (B, K-1) in {0, 1}; in the host's memory, so that no GPU is waited for to know which classes to refine.
-        mask: (B, H, W) int64, looked at only where the config says that masks supervise.
+        mask: (B, H, W) uint8, looked at only where the config says that masks supervise.
     """
     given = labels.to(image.device, non_blocking=True)
     terms = {"classification": classification_loss(output.image_scores, given)}

@@ -16,8 +16,8 @@ from torch import Tensor
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import crf, require_crf
-from wsss.data.item import read_rgb
-from wsss.data.voc import VOC_PALETTE, voc_values
+from wsss.data.picture import read_rgb
+from wsss.data.voc import VOC_PALETTE, mask_values
 from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
 from wsss.exits import Stopped, said
@@ -167,12 +167,9 @@ def prediction_settings(config: Config, *, refined: bool = True) -> dict[str, fl
 
 def palette_picture(mask: np.ndarray, classes: tuple[str, ...]) -> Image.Image:
     """A mask (H, W) of class indices as a palette picture; VOC's indices where the classes are VOC's."""
-    values = voc_values(classes)
-    if values is not None:
-        table = np.full(256, UNLABELLED, np.uint8)
-        table[: len(values)] = values
-        mask = table[mask]
-    picture = Image.fromarray(mask.astype(np.uint8), mode="P")
+    table, values = np.full(256, UNLABELLED, np.uint8), mask_values(classes)
+    table[: len(values)] = values
+    picture = Image.fromarray(table[mask], mode="P")
     picture.putpalette(VOC_PALETTE.tobytes())
     return picture
 

@@ -157,7 +157,7 @@ def _blank(sentence: str, copy: Path, split: str) -> set[_Row]:
 
 
 def _blank_line(path: Path, line: int) -> set[_Row]:
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    lines = _split(path, path.read_text(encoding="utf-8-sig"))
     if path.suffix == ".csv" and not any(map(str.strip, lines[: line - 1])):
         return set()  # the header
     text, lines[line - 1] = lines[line - 1], ""
@@ -180,10 +180,15 @@ def _fields(row: str) -> list[str]:
     return [field.strip() for field in next(csv.reader([row[:_LONGEST_ROW]]))]
 
 
+def _split(path: Path, text: str) -> list[str]:
+    """Into lines as the file's reader counts them: that of tables knows fewer ends than `str.splitlines`."""
+    return re.split(r"\r\n|\r|\n", text) if path.suffix == ".csv" else text.splitlines()
+
+
 def _lines(path: Path) -> dict[str, int]:
     """The line of each photograph in a list or table, its first one."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = _split(path, path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError):
         return {}
     return {_name(text, path): number for number, text in reversed([*enumerate(lines, 1)]) if text.strip()}

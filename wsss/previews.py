@@ -8,7 +8,7 @@ from PIL import Image
 from wsss.checkpoint import write_folder
 from wsss.config import Config
 from wsss.data.item import Source
-from wsss.data.voc import VOC_PALETTE, voc_values
+from wsss.data.voc import VOC_PALETTE, mask_values
 from wsss.network import ShapeAwareNetwork
 from wsss.predict import predict_probs, prediction_settings
 
@@ -37,7 +37,7 @@ def evenly(length: int, count: int) -> list[int]:
 
 def overlaid(rgb: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
     """The photograph (H, W, 3) uint8 with a mask (H, W) of class indices in VOC's colors; the background stays."""
-    values = voc_values(classes) or tuple(range(len(classes) + 1))
+    values = mask_values(classes)
     colors = VOC_PALETTE[list(values)].astype(np.float32)
     mixed = rgb + _OPACITY * (mask > 0)[..., None] * (colors[mask] - rgb)
     return mixed.round().clip(0, 255).astype(np.uint8)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -146,7 +146,7 @@ def _begun(
 
 def _steps_of(
     epoch: int, taken: int, network: nn.Module, learner: Learner, photographs: Reduced, schedule: Schedule, group: Group
-) -> Iterator[tuple[int, float, dict[str, Tensor]]]:
+) -> Iterator[tuple[int, float, dict[str, float]]]:
     """Take the steps of an epoch that are left when the run has taken some.
 
     Yields:
@@ -256,11 +256,13 @@ def require_at_once(config: Config, *, has_state: bool) -> None:
     """Say before the data are looked at what else is missing, or would surprise after hours.
 
     Raises:
-        UserError: the device, the encoder, its weights or TensorBoard are not there.
+        UserError: the device, the encoder, its weights or TensorBoard are not there, or the network cannot be built.
     """
     pick_device(config.device)
     if not has_state:
         require_encoder(config.encoder, config.encoder_weights)
+    with torch.device("meta"):  # where a network of any size takes no memory
+        build(config, 2, pretrained=False)
     if config.tensorboard:
         event_writer()
     has_mask_loss = config.supervision == "labels" and (config.pixel_loss or config.region_loss)

@@ -30,6 +30,10 @@ _SET_HERE = dict.fromkeys(("--supervision", "--masks"), "is what the second stag
 _OF_ONE_TRAINING = dict.fromkeys(
     ("--begin-with", "--until", "--resume"), "is of one training alone; leave it out, a stage that has begun goes on"
 )
+_OF_BOTH = {
+    "--device": "is of both stages; give it before --then",
+    "--train-split": "is of both stages: there are masks of the first one's photographs alone; give it before --then",
+}
 _OF_THE_SECOND = dict.fromkeys(("--shape-cue", "--region-loss"), "is what the second stage sets; give it after --then")
 
 
@@ -51,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments, flags = parser.parse_known_args(argv)
     try:  # now, not after the first stage
         _refuse(flags, _SET_HERE | _OF_ONE_TRAINING | _OF_THE_SECOND)
-        _refuse(arguments.then, _SET_HERE | _OF_ONE_TRAINING)
+        _refuse(arguments.then, _SET_HERE | _OF_ONE_TRAINING | _OF_BOTH)
         second_flags = latest(flags, _PLAIN, arguments.then)
         _require_settings(second_flags, parser.prog)
         if os.environ.get("WORLD_SIZE", "1") != "1":

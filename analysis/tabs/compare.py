@@ -24,7 +24,7 @@ from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words, sentence
 from wsss import UserError
-from wsss.data.item import read_rgb
+from wsss.data.picture import read_rgb
 from wsss.metrics import confusion, mean_iou
 
 MASKS = {"mask": "SPR", "mask with CRF": "CRF", "mask without SPR": "none"}

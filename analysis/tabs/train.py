@@ -17,7 +17,7 @@ from analysis.tabs.pictures import Slider
 from analysis.tabs.subject import Subject, unlike_before
 from analysis.tabs.words import in_words
 from wsss import UserError
-from wsss.data.item import read_rgb
+from wsss.data.picture import read_rgb
 from wsss.distributed import pick_device
 from wsss.presets import PRESETS
 from wsss.state import has_state

@@ -17,7 +17,7 @@ class View(NamedTuple):
 
     image: torch.Tensor  # (3, S, S) uint8
     labels: torch.Tensor  # (K-1,) float32
-    mask: torch.Tensor  # (S, S) int64, all unlabelled where masks are not asked for
+    mask: torch.Tensor  # (S, S) uint8, all unlabelled where masks are not asked for
     index: int  # of the photograph in its source
 
 
@@ -63,7 +63,7 @@ class TrainingViews(Dataset):
         return View(
             torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
             torch.from_numpy(self.source.labels[index]),
-            torch.from_numpy(np.ascontiguousarray(mask)).long(),
+            torch.from_numpy(np.ascontiguousarray(mask)),
             index,
         )
 

@@ -13,8 +13,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from wsss import UserError
-from wsss.data.item import read_rgb
 from wsss.data.labels import check_classes
+from wsss.data.picture import read_rgb
 from wsss.exits import is_out_of_memory
 
 try:

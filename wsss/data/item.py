@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from wsss import UNLABELLED, UserError
-from wsss.data.picture import mask_size, photograph_size, read_mask, read_rgb  # noqa: F401
+from wsss.data.picture import read_mask, read_rgb
 
 
 class Item(NamedTuple):

@@ -93,27 +93,13 @@ def photograph_size(path: Path) -> tuple[int, int]:
 
 def read_mask(path: Path) -> np.ndarray:
     """The raw values of an index mask, (H, W) uint8. Raises UserError naming the file."""
-    with _opened_mask(path) as picture:
-        step = _GRAY_STEP.get(picture.tile[0][3], 1)  # the tile is only there before the picture is decoded
-        return np.array(picture) // step
-
-
-def mask_size(path: Path) -> tuple[int, int]:
-    """(height, width) of an index mask that is whole; its pixels are not decoded. Raises UserError naming the file."""
-    with _opened_mask(path) as picture:
-        width, height = picture.size
-        picture.verify()
-        return height, width
-
-
-@contextmanager
-def _opened_mask(path: Path) -> Iterator[Image.Image]:
     with _opened(path, "a mask") as picture:
         if picture.format != "PNG":
             raise UserError(f"{path}: a mask must be a PNG file, which keeps its values, this is {picture.format}")
         if picture.mode not in ("P", "L"):
             raise UserError(f"{path}: a mask must hold class indices (palette or gray PNG), this is {picture.mode}")
-        yield picture
+        step = _GRAY_STEP.get(picture.tile[0][3], 1)  # the tile is only there before the picture is decoded
+        return np.array(picture) // step
 
 
 @contextmanager

@@ -10,9 +10,10 @@ import numpy as np
 from wsss import UNLABELLED, UserError
 from wsss.data.coco import Coco, read_coco, require_pycocotools
 from wsss.data.folder import read_folder
-from wsss.data.item import Photographs, Source, item, mask_size, photograph_size, read_mask
+from wsss.data.item import Photographs, Source, item
+from wsss.data.picture import photograph_size, read_mask
 from wsss.data.shapes import Shapes
-from wsss.data.voc import read_voc, voc_values
+from wsss.data.voc import mask_values, read_voc
 from wsss.disk import reading
 
 _READERS = {"voc": read_voc, "folder": read_folder, "coco": read_coco}
@@ -54,7 +55,7 @@ def with_masks(source: Source, folder: Path) -> Source:
             raise UserError(f"{folder}: no such folder of masks")
         found = (folder / f"{name}.png" for name in source.names)
         masks = tuple(path if path.exists() else None for path in found)
-    values = voc_values(source.classes) or tuple(range(len(source.classes) + 1))
+    values = mask_values(source.classes)
     if isinstance(source, Photographs | Coco):
         known = source.classes, source.names, source.labels, source.images
         return Photographs(*known, masks, values, are_pseudo=True)
@@ -156,11 +157,12 @@ def _faults(ask: Callable[[], object]) -> list[str]:
 
 def _photograph_faults(source: Photographs, index: int, masks: bool) -> list[str]:
     image, mask = source.images[index], source.masks[index]
+    if not masks:  # those of photographs that train by their labels are read by nobody
+        return _picture_faults(image)
     if mask is None:
-        missing = [f"{image}: has no mask, which is needed here"] if masks else []
-        return missing + _picture_faults(image)
+        return [f"{image}: has no mask, which is needed here", *_picture_faults(image)]
     try:
-        size = _mask_size(mask, source.mask_values if masks else None, source.are_pseudo)
+        size = _mask_size(mask, source.mask_values, source.are_pseudo)
     except UserError as error:
         return [str(error), *_picture_faults(image)]
     return _picture_faults(image, size, f"the mask {mask.name}")
@@ -184,11 +186,9 @@ def _picture_faults(path: Path, expected: tuple[int, int] | None = None, by: str
     return []
 
 
-def _mask_size(path: Path, values: Sequence[int] | None, are_pseudo: bool) -> tuple[int, int]:
-    """(height, width). With `values`, those of the classes, it is read too. Raises UserError when it cannot be used."""
+def _mask_size(path: Path, values: Sequence[int], are_pseudo: bool) -> tuple[int, int]:
+    """(height, width) of a mask; `values` are those of the classes. Raises UserError when it cannot be used."""
     _require_inside(path)
-    if values is None:
-        return mask_size(path)
     mask = read_mask(path)
     found = set(np.unique(mask).tolist())
     # Where the classes are a part of a larger list, as in VOC's animals, the others' values are background in the true

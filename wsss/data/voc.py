@@ -56,6 +56,11 @@ def voc_values(classes: Sequence[str]) -> tuple[int, ...] | None:
     return (0, *(VOC_CLASSES.index(name) + 1 for name in classes))
 
 
+def mask_values(classes: Sequence[str]) -> tuple[int, ...]:
+    """The values of background and `classes` in the masks that are written here: VOC's, or else 0, 1, 2 ..."""
+    return voc_values(classes) or tuple(range(len(classes) + 1))
+
+
 class Entry(NamedTuple):
     """One line of a list of photographs."""
 
