@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,7 @@ def turned(orientation: int) -> Image.Exif:
     return exif
 
 
+@cache
 def good() -> dict[str, bytes]:
     """Files that must be taken."""
     rgb, frames = Image.fromarray(NOISE), [Image.new("RGB", (32, 32), color) for color in ("red", "lime")]
@@ -90,6 +92,7 @@ def png_of(width: int, height: int, rows: bytes) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 9)) + chunk(b"IEND", b"")
 
 
+@cache
 def bombs() -> dict[str, bytes]:
     """Small files that claim, or hold, more pixels than fit."""
     jpeg = encoded(Image.new("L", (64, 64)), "JPEG", progressive=True)
@@ -111,6 +114,7 @@ def bombs() -> dict[str, bytes]:
     }
 
 
+@cache
 def bad() -> dict[str, bytes]:
     """Files that must be refused."""
     rgb = Image.fromarray(NOISE)
