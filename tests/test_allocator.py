@@ -11,11 +11,11 @@ import resource, torch
 from wsss.allocator import keep_freed_memory
 
 def page_faults_of_large_tensors():
-    "Of five tensors of 64 MB, one after the other, after some others."
-    for _ in range(5):
+    "Of twenty tensors of 64 MB, one after the other, after some others."
+    for _ in range(20):
         torch.ones(2**24)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(5):
+    for _ in range(20):
         torch.ones(2**24)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 

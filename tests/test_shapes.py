@@ -82,6 +82,6 @@ def test_an_unknown_split_is_refused():
 
 def test_a_mask_from_a_file_must_have_the_size_of_its_drawn_picture(tmp_path):
     for name, height in (("shapes-0-0", 96), ("shapes-0-1", 90)):
-        save_mask(tmp_path / f"{name}.png", np.ones((height, 96)), Shapes.classes)
+        save_mask(tmp_path / f"{name}.png", np.ones((height, 96), np.uint8), Shapes.classes)
     faults = check(with_masks(Shapes(2, seed=0), tmp_path), masks=True)
     assert faults == ["shapes-0-1: the mask is (90, 96), the photograph (96, 96) (height, width)"]

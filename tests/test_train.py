@@ -341,7 +341,8 @@ def test_the_class_affinity_of_the_background_is_a_setting(flag):
     logits, probs = output.resized(size)
     present = with_background(view.labels)
     scores = with_background_scores(logits, present) if flag else logits
-    expected = refine(reduce_image(image, size), scores, probs, alpha=0.3, present=present)
+    colors, steps = reduce_image(image, size), config.refine_steps
+    expected = refine(colors, scores, probs, alpha=0.3, steps=steps, present=present)
     assert torch.equal(refined_probs(output, image, view.labels, size, config, 0.3), expected)
 
 

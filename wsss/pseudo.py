@@ -30,7 +30,7 @@ def claims(
         object_cutoff, background_cutoff: shares in [0, 1].
         least_cutoff: a score.
 
-    Source: Sec. 4.1.3 (60 % of the maximum); Araslanov and Roth's code for the floor.
+    Source: Sec. 4.1.3 (60 % of the maximum, read as each class's own; floor of 0.2).
     """
     share = refined.new_full((1, refined.shape[1], 1, 1), object_cutoff)
     share[:, 0] = background_cutoff
