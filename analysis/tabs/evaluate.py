@@ -132,6 +132,7 @@ def _state(start: Start) -> State:
 
 def _begin_by(library: Library) -> Callable:
     def begin(chosen, data, split, with_crf, multi_scale) -> gr.Dropdown:
+        """Start an evaluation; the page looks at it from now on. Raises UserError for what cannot be evaluated."""
         folder = evaluations.checkpoint_folder(chosen, library)
         dataset, split = evaluations.dataset_of(folder), str(split or "").strip()
         if not split or split.startswith("-"):
