@@ -128,7 +128,7 @@ def test_an_unknown_encoder_is_refused():
 @pytest.mark.parametrize("name", ["botnet26t_256", "samvit_base_patch16", "vitamin_small_224"])
 def test_a_model_that_takes_some_sizes_only_is_refused(name):
     """All crops may be of one that it takes: it would fail at the first photograph, an epoch later."""
-    with torch.device("meta"), pytest.raises(UserError, match=f"the encoder {name} takes no image of any size"):
+    with torch.device("meta"), pytest.raises(UserError, match=f"the encoder {name} takes images of some sizes only"):
         build_encoder(name, weights="none")
 
 

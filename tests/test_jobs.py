@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -58,7 +59,8 @@ def end_all() -> None:
     for found in [*runs.found_runs(), *runs.found_evaluations()]:
         if keeper := runs.of_job(found.job, found.folder):
             for process in [keeper, *keeper.children(recursive=True)]:
-                process.kill()
+                with suppress(psutil.NoSuchProcess):  # it may have ended by itself meanwhile
+                    process.kill()
 
 
 def test_a_full_disk_costs_a_lock_no_more_than_its_holders_name(tmp_path, monkeypatch):

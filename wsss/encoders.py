@@ -82,9 +82,9 @@ def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0,
         with torch.no_grad():
             stages = encoder(encoder.mean.new_zeros(1, 3, 75, 101))  # a photograph's sides are multiples of nothing
     except (AssertionError, RuntimeError) as error:
-        raise UserError(f"the encoder {name} takes no image of any size ({error or 'its own is fixed'})") from None
+        raise UserError(f"the encoder {name} takes images of some sizes only ({error or 'its own is fixed'})") from None
     if tuple(stage.shape[1] for stage in stages) != encoder.channels:
-        raise UserError(f"the encoder {name} takes no image of any size (its features have another shape then)")
+        raise UserError(f"the encoder {name} takes images of some sizes only (its features have another shape then)")
     _freeze(encoder, frozen_stages)
     return encoder.train()
 
