@@ -88,13 +88,13 @@ def whole_run(tmp_path_factory):
     return out
 
 
-def test_an_interrupted_run_ends_like_one_that_was_not(whole_run, tmp_path, monkeypatch, stop_at=4):
+def test_an_interrupted_run_ends_like_one_that_was_not(whole_run, tmp_path, monkeypatch):
     """Interrupted within an epoch; where every seed counts, so do those of the same run from its beginning."""
     import wsss.train
 
     def interrupt(*arguments, **more):
         terms = take_step(*arguments, **more)
-        if arguments[4].step + 1 == stop_at:
+        if arguments[4].step + 1 == 4:
             os.kill(os.getpid(), signal.SIGTERM)
         return terms
 

@@ -17,9 +17,9 @@ class Neighborhood:
     def __iter__(self) -> Iterator:
         return iter((self.offsets, self.reach))
 
-    def padded(self, x: np.ndarray, margin: int = 0) -> np.ndarray:
-        """x (..., H, W) with the border continued as far as any neighbour looks, and `margin` farther."""
-        reach = self.reach + margin
+    def padded(self, x: np.ndarray) -> np.ndarray:
+        """x (..., H, W) with the border continued as far as any neighbour looks."""
+        reach = self.reach
         out = np.empty((*x.shape[:-2], x.shape[-2] + 2 * reach, x.shape[-1] + 2 * reach), x.dtype)
         continue_border(x.reshape(-1, *x.shape[-2:]), reach, out.reshape(-1, *out.shape[-2:]))
         return out
