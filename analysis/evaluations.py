@@ -14,6 +14,7 @@ from analysis.truth import read_truth
 from wsss import UserError, checkpoint
 from wsss.data.item import Source
 from wsss.data.source import read
+from wsss.data.translated import translated
 from wsss.data.voc import VOC_PALETTE, mask_values
 from wsss.disk import reading
 
@@ -77,6 +78,7 @@ def pictures_of(name: str, photograph: str) -> Pictures:
     """
     found, classes = runs.known(name, evaluation=True), tuple(report_of(name)["classes"])[1:]
     source, index = _place_of(found, photograph)
+    source = translated(source, classes)
     rgb, truth = source.rgb(index), source.mask(index)
     mask = read_truth(found.folder / "masks" / f"{photograph}.png", classes, rgb.shape[:2])
     colors = VOC_PALETTE[list(mask_values(classes))]
@@ -105,4 +107,4 @@ def _place_of(found: runs.Found, photograph: str) -> tuple[Source, int]:
 @functools.lru_cache(maxsize=2)
 def _source(dataset: str, data: str, split: str, evaluation: Path, version: tuple[int, int]) -> Source:
     """A split is read once for many clicks; anew for another evaluation, since the data may have changed."""
-    return read(dataset, Path(data) if data else None, split)
+    return read(dataset, Path(data) if data else None, split, labelled=False)

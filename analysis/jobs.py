@@ -65,14 +65,16 @@ def data_folder(data: str) -> Path:
 
 
 def evaluation_argv(
-    checkpoint: Path, dataset: str, data: str, split: str, out: Path, *, with_crf: bool, multi_scale: bool
+    checkpoint: Path, dataset: str, data: str, split: str, out: Path, *, refined_by: str, multi_scale: bool
 ) -> list[str]:
     """The words of `python -m wsss.evaluate` that write the report and the masks into the folder `out`."""
-    words = [sys.executable, "-m", "wsss.evaluate", f"--checkpoint={checkpoint}", f"--split={split}"]
+    words = [sys.executable, "-m", "wsss.evaluate", f"--checkpoint={checkpoint}", f"--dataset={dataset}"]
+    words.append(f"--split={split}")
     if dataset != "shapes":
         words.append(f"--data={data_folder(data)}")
     words += [f"--json={out / runs.REPORT}", "--per-image", f"--masks={out / 'masks'}"]
-    return words + [flag for flag, wanted in (("--crf", with_crf), ("--multi-scale", multi_scale)) if wanted]
+    words += {"SPR": [], "CRF": ["--crf"], "none": ["--no-spr"]}[refined_by]
+    return words + ["--multi-scale"] * multi_scale
 
 
 def resumed_argv(found: runs.Found) -> list[str]:

@@ -120,6 +120,8 @@ def _headline(report: Mapping[str, Any]) -> str:
     facts += f", {report['photographs']} photographs of {report['split']}"
     facts += ", scales and flips" if report["multi_scale"] else ", one scale"
     facts += ", CRF" if report["crf"] else ", no CRF"
+    if steps := report.get("refine_steps"):  # a report of an earlier version does not say it
+        facts += f", SPR of {steps} steps at an alpha of {report['alpha']:g}"
     facts += ", the true image labels were used" if report["image_labels_used"] else ""
     return f'<p class="big">{scores}</p><p>{html.escape(facts)}, {report["seconds"]:.0f} s</p>'
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wsss import UNLABELLED, UserError
-from wsss.data.augment import Reduced, TrainingViews, random_window, reduce
+from wsss.data.augment import Reduced, TrainingViews, jitter, random_window, reduce
 from wsss.data.shapes import Shapes
 
 SETTINGS = {"crop": 48, "least_scale": 0.5, "color_jitter": 0.2}
@@ -117,3 +117,86 @@ def test_a_cache_decodes_once():
         for _ in range(3):
             assert reduced.rgb(0).shape == (20, 30, 3)
         assert len(reads) == expected
+
+
+class Grid(Echo):
+    """A photograph of fine stripes whose mask has classes far apart."""
+
+    def mask(self, index: int) -> np.ndarray:
+        mask = np.zeros((40, 60), np.uint8)
+        mask[10:25, 5:30] = 20
+        mask[8:27, 3:5] = UNLABELLED
+        return mask
+
+    def rgb(self, index: int) -> np.ndarray:
+        return np.repeat(np.tile(np.uint8([0, 200]), (40, 30))[..., None], 3, 2)
+
+
+class Ramp(Echo):
+    """Brighter from left to right."""
+
+    def rgb(self, index: int) -> np.ndarray:
+        return np.repeat(np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[None], 40, 0)[..., None], 3, 2)
+
+
+def test_views_are_mirrored_about_every_second_time():
+    rows = [views(epoch=epoch, source=Ramp(), color_jitter=0.0)[0].image[0, 24].int() for epoch in range(40)]
+    assert 10 < sum(bool(row[0] > row[-1]) for row in rows) < 30
+
+
+def test_two_photographs_of_an_epoch_have_windows_of_their_own():
+    both = views(source=Ramp(), color_jitter=0.0)
+    assert not torch.equal(both[0].image, both[1].image)  # the pictures are the same
+
+
+def test_the_color_jitter_is_a_setting():
+    plain, again, strong = (views(source=Ramp(), color_jitter=strength)[0].image for strength in (0.0, 0.0, 0.9))
+    assert torch.equal(plain, again) and not torch.equal(plain, strong)
+
+
+@pytest.mark.parametrize("size", [7, 48, 100])
+def test_a_mask_has_no_classes_between_those_of_its_neighbors(size):
+    view = views(source=Grid(), crop=size, with_masks=True)[0]
+    assert set(view.mask.unique().tolist()) <= {0, 20, UNLABELLED}
+    assert set(np.unique(Reduced(Grid(), 15, cache=False).mask(0))) <= {0, 20, UNLABELLED}
+
+
+def test_what_is_shrunk_is_averaged():
+    """Stripes of one pixel become gray; a pixel in five alone would be black or white."""
+    view = views(source=Grid(), crop=8, least_scale=1.0, color_jitter=0.0)[0].image.float()
+    assert ((view - 100).abs() < 50).all()
+    assert (np.abs(reduce(Grid().rgb(0), 8).astype(int) - 100) < 50).all()
+
+
+class Draws:
+    """Stands for a generator that draws given numbers."""
+
+    def __init__(self, *numbers) -> None:
+        self.numbers = numbers
+
+    def uniform(self, low, high, size=None):
+        return np.array(self.numbers) if size else self.numbers[0]
+
+
+def test_jitter_by_hand():
+    rgb = np.uint8([[[100, 100, 100], [200, 100, 60]]])
+    for draws, expected in (
+        ((0.5, 1, 1), rgb * 0.5),
+        ((1, 0.5, 1), (rgb - 110.0) * 0.5 + 110),
+        ((1, 1, 0), [[[100] * 3, [120] * 3]]),
+        ((2, 1, 1), [[[200] * 3, [255, 200, 120]]]),
+    ):
+        np.testing.assert_allclose(jitter(rgb, 0.5, Draws(*draws)), expected, atol=1)
+
+
+def test_where_no_window_fits_it_is_the_middle():
+    assert random_window((10, 400), 1.0, np.random.default_rng(0)) == (slice(0, 10), slice(193, 206))
+
+
+def test_the_windows_take_all_shares_from_the_least_to_the_whole():
+    random = np.random.default_rng(0)
+    windows = [random_window((300, 400), 0.4, random) for _ in range(200)]
+    shares = [(r.stop - r.start) * (c.stop - c.start) / 120_000 for r, c in windows]
+    assert 0.39 < min(shares) < 0.45 and max(shares) > 0.9
+    aspects = [(c.stop - c.start) / (r.stop - r.start) for r, c in windows]
+    assert 0.74 < min(aspects) < 0.85 and 1.2 < max(aspects) < 1.35

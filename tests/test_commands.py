@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn import write_lively, write_pictures
 from PIL import Image
 from reliability import Child
 
@@ -21,6 +22,7 @@ from analysis import timing
 from analysis.serving import serving
 from wsss import UserError, checkpoint, evaluate, predict, pseudo_labels, train
 from wsss.config import Config
+from wsss.data.shapes import Shapes
 from wsss.data.source import read
 from wsss.distributed import joined
 from wsss.network import build
@@ -93,6 +95,22 @@ def test_predict_with_a_broken_photograph_writes_nothing(animals_model, photogra
     assert predict.main([photographs[0], str(broken), "--checkpoint", str(animals_model), "--out", str(out)]) == 2
     assert "broken.jpg" in refusal(capsys)
     assert not out.exists()
+
+
+def test_predict_takes_a_folder_and_leaves_out_what_is_broken_if_asked_to(animals_model, photographs, tmp_path, capsys):
+    (tmp_path / "notes.txt").write_text("no picture by its name")
+    (tmp_path / "broken.jpg").write_bytes(b"no picture")
+    out, empty = tmp_path / "masks", tmp_path / "empty"
+    empty.mkdir()
+    argv = [str(tmp_path), "--checkpoint", str(animals_model), "--out", str(out)]
+    assert predict.main(argv) == 2 and not out.exists()
+    assert "broken.jpg" in refusal(capsys)
+    assert predict.main([*argv, "--skip-bad"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["one.png", "two.png"]
+    assert "left out: " in (said := capsys.readouterr().err) and "broken.jpg" in said
+    for given, words in ((str(empty), "holds no picture"), (str(tmp_path / "broken.jpg"), "none of the pictures")):
+        assert predict.main([given, *argv[1:], "--skip-bad"]) == 2
+        assert words in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("out", "code"), [("file", 2), ("/proc/masks", 4)])
@@ -202,6 +220,39 @@ def test_evaluate_says_so_when_image_labels_are_used(shapes_model, capsys):
 def test_evaluate_refuses_data_of_other_classes(animals_model, capsys):
     assert evaluate.main(["--checkpoint", str(animals_model)]) == 2
     assert "the checkpoint knows cat, cow" in refusal(capsys)
+
+
+def test_evaluate_judges_data_of_another_layout_by_the_names_of_their_classes(tmp_path, capsys):
+    pictures = Shapes(2, 1, (64, 72))
+    write_pictures(tmp_path / "data", pictures, ["val", "val"])
+    write_lively(tmp_path / "model", pictures, test_refine_steps=0)
+    own, other = tmp_path / "own.json", tmp_path / "other.json"
+    common = ["--checkpoint", str(tmp_path / "model"), "--data", str(tmp_path / "data")]
+    assert evaluate.main([*common, "--json", str(own)]) == 0
+    assert evaluate.main([*common, "--dataset", "voc"]) == 2
+    assert "holds no VOC data" in capsys.readouterr().err
+    # The same picture, in which the first class is called otherwise now, and so is background.
+    for file in ("labels.csv", "classes.txt"):
+        path = tmp_path / "data" / file
+        path.write_text(path.read_text().replace(pictures.classes[0], "unicorn"))
+    assert evaluate.main([*common, "--dataset", "folder", "--json", str(other)]) == 0
+    assert "so background: unicorn" in capsys.readouterr().err
+    before, after = (np.array(json.loads(path.read_text())["confusion"]) for path in (own, other))
+    expected = before.copy()
+    expected[0] += expected[1]
+    expected[1] = 0
+    np.testing.assert_array_equal(after, expected)
+
+
+def test_evaluate_judges_photographs_without_a_class(tmp_path):
+    pictures = Shapes(2, 1, (64, 72))
+    write_pictures(tmp_path, pictures, ["val", "val"])
+    write_lively(tmp_path / "model", pictures, test_refine_steps=0)
+    table = tmp_path / "labels.csv"
+    table.write_text("image,labels,split\n" + "".join(f"{name}.png,,val\n" for name in pictures.names))
+    report = tmp_path / "report.json"
+    assert evaluate.main(["--checkpoint", str(tmp_path / "model"), "--data", str(tmp_path), "--json", str(report)]) == 0
+    assert json.loads(report.read_text())["photographs"] == 2
 
 
 def test_evaluate_names_a_split_that_is_not_there(shapes_model, capsys):

@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from drawn import write_lively, write_pictures
 from PIL import Image
 
@@ -86,6 +87,17 @@ def test_zeros_and_ones_stay_finite():
 
 
 @needs_package
+def test_a_large_photograph_is_smoothed_at_a_bounded_side(monkeypatch):
+    rgb, probs = scores()
+    large = rgb.repeat(3, 0).repeat(3, 1), probs.repeat(3, 1).repeat(3, 2)
+    smooth = torch.from_numpy(crf(rgb, probs))[None]
+    monkeypatch.setattr("wsss.crf.MOST_SIDE", min(rgb.shape[:2]))
+    expected = torch.nn.functional.interpolate(smooth, large[0].shape[:2], mode="bilinear")[0]
+    np.testing.assert_allclose(crf(*large), expected, atol=1e-4)
+    np.testing.assert_array_equal(crf(rgb, probs), smooth[0])
+
+
+@needs_package
 def test_inputs_stay_as_they_were_and_may_be_read_only():
     rgb, probs = scores()
     before = rgb.copy(), probs.copy()
@@ -133,6 +145,7 @@ def two_pictures(tmp_path_factory):
     "flags",
     [
         [],
+        ["--no-spr"],
         ["--multi-scale"],
         pytest.param(["--crf"], marks=needs_package),
         pytest.param(["--crf", "--multi-scale"], marks=needs_package),
@@ -144,9 +157,9 @@ def test_both_commands_write_the_masks_that_their_flags_ask_for(flags, two_pictu
     pictures = sorted((two_pictures / "images").iterdir())
     rgbs = [np.asarray(Image.open(path)) for path in pictures]
 
-    def differing(masks, with_crf, multi_scale):
+    def differing(masks, refined, with_crf, multi_scale):
         """The share of pixels that are not as these flags ask for."""
-        settings = prediction_settings(config, refined=not with_crf) | {"multi_scale": multi_scale}
+        settings = prediction_settings(config, refined=refined) | {"multi_scale": multi_scale}
         shares = []
         for rgb, mask in zip(rgbs, masks, strict=True):
             probs = predict_probs(network, rgb, **settings)
@@ -159,10 +172,14 @@ def test_both_commands_write_the_masks_that_their_flags_ask_for(flags, two_pictu
     given = ["--data", str(two_pictures), "--masks", str(evaluated), "--json", str(report)]
     assert evaluate.main([*common, *given]) == 0
     with_crf, multi_scale = "--crf" in flags, "--multi-scale" in flags
+    refined = not with_crf and "--no-spr" not in flags
     told = json.loads(report.read_text())
     assert (told["photographs"], told["crf"], told["multi_scale"]) == (2, with_crf, multi_scale)
+    assert told["refine_steps"] == (5 if refined else 0)
     for folder in (predicted, evaluated):
         masks = [np.asarray(Image.open(folder / path.name)) for path in pictures]
-        assert differing(masks, with_crf, multi_scale) < 0.005  # an evaluation's last digits are others: it is folded
-        assert differing(masks, with_crf, not multi_scale) > 0.05
-        assert not available() or differing(masks, not with_crf, multi_scale) > 0.05
+        # An evaluation's last digits are others: it is folded.
+        assert differing(masks, refined, with_crf, multi_scale) < 0.005
+        assert differing(masks, refined, with_crf, not multi_scale) > 0.05
+        assert differing(masks, not refined, with_crf, multi_scale) > 0.05
+        assert not available() or differing(masks, refined, not with_crf, multi_scale) > 0.05

@@ -22,6 +22,7 @@ from wsss.data.labels import read_csv, read_xml
 from wsss.data.npy import read_npy
 from wsss.data.picture import read_mask, read_rgb
 from wsss.data.source import check, read, require_sound, with_masks
+from wsss.data.translated import translated
 from wsss.data.voc import VOC_CLASSES, VOC_PALETTE, read_list, read_voc, voc_values
 from wsss.preflight import require_sound_splits, survey
 
@@ -282,7 +283,6 @@ def test_a_plain_table_sorts_its_classes_unless_they_are_given(tmp_path):
 @pytest.mark.parametrize(
     ("text", "line", "words"),
     [
-        ("image,cat,dog\na,1,0\nb,0,0\n", 3, "no class is given"),
         ("image,cat,dog\na,1,0.5\n", 2, "dog must be 0 or 1, got '0.5'"),
         ("image,cat,dog\na,1,0\nb,1,0\na,0,1\n", 4, "'a' stands in line 2 already"),
         ("image,cat,dog\na,1\n", 2, "has 2 fields, the header has 3"),
@@ -290,7 +290,6 @@ def test_a_plain_table_sorts_its_classes_unless_they_are_given(tmp_path):
         ("image,background\na,1\n", 1, "'background' cannot be the name"),
         ("photo,cat\na,1\n", 1, "the header must be"),
         ("image;cat\na;1\n", 1, "the header must be"),
-        ("image,labels\na,\nb,cat\n", 2, "no class is given"),
         ('image,labels\na,"cat\n', 2, "is not a CSV line"),
     ],
 )
@@ -298,6 +297,50 @@ def test_a_mistake_in_a_table_is_named_with_file_and_line(tmp_path, text, line, 
     path = write_csv(tmp_path, text)
     sentence = refusal(read_csv, path)
     assert sentence.startswith(f"{path}:{line}: ") and words in sentence
+
+
+@pytest.mark.parametrize("flagged", [True, False])
+def test_a_photograph_without_a_class_is_judged_but_not_learned_from(folder, flagged):
+    table = "image,cat,dog\nzoo,1,1\nschön,0,0\nHoliday 2024,0,0\n"
+    plain = "image,labels\nzoo,cat;dog\nschön,\nHoliday 2024,\n"
+    (folder / "labels.csv").write_text(table if flagged else plain, "utf-8")
+    (folder / "classes.txt").write_text("cat\ndog\n")
+    assert refusal(read, "folder", folder, "train").startswith(f"{folder / 'labels.csv'}:3: no class is given")
+    source = read("folder", folder, "val", labelled=False)
+    np.testing.assert_array_equal(source.labels, [[1, 1], [0, 0]])
+    assert check(source, masks=True) == []
+
+
+def test_a_photograph_of_voc_without_boxes_is_judged_but_not_learned_from(devkit):
+    path = devkit / "Annotations" / f"{IDS[0]}.xml"
+    path.write_text(annotation([]))
+    assert refusal(read_voc, devkit, "train").startswith(f"{path}: no class is given")
+    assert not read_voc(devkit, "train", labelled=False).labels[0].any()
+
+
+def test_a_row_without_a_class_is_refused_only_in_its_own_split(devkit):
+    (devkit / "image_labels.csv").write_text("image,cat,dog\n" + f"{IDS[0]},0,0\n" + f"{IDS[1]},1,0\n")
+    write_list(devkit, "others", IDS[1] + "\n")
+    assert read_voc(devkit, "others").names == (IDS[1],)
+    write_list(devkit, "own", IDS[0] + "\n")
+    assert refusal(read_voc, devkit, "own").startswith(f"{devkit / 'image_labels.csv'}:2: no class is given")
+
+
+def test_data_are_seen_in_other_classes_by_their_names(folder):
+    source = read("folder", folder, "val")  # of cats and dogs, the dogs alone in masks
+    seen = translated(source, ("sheep", "dog"))
+    np.testing.assert_array_equal(seen.labels, [[0, 1], [0, 1]])
+    for index in range(2):
+        mask = source.mask(index)
+        np.testing.assert_array_equal(seen.mask(index), np.where(mask == 2, 2, np.where(mask == 255, 255, 0)))
+        np.testing.assert_array_equal(seen.rgb(index), source.rgb(index))
+    assert np.unique(translated(source, ("cat",)).mask(0)).tolist() == [0, 255]  # a dog is background there
+    assert seen.differences == [
+        "not known to the checkpoint, so background: cat",
+        "not in the data, so wrong wherever it is seen: sheep",
+    ]
+    assert translated(source, ("cat", "dog")) is source
+    assert "but the data hold cat, dog" in refusal(translated, source, ("cow", "sheep"))
 
 
 def test_an_unknown_class_is_named_with_file_and_line(tmp_path):
@@ -311,7 +354,7 @@ def test_a_table_without_content_is_refused_by_name(tmp_path, text):
     assert refusal(read_csv, path).startswith(str(path))
 
 
-@pytest.mark.parametrize("text", [annotation([]), annotation(["unicorn"]), "<annotation>", "no xml", ""])
+@pytest.mark.parametrize("text", [annotation(["unicorn"]), "<annotation>", "no xml", ""])
 def test_a_wrong_annotation_is_refused_by_name(tmp_path, text):
     path = tmp_path / "x.xml"
     path.write_text(text)
@@ -972,3 +1015,38 @@ def test_a_full_memory_does_not_make_a_photograph_broken(error, devkit, monkeypa
     monkeypatch.setattr(Image.Image, "load", fail)
     with pytest.raises(type(error)):
         read_rgb(devkit / "JPEGImages" / f"{IDS[0]}.jpg")
+
+
+def test_photographs_that_are_left_keep_their_own_labels(devkit):
+    (devkit / "JPEGImages" / f"{IDS[0]}.jpg").write_bytes(b"")
+    before, found = read_voc(devkit, "train"), survey("voc", devkit, "train")
+    assert found.source.names == before.names[1:]
+    np.testing.assert_array_equal(found.source.labels, before.labels[1:])
+
+
+def test_an_own_table_comes_before_the_published_labels(devkit):
+    published(devkit / "cls_labels.npy", {name: np.eye(20)[7] for name in IDS})
+    (devkit / "image_labels.csv").write_text("image,dog\n" + "".join(f"{name},1\n" for name in IDS))
+    assert read_voc(devkit, "train").classes == ("dog",)
+
+
+def test_the_default_list_takes_all_of_an_own_folder(folder):
+    assert len(read("folder", folder, "train_aug")) == 3
+    assert refusal(read, "folder", folder, "train_other").endswith("not 'train_other'")
+
+
+@pytest.mark.parametrize("count", [254, 255])
+def test_as_many_classes_as_a_mask_has_values_for(tmp_path, count):
+    path = tmp_path / "labels.csv"
+    path.write_text("image," + ",".join(f"c{k}" for k in range(count)) + "\na" + ",1" * count + "\n")
+    if count == 254:
+        assert len(read_csv(path).classes) == 254
+    else:
+        assert "names 255 classes; a mask has values for 254" in refusal(read_csv, path)
+
+
+def test_an_outline_may_reach_beyond_its_picture(coco_root):
+    pytest.importorskip("pycocotools", reason="masks of COCO are drawn by pycocotools")
+    path = coco_root / "annotations" / "instances_train2014.json"
+    path.write_text(path.read_text().replace(str(square(6, 6, 4)), str(square(6, 6, 40))))
+    assert (read("coco", coco_root, "train2014").mask(0)[7:, 17:] == 1).all()

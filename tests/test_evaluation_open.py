@@ -43,7 +43,7 @@ def runs(runs_folder, pictures) -> Iterator[Path]:
         network.decoder.layers[-1].weight.mul_(50)
     checkpoint.save(model, network.state_dict(), config, pictures.classes, {})
     out.mkdir(parents=True)
-    argv = jobs.evaluation_argv(model, "shapes", "", "val", out, with_crf=False, multi_scale=False)
+    argv = jobs.evaluation_argv(model, "shapes", "", "val", out, refined_by="SPR", multi_scale=False)
     assert evaluate.main(argv[3:]) == 0
     facts = {"kind": "evaluation", "dataset": "shapes", "data": "", "split": "val", "exit_code": 0, "start": 1.0}
     (out / "job.json").write_text(json.dumps(facts | {"label": "small", "checkpoint": str(model)}))

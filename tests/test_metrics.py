@@ -271,3 +271,16 @@ def test_inputs_stay_as_they_were():
     Scores.of(truth, mask, 4)
     boundary(truth == 1, 3)
     np.testing.assert_array_equal((truth, mask), before)
+
+
+def test_a_boundary_width_is_rounded():
+    assert [boundary_width((side, side)) for side in (105, 107)] == [7, 8]  # 7.42 and 7.57
+
+
+def test_scores_have_the_boundaries_of_the_ratio_that_is_asked_for():
+    truth = np.zeros((60, 80), np.uint8)
+    truth[10:50, 10:60] = 1
+    mask = np.roll(truth, 2, 1)
+    found = Scores.of(truth, mask, 2, ratio=0.02).boundaries
+    np.testing.assert_array_equal(found, boundary_counts(truth, mask, 2, 0.02))
+    assert not np.array_equal(found, boundary_counts(truth, mask, 2))

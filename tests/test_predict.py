@@ -30,10 +30,16 @@ def test_an_image_has_the_size_that_is_asked_for(rgb, short_side, scale, size):
 
 
 @pytest.mark.parametrize(
-    ("size", "seen"), [((8, 80), (24, 240)), ((8, 160), (12, 240)), ((1, 4000), (1, 4000)), ((16, 40), (48, 120))]
+    ("size", "seen"), [((24, 240), (24, 240)), ((8, 160), (12, 240)), ((1, 4000), (1, 4000)), ((24, 60), (48, 120))]
 )
 def test_a_narrow_photograph_is_not_enlarged_to_gigabytes(size, seen):
     assert to_image(np.zeros((*size, 3), np.uint8), 48).shape[2:] == seen
+
+
+def test_a_small_photograph_is_enlarged_to_nine_quarters_of_it(rgb):
+    assert to_image(rgb, 100).shape[2:] == (100, 167)
+    assert to_image(rgb, 200).shape[2:] == (108, 180)
+    assert to_image(rgb, 200, 0.5).shape[2:] == (54, 90)
 
 
 def test_a_photograph_of_one_row_has_a_mask(network):
@@ -84,3 +90,9 @@ def test_an_object_counts_in_every_view_when_one_of_them_is_sure_of_it(network, 
 def test_an_object_below_the_cutoff_is_not_refined(network, rgb):
     found = predict_probs(network, rgb, refine_steps=3, class_cutoff=1.0)
     assert not found[1:].any() and found[0].any()
+
+
+def test_a_photograph_that_is_shrunk_for_the_network_is_averaged():
+    rgb = np.zeros((96, 96, 3), np.uint8)
+    rgb[::8, ::8] = 255
+    assert to_image(rgb, 12).mean() == pytest.approx(1 / 64, rel=0.1)

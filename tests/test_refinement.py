@@ -489,3 +489,8 @@ def test_labels_in_the_place_of_present_classes_are_refused():
 def test_settings_out_of_range_are_refused(setting, words):
     with pytest.raises(ValueError, match=words):
         refine(*scene(), **setting)
+
+
+def test_scores_whose_sum_is_too_large_for_float32_are_finite_all_the_same():
+    scores = torch.full((1, 2, 5, 5), 3e38)
+    assert torch.isfinite(refine(torch.rand(1, 3, 5, 5), scores, torch.rand(1, 2, 5, 5), steps=1)).all()

@@ -252,9 +252,10 @@ def test_an_evaluation_knows_the_folder_that_its_command_reads(tmp_path, monkeyp
     monkeypatch.setattr(evaluations, "dataset_of", lambda folder: "voc")
     started = []
     monkeypatch.setattr(jobs, "start", lambda out, argv, **facts: started.append((argv, facts["data"])))
-    evaluate_tab._begin_by(Library([]))("mine", " photos ", "val", False, False)
+    evaluate_tab._begin_by(Library([]))("mine", " photos ", "the checkpoint's", "val", "none", False)
     ((argv, data),) = started
     assert data == str(tmp_path / "photos") and f"--data={data}" in argv
+    assert "--dataset=voc" in argv and "--no-spr" in argv and "--crf" not in argv
 
 
 def test_names_and_errors_are_escaped():
@@ -283,7 +284,7 @@ def evaluated(tmp_path_factory) -> Path:
         network.decoder.layers[-1].weight.mul_(50)
     checkpoint.save(model, network.state_dict(), SMALL, classes)
     out.mkdir(parents=True)
-    argv = jobs.evaluation_argv(model, "shapes", "", "val", out, with_crf=False, multi_scale=False)
+    argv = jobs.evaluation_argv(model, "shapes", "", "val", out, refined_by="SPR", multi_scale=False)
     assert evaluate.main(argv[3:]) == 0
     facts = {"kind": "evaluation", "dataset": "shapes", "data": "", "split": "val", "exit_code": 0, "start": 1.0}
     (out / "job.json").write_text(json.dumps(facts))

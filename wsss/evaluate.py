@@ -17,14 +17,22 @@ from tqdm import tqdm
 from wsss import UserError, checkpoint
 from wsss.crf import crf, require_crf
 from wsss.data.item import Source, files, item
-from wsss.data.source import read, require_sound
+from wsss.data.source import LAYOUTS, read, require_sound
+from wsss.data.translated import Translated, translated
 from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
 from wsss.exits import Stopped, said
 from wsss.folding import folded
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import MULTI_SCALE_HELP, predict_probs, prediction_settings, require_apart, save_mask
+from wsss.predict import (
+    MULTI_SCALE_HELP,
+    add_refinement_flags,
+    predict_probs,
+    prediction_settings,
+    require_apart,
+    save_mask,
+)
 from wsss.records import HEADLINES
 from wsss.stopping import StopRequest
 from wsss.workers import each_of
@@ -94,8 +102,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m wsss.evaluate", description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
     parser.add_argument("--data", type=Path, metavar="ROOT", help="drawn shapes need none")
+    parser.add_argument("--dataset", choices=LAYOUTS, help="layout of the data, the checkpoint's unless given")
     parser.add_argument("--split", default="val")
-    parser.add_argument("--crf", action="store_true", help="a dense CRF in place of the refinement")
+    add_refinement_flags(parser)
     parser.add_argument("--multi-scale", action="store_true", help=MULTI_SCALE_HELP)
     parser.add_argument("--with-image-labels", action="store_true", help="use the true image labels (not a test!)")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
@@ -138,11 +147,13 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         require_crf()
     network, config, classes, facts = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
-    source = read(config.dataset, arguments.data, arguments.split)
-    require_classes(source, classes)
-    require_sound(source, masks=True)
+    given = read(arguments.dataset or config.dataset, arguments.data, arguments.split, labelled=False)
+    source = translated(given, classes)
+    require_sound(given, masks=True)
+    if isinstance(source, Translated):
+        print("\n".join(source.differences), file=sys.stderr)
     if arguments.masks:
-        require_apart((arguments.masks / f"{name}.png" for name in source.names), files(source))
+        require_apart((arguments.masks / f"{name}.png" for name in source.names), files(given))
         make_folder(arguments.masks)
     rows: list[dict[str, object]] = []
 
@@ -152,11 +163,12 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         if arguments.masks:
             save_mask(arguments.masks / f"{name}.png", mask, classes)
 
+    settings = prediction_settings(config, refined=not (arguments.crf or arguments.no_spr))
     start = time.perf_counter()
     scores = evaluate(
         network,
         source,
-        **prediction_settings(config, refined=not arguments.crf),
+        **settings,
         multi_scale=arguments.multi_scale,
         with_crf=arguments.crf,
         with_labels=arguments.with_image_labels,
@@ -171,6 +183,8 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         "photographs": len(source),
         "multi_scale": arguments.multi_scale,
         "crf": arguments.crf,
+        "refine_steps": settings["refine_steps"],
+        "alpha": settings["alpha"],
         "image_labels_used": arguments.with_image_labels,
         "seconds": round(time.perf_counter() - start, 1),
         **scores.as_dict(classes),

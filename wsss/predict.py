@@ -16,9 +16,10 @@ from torch import Tensor
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import crf, require_crf
+from wsss.data.folder import SUFFIXES
 from wsss.data.picture import read_rgb
 from wsss.data.voc import VOC_PALETTE, mask_values
-from wsss.disk import make_folder, replacing
+from wsss.disk import make_folder, reading, replacing
 from wsss.distributed import pick_device
 from wsss.exits import Stopped, said
 from wsss.network import Output, ShapeAwareNetwork
@@ -40,16 +41,24 @@ MULTI_SCALE_HELP = f"mean over scales {', '.join(f'{scale:g}' for scale in MULTI
 MOST_RATIO = 5
 """Of the sides of an image that is enlarged: a narrower one would take gigabytes."""
 
+MOST_ENLARGED = 2.25
+"""How many times as large as it is an image is looked at.
+
+Photographs reduced to a short side of 64 lose less so than where they are enlarged to the 288 of `animals`.
+"""
+
 
 def to_image(rgb: np.ndarray, short_side: int = 0, scale: float = 1.0) -> Tensor:
     """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1], resized to `short_side` (0 keeps the size) times `scale`.
 
-    One that is narrower than 1 to 5 is enlarged until its long side is 5 times `short_side`, if that is larger.
+    One that is narrower than 1 to 5 is enlarged until its long side is 5 times `short_side`, if that is larger; none
+    is enlarged more than `MOST_ENLARGED` times before it is scaled.
     """
     height, width = rgb.shape[:2]
     factor = 1.0
     if short_side:
         factor = min(short_side / min(height, width), max(1.0, MOST_RATIO * short_side / max(height, width)))
+        factor = min(factor, MOST_ENLARGED)
     factor *= scale
     size = max(1, round(width * factor)), max(1, round(height * factor))
     if size != (width, height):
@@ -165,6 +174,13 @@ def prediction_settings(config: Config, *, refined: bool = True) -> dict[str, fl
     }
 
 
+def add_refinement_flags(parser: argparse.ArgumentParser) -> None:
+    """Add --crf and --no-spr, of which one may be given."""
+    flags = parser.add_mutually_exclusive_group()
+    flags.add_argument("--crf", action="store_true", help="a dense CRF in place of SPR")
+    flags.add_argument("--no-spr", action="store_true", help="the network's own answer, as the paper tests (Sec. 3.3)")
+
+
 def palette_picture(mask: np.ndarray, classes: tuple[str, ...]) -> Image.Image:
     """A mask (H, W) of class indices as a palette picture; VOC's indices where the classes are VOC's."""
     table, values = np.full(256, UNLABELLED, np.uint8), mask_values(classes)
@@ -191,11 +207,12 @@ def require_apart(masks: Iterable[Path], given: Iterable[Path]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m wsss.predict", description=__doc__)
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of pictures")
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--multi-scale", action="store_true", help=MULTI_SCALE_HELP)
-    parser.add_argument("--crf", action="store_true", help="a dense CRF in place of the refinement")
+    add_refinement_flags(parser)
+    parser.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be used, and name them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args(argv)
     try:
@@ -213,21 +230,51 @@ def _predict(arguments: argparse.Namespace) -> None:
         require_crf()
     network, config, classes, _ = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
+    images = [picture for path in arguments.images for picture in _pictures(path)]
     by_name: dict[str, Path] = {}
-    for path in arguments.images:
+    for path in images:
         if (other := by_name.setdefault(path.stem, path)) is not path:
             raise UserError(f"{other} and {path} would have one mask, {path.stem}.png: leave one out, or rename it")
-    masks = [arguments.out / f"{path.stem}.png" for path in arguments.images]
-    require_apart(masks, arguments.images)
-    for path in arguments.images:  # all are looked at before any mask is written, and not kept: they may be many
-        read_rgb(path)
+    require_apart((arguments.out / f"{name}.png" for name in by_name), images)
+    images = _usable(images, skip_bad=arguments.skip_bad)
     make_folder(arguments.out)
-    for path, mask in zip(arguments.images, masks, strict=True):
+    for path in images:
         rgb = read_rgb(path)
-        settings = prediction_settings(config, refined=not arguments.crf)
+        settings = prediction_settings(config, refined=not (arguments.crf or arguments.no_spr))
         probs = predict_probs(network, rgb, multi_scale=arguments.multi_scale, **settings)
         probs = crf(rgb, probs) if arguments.crf else probs
-        save_mask(mask, probs.argmax(0), classes)
+        save_mask(arguments.out / f"{path.stem}.png", probs.argmax(0), classes)
+
+
+def _pictures(path: Path) -> list[Path]:
+    """The path, or the pictures in it where it is a folder. Raises UserError for a folder without any."""
+    with reading(path):
+        if not path.is_dir():
+            return [path]
+        found = sorted(inner for inner in path.iterdir() if inner.suffix.lower() in SUFFIXES)
+    if not found:
+        raise UserError(f"{path}: holds no picture ({', '.join(sorted(SUFFIXES))})")
+    return found
+
+
+def _usable(images: list[Path], *, skip_bad: bool) -> list[Path]:
+    """The images that can be read; all are looked at before any mask is written, and not kept: they may be many.
+
+    Raises:
+        UserError: one cannot be used and shall not be skipped, or none is left.
+    """
+    usable = []
+    for path in images:
+        try:
+            read_rgb(path)
+            usable.append(path)
+        except UserError as error:
+            if not skip_bad:
+                raise
+            print(f"left out: {error}", file=sys.stderr)
+    if not usable:
+        raise UserError("none of the pictures can be used")
+    return usable
 
 
 if __name__ == "__main__":

@@ -39,10 +39,19 @@ class _Row(NamedTuple):
     split: str = ""  # where the table has that column
 
 
-def survey(dataset: str, root: Path | None, split: str, *, masks: bool = False, masks_from: str = "") -> Surveyed:
+def survey(
+    dataset: str,
+    root: Path | None,
+    split: str,
+    *,
+    labelled: bool = True,
+    masks: bool = False,
+    masks_from: str = "",
+) -> Surveyed:
     """Read a split and look at each of its files.
 
     Args:
+        labelled: each photograph needs a class.
         masks: each photograph needs a mask.
         masks_from: a folder of masks to take instead of the data's own.
 
@@ -51,9 +60,9 @@ def survey(dataset: str, root: Path | None, split: str, *, masks: bool = False, 
     """
     lines, dropped = [], 0
     if dataset in ("voc", "folder") and root is not None and os.path.isdir(root):
-        source, lines, dropped = _read_leniently(dataset, root, split)
+        source, lines, dropped = _read_leniently(dataset, root, split, labelled)
     else:
-        source = read(dataset, root, split)
+        source = read(dataset, root, split, labelled=labelled)
     if masks_from:
         source = with_masks(source, Path(masks_from))
     if masks and isinstance(source, Coco):
@@ -86,7 +95,7 @@ def require_sound_splits(surveys: dict[str, Surveyed], *, skip_bad: bool) -> Non
             raise UserError(f"no photograph of the split {name} is left; " + listed(faults))
 
 
-def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[str], int]:
+def _read_leniently(dataset: str, root: Path, split: str, labelled: bool) -> tuple[Source, list[str], int]:
     """The source without the lines that its reader refuses, its words on them, and how many photographs that costs."""
     faults: list[str] = []
     dropped = 0
@@ -96,7 +105,7 @@ def _read_leniently(dataset: str, root: Path, split: str) -> tuple[Source, list[
         _copy_texts(root, copy)
         while True:
             try:
-                source = read(dataset, copy, split)
+                source = read(dataset, copy, split, labelled=labelled)
                 break
             except UserError as error:
                 sentence = str(error)

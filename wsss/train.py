@@ -281,7 +281,7 @@ def _survey(config: Config, root: Path | None) -> dict[str, Surveyed]:
     training = survey(config.dataset, root, config.train_split, masks=by_masks, masks_from=config.masks)
     if config.val_split == "none":
         return {f"{config.train_split} (training)": training}
-    validation = survey(config.dataset, root, config.val_split, masks=True)
+    validation = survey(config.dataset, root, config.val_split, labelled=False, masks=True)
     if training.source.classes != validation.source.classes:
         trained, validated = (", ".join(found.source.classes) for found in (training, validation))
         raise UserError(

@@ -11,6 +11,7 @@ import gradio as gr
 from analysis import evaluations, jobs, run_files, runs
 from analysis.curves import MEASURES
 from analysis.library import Library
+from analysis.predictor import REFINED_BY
 from analysis.tabs import deletion, evaluation, report_download
 from analysis.tabs.evaluation import NOTHING
 from analysis.tabs.events import CLICK, UNDOCUMENTED, WATCH
@@ -18,8 +19,12 @@ from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
 from wsss.crf import available as crf_is_available
+from wsss.data.source import LAYOUTS
 from wsss.distributed import pick_device
 from wsss.predict import MULTI_SCALE_HELP
+
+OWN_LAYOUT = "the checkpoint's"
+"""Chosen as the layout of the data, it is that of the data that the checkpoint was trained on."""
 
 _TICK = 2.0  # seconds
 _DONE = re.compile(r"(\d+)/(\d+) \[[^\n]*$")  # in the last line of its log, a progress bar
@@ -30,8 +35,9 @@ class Start(NamedTuple):
 
     checkpoint: gr.Dropdown
     data: gr.Textbox
+    layout: gr.Dropdown
     split: gr.Textbox
-    with_crf: gr.Checkbox
+    refined_by: gr.Radio
     multi_scale: gr.Checkbox
 
 
@@ -100,7 +106,8 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
 
 def _start(library: Library) -> tuple[Start, gr.Button]:
     names, has_crf = list(evaluations.checkpoints(library)), crf_is_available()
-    with_crf = "a dense CRF in place of the refinement" if has_crf else "needs `pip install pydensecrf2`"
+    ways = [way for way in REFINED_BY if has_crf or way != "CRF"]
+    advice = "none: as the paper tests" + ("" if has_crf else "; a CRF needs `pip install pydensecrf2`")
     with gr.Group():
         start = Start(
             gr.Dropdown(
@@ -111,8 +118,9 @@ def _start(library: Library) -> tuple[Start, gr.Button]:
                 allow_custom_value=True,
             ),
             gr.Textbox("", label="Data folder", info="on the server; drawn shapes need none", max_length=1000),
+            gr.Dropdown([OWN_LAYOUT, *LAYOUTS], value=OWN_LAYOUT, label="Layout", info="classes are matched by name"),
             gr.Textbox("val", label="Split", max_length=100),
-            gr.Checkbox(False, label="CRF", info=with_crf, interactive=has_crf),
+            gr.Radio(ways, value="SPR", label="refined by", info=advice),
             gr.Checkbox(False, label="Multi-scale", info=MULTI_SCALE_HELP),
         )
     return start, gr.Button("Evaluate", variant="primary")
@@ -131,17 +139,18 @@ def _state(start: Start) -> State:
 
 
 def _begin_by(library: Library) -> Callable:
-    def begin(chosen, data, split, with_crf, multi_scale) -> gr.Dropdown:
+    def begin(chosen, data, layout, split, refined_by, multi_scale) -> gr.Dropdown:
         """Start an evaluation; the page looks at it from now on. Raises UserError for what cannot be evaluated."""
         folder = evaluations.checkpoint_folder(chosen, library)
-        dataset, split = evaluations.dataset_of(folder), str(split or "").strip()
+        dataset = evaluations.dataset_of(folder) if layout == OWN_LAYOUT else str(layout)
+        split = str(split or "").strip()
         if not split or split.startswith("-"):
             raise UserError("a split is needed, such as val")
         name = evaluations.free_name(str(chosen), split)
         out = runs.folder_of(name, evaluation=True)
         root = "" if dataset == "shapes" else str(jobs.data_folder(data or ""))
         argv = jobs.evaluation_argv(
-            folder, dataset, root, split, out, with_crf=bool(with_crf), multi_scale=bool(multi_scale)
+            folder, dataset, root, split, out, refined_by=refined_by, multi_scale=bool(multi_scale)
         )
         facts = {"checkpoint": str(folder), "label": str(chosen), "dataset": dataset, "data": root, "split": split}
         jobs.start(out, argv, kind="evaluation", device=jobs.normal(str(pick_device("auto"))), **facts)

@@ -12,25 +12,31 @@ import numpy as np
 
 from wsss import UserError
 from wsss.data.item import Photographs
-from wsss.data.labels import Table, check_classes, read_csv, read_text
+from wsss.data.labels import Table, check_classes, read_csv, read_text, require_label
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
-def read_folder(root: Path, split: str) -> Photographs:
+def read_folder(root: Path, split: str, *, labelled: bool = True) -> Photographs:
     """The photographs of a split, in the order of labels.csv.
 
     The split of a photograph is the CSV's column `split`. Without that column "train" (also "train_aug" or "all") takes
     every photograph, "val" those that have a mask. Classes are sorted by name unless classes.txt gives their order.
 
+    Args:
+        labelled: whether each photograph must have a class.
+
     Raises:
-        UserError: a picture without a row, a row without its picture, an unknown class or split.
+        UserError: a picture without a row, a row without its picture, an unknown class or split, no class where one is
+            needed.
     """
     classes = _classes(root / "classes.txt")
     table = read_csv(root / "labels.csv", classes)
     images = _images(root / "images")
     paths = _paired(table, images)
     names = _split(table, split, {name for name, path in paths.items() if _mask_path(root, path)})
+    for name in names if labelled else ():
+        require_label(table.vectors[name], table.place(name))
     return Photographs(
         classes=table.classes,
         names=tuple(paths[name].stem for name in names),

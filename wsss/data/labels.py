@@ -29,6 +29,10 @@ class Table(NamedTuple):
     lines: dict[str, int]  # where each photograph stands in the file; empty for a file without lines
     splits: dict[str, str]  # empty without a column "split"
 
+    def place(self, name: str) -> str:
+        """Where the labels of a photograph stand: file:line."""
+        return f"{self.path}:{self.lines[name]}" if name in self.lines else str(self.path)
+
 
 def read_text(path: Path) -> str:
     """A text file in UTF-8 with or without a byte order mark. Raises UserError naming the file."""
@@ -64,8 +68,9 @@ def read_csv(path: Path, classes: Sequence[str] | None = None) -> Table:
     The classes are `classes`; without them the columns of the first form, the sorted names in the second.
 
     Raises:
-        UserError: the file is not such a table, or a row has an unknown class, no class, a value other than 0 and 1, or
-            the photograph of an earlier row. The sentence starts with file:line.
+        UserError: the file is not such a table, or a row has an unknown class, a value other than 0 and 1, or the
+            photograph of an earlier row. The sentence starts with file:line. Whether a row without a class can be used
+            is for `require_label` to say.
     """
     header, *rows = _rows(path)
     plain = [name.lower() for name in header.fields[1:]] in (["labels"], ["labels", "split"])
@@ -118,9 +123,7 @@ def _flagged_names(flags: Sequence[str], columns: Sequence[str], where: str) -> 
 
 
 def label_vector(names: Sequence[str], classes: Sequence[str], where: str) -> np.ndarray:
-    """Class names as (K-1,) float32 in {0, 1}. Raises UserError, starting with `where`, for none or an unknown one."""
-    if not names:
-        raise UserError(f"{where}: no class is given; each photograph needs one at least")
+    """Class names as (K-1,) float32 in {0, 1}. Raises UserError, starting with `where`, for an unknown one."""
     vector = np.zeros(len(classes), np.float32)
     for name in names:
         if name not in classes:
@@ -129,11 +132,17 @@ def label_vector(names: Sequence[str], classes: Sequence[str], where: str) -> np
     return vector
 
 
+def require_label(vector: np.ndarray, where: str) -> None:
+    """Raises UserError, starting with `where`, for a photograph without a class: there is nothing to learn of it."""
+    if not vector.any():
+        raise UserError(f"{where}: no class is given; each photograph that is learned from needs one at least")
+
+
 def read_xml(path: Path, classes: Sequence[str]) -> np.ndarray:
     """The classes of VOC's boxes in one Annotations file, the difficult ones too, as (K-1,) float32 in {0, 1}.
 
     Raises:
-        UserError: naming the file when it is no XML, has no object or one of an unknown class.
+        UserError: naming the file when it is no XML, or has an object of an unknown class.
     """
     try:
         tree = ElementTree.fromstring(read_text(path))

@@ -16,14 +16,21 @@ from wsss.data.shapes import Shapes
 from wsss.data.voc import mask_values, read_voc
 from wsss.disk import reading
 
-_READERS = {"voc": read_voc, "folder": read_folder, "coco": read_coco}
+_READERS = {"voc": read_voc, "folder": read_folder}
+LAYOUTS = (*_READERS, "coco", "shapes")
+"""What `read` reads; shapes are drawn."""
+
 _DRAWN = {"train": (160, 0), "val": (40, 1)}  # number of pictures, seed
 _FAULTS_SHOWN = 20
 _OF_EACH = ("names", "images", "masks", "sizes", "regions")  # what sources of files know of each photograph
 
 
-def read(dataset: str, root: Path | None, split: str) -> Source:
+def read(dataset: str, root: Path | None, split: str, *, labelled: bool = True) -> Source:
     """The photographs of a split of `root`, laid out as `dataset`: voc, folder or coco; shapes are drawn, without root.
+
+    Args:
+        labelled: whether each photograph must have a class, as where labels are learned; COCO's splits for training
+            leave out what has none.
 
     Raises:
         UserError: there is no such layout, folder or split, or its list or labels are wrong or cannot be read.
@@ -32,14 +39,14 @@ def read(dataset: str, root: Path | None, split: str) -> Source:
         if split not in _DRAWN:
             raise UserError(f"the drawn shapes have no split {split!r}; choose {' or '.join(_DRAWN)}")
         return Shapes(*_DRAWN[split])
-    if dataset not in _READERS:
-        raise UserError(f"there is no layout of data {dataset!r}; choose {', '.join(_READERS)} or shapes")
+    if dataset not in LAYOUTS:
+        raise UserError(f"there is no layout of data {dataset!r}; choose one of {', '.join(LAYOUTS)}")
     if root is None:
         raise UserError(f"the layout {dataset!r} is read from a folder; give one")
     with reading(root):
         if not root.is_dir():
             raise UserError(f"{root}: no such data folder")
-        return _READERS[dataset](root, split)
+        return read_coco(root, split) if dataset == "coco" else _READERS[dataset](root, split, labelled=labelled)
 
 
 def with_masks(source: Source, folder: Path) -> Source:

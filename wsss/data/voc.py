@@ -8,7 +8,7 @@ import numpy as np
 
 from wsss import UserError
 from wsss.data.item import Photographs
-from wsss.data.labels import Table, read_csv, read_text, read_xml
+from wsss.data.labels import Table, read_csv, read_text, read_xml, require_label
 from wsss.data.npy import read_npy
 
 VOC_CLASSES = (
@@ -70,12 +70,15 @@ class Entry(NamedTuple):
     line: int
 
 
-def read_voc(root: Path, split: str) -> Photographs:
+def read_voc(root: Path, split: str, *, labelled: bool = True) -> Photographs:
     """The photographs of ImageSets/Segmentation/{split}.txt.
 
     `root` is the devkit (JPEGImages, Annotations...) or a folder with it in VOC2012 or VOCdevkit/VOC2012. Labels come
     from image_labels.csv in either folder, else from the published cls_labels.npy there, else from the boxes of
     Annotations. They never come from masks, which are for evaluation and may be missing.
+
+    Args:
+        labelled: whether each photograph must have a class.
 
     Raises:
         UserError: no devkit, no such list, a list entry that leaves the folder or stands there twice, a photograph
@@ -93,7 +96,7 @@ def read_voc(root: Path, split: str) -> Photographs:
     return Photographs(
         classes=classes,
         names=tuple(entry.name for entry in entries),
-        labels=np.stack([_labels(entry, path, table, devkit) for entry in entries]),
+        labels=np.stack([_labels(entry, path, table, devkit, labelled) for entry in entries]),
         images=tuple(devkit / (entry.image or f"JPEGImages/{entry.name}.jpg") for entry in entries),
         masks=tuple(_mask_path(devkit, entry) for entry in entries),
         mask_values=values,
@@ -185,17 +188,22 @@ def _table(devkit: Path, root: Path) -> Table | None:
     return None
 
 
-def _labels(entry: Entry, list_path: Path, table: Table | None, devkit: Path) -> np.ndarray:
+def _labels(entry: Entry, list_path: Path, table: Table | None, devkit: Path, labelled: bool) -> np.ndarray:
     """(K-1,) float32 in {0, 1}."""
     where = f"{list_path}:{entry.line}"
     if table is not None:
         if entry.name not in table.vectors:
             raise UserError(f"{where}: {entry.name} has no labels in {table.path}; add a row")
-        return table.vectors[entry.name]
-    path = devkit / "Annotations" / f"{entry.name}.xml"
-    if not path.exists():
-        raise UserError(f"{where}: {entry.name} has no labels: there is no image_labels.csv, cls_labels.npy or {path}")
-    return read_xml(path, VOC_CLASSES)
+        labels, place = table.vectors[entry.name], table.place(entry.name)
+    else:
+        path = devkit / "Annotations" / f"{entry.name}.xml"
+        if not path.exists():
+            without = f"there is no image_labels.csv, cls_labels.npy or {path}"
+            raise UserError(f"{where}: {entry.name} has no labels: {without}")
+        labels, place = read_xml(path, VOC_CLASSES), str(path)
+    if labelled:
+        require_label(labels, place)
+    return labels
 
 
 def _mask_path(devkit: Path, entry: Entry) -> Path | None:
