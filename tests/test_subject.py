@@ -260,10 +260,24 @@ def test_a_class_that_is_not_in_the_photograph_can_be_asked_for(scene):
 def test_what_is_said_below_a_map_is_no_wider_than_the_map(scene, cat, width):
     rgb = np.ascontiguousarray(np.resize(cat, (200, width, 3)))
     scene = scene._replace(encoding=replace(scene.encoding, rgb=rgb))
-    region = np.ones(rgb.shape[:2], bool)
+    scene = scene._replace(truth=np.ones(rgb.shape[:2], np.uint8))  # a cat all over
     cam = Cam("shape cue", "EigenGradCAM", np.full((8, 8), 1.2e-5, np.float32))  # covers 100 %, all of it inside
-    text = cams._captioned(scene, cam, region, 0.5, None)[200:]
+    text = cams._captioned(scene, cam, "cat", 0.5, None)[200:]
     assert (text < 128).any() and (text[:, -3:] == 255).all()
+
+
+def test_a_map_is_judged_by_the_true_object_where_it_is_known(scene, monkeypatch):
+    said = []
+    monkeypatch.setattr(cams, "captioned", lambda picture, lines: said.append(lines[1]))
+    cam = Cam("decoder", "GradCAM", np.ones((8, 8), np.float32))
+    truth = np.zeros(scene.encoding.rgb.shape[:2], np.uint8)
+    for known in (None, truth, truth + np.uint8(1)):
+        cams._captioned(scene._replace(truth=known), cam, "cat", 0.5, None)
+    assert said == [
+        "half its maximum covers 100 % of the object;",
+        "no region of the class is in the truth",
+        "half its maximum covers 100 % of the true object;",
+    ]
 
 
 def test_the_pixel_is_the_clicked_one_or_that_in_the_middle(subject, scene, cat):

@@ -113,20 +113,20 @@ def _show(scene: Scene, given, asked, methods, scale, opacity, seen) -> tuple:
 def _pictured(scene: Scene, name, target, methods, scale, opacity) -> tuple:
     """What moves with a choice, in the order of `Pictures`."""
     vanilla, *cams = _explained(scene, name, target, tuple(methods))
-    region = _region(scene, name)
+    region = _region(scene.predictor.mask(scene.encoding), scene, name)
     colors = scene.colors[[0, scene.predictor.indices([name])[-1]]]
     shown = overlay(scene.encoding.rgb, region.astype(np.uint8), colors, 0.55)
-    score_map = _captioned(scene, vanilla, region, opacity, None)
-    return marked(shown, scene.clicked), score_map, _grid(scene, cams, region, scale, opacity)
+    score_map = _captioned(scene, vanilla, name, opacity, None)
+    return marked(shown, scene.clicked), score_map, _grid(scene, cams, name, scale, opacity)
 
 
-def _grid(scene: Scene, cams: list[Cam], region: np.ndarray, scale: str, opacity: float) -> np.ndarray | None:
+def _grid(scene: Scene, cams: list[Cam], name: str, scale: str, opacity: float) -> np.ndarray | None:
     """One row a method, one column a stage; None where no method is chosen."""
     rows = []
     for method in dict.fromkeys(cam.method for cam in cams):
         maps = [cam for cam in cams if cam.method == method]
         most = max(cam.high for cam in maps) if scale == _SCALES[1] else None
-        rows.append([_captioned(scene, cam, region, opacity, most) for cam in maps])
+        rows.append([_captioned(scene, cam, name, opacity, most) for cam in maps])
     return grid(rows) if rows else None
 
 
@@ -153,18 +153,21 @@ def _remembered(scene: Scene, name: str, target: str, methods: tuple[str, ...]) 
     )
 
 
-def _region(scene: Scene, name: str):
-    return scene.predictor.mask(scene.encoding) == scene.predictor.indices([name])[-1]
+def _region(mask: np.ndarray, scene: Scene, name: str) -> np.ndarray:
+    """Where a mask has the class, (H, W) bool."""
+    return mask == scene.predictor.indices([name])[-1]
 
 
-def _captioned(scene: Scene, cam: Cam, region: np.ndarray, opacity: float, most: float | None) -> np.ndarray:
-    """A map over the photograph, with its range and how much of the predicted object it covers."""
-    covered, inside = coverage(cam, region)
+def _captioned(scene: Scene, cam: Cam, name: str, opacity: float, most: float | None) -> np.ndarray:
+    """A map over the photograph, with its range and how much of the true object it covers, else of the predicted."""
+    has_truth = scene.truth is not None
+    mask = scene.truth if has_truth else scene.predictor.mask(scene.encoding)
+    covered, inside = coverage(cam, _region(mask, scene, name))
     lines = [f"{cam.stage}, {cam.method}: {cam.low:.2g} to {cam.high:.2g}"]
     if np.isnan(covered):
-        lines.append("no region of the class is predicted")
+        lines.append(f"no region of the class is {'in the truth' if has_truth else 'predicted'}")
     else:
-        lines.append(f"half its maximum covers {100 * covered:.0f} % of the object;")
+        lines.append(f"half its maximum covers {100 * covered:.0f} % of the {'true ' * has_truth}object;")
         lines.append(
             "no part of the map is above 0" if np.isnan(inside) else f"{100 * inside:.0f} % of that lies inside"
         )
@@ -185,7 +188,7 @@ def _run(scene: Scene, name, target, slow) -> None:
 
 def _files(scene: Scene, name, target, methods, scale, opacity) -> dict[str, bytes]:
     cams = _explained(scene, name, target, tuple(methods))
-    drawn = _grid(scene, cams[1:], _region(scene, name), scale, opacity)
+    drawn = _grid(scene, cams[1:], name, scale, opacity)
     arrays = {f"{cam.stage} {cam.method}".replace(" ", "_"): cam.values for cam in cams}
     return {"arrays.npz": arrays_npz(**arrays)} | ({} if drawn is None else {"cams.png": picture_png(drawn)})
 
