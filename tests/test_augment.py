@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from wsss import UNLABELLED, UserError
-from wsss.data.augment import Reduced, TrainingViews, jitter, random_window, reduce
+from wsss.data.augment import Reduced, TrainingViews, jitter, random_window, reduce, reduced_size
 from wsss.data.shapes import Shapes
 
 SETTINGS = {"crop": 48, "least_scale": 0.5, "color_jitter": 0.2}
@@ -200,3 +200,8 @@ def test_the_windows_take_all_shares_from_the_least_to_the_whole():
     assert 0.39 < min(shares) < 0.45 and max(shares) > 0.9
     aspects = [(c.stop - c.start) / (r.stop - r.start) for r, c in windows]
     assert 0.74 < min(aspects) < 0.85 and 1.2 < max(aspects) < 1.35
+
+
+def test_a_side_that_is_reduced_is_rounded():
+    assert reduced_size((300, 451), 200) == (200, 301)  # 300.67
+    assert reduced_size((452, 300), 200) == (301, 200)  # 301.33

@@ -58,13 +58,19 @@ def browser():
 
 
 @pytest.fixture
-def page(browser, address):
-    """A fresh visitor's page; it fails the test on an error in the console or a request that leaves the machine."""
+def blank(browser):
+    """A window that has gone nowhere; it fails the test on an error in the console or a request that leaves here."""
     page = opened(browser)
-    page.goto(address)
     yield page
     page.close()
     assert not COMPLAINTS[page]
+
+
+@pytest.fixture
+def page(blank, address):
+    """A fresh visitor's page."""
+    blank.goto(address)
+    return blank
 
 
 @pytest.fixture(scope="module")
@@ -406,7 +412,8 @@ def test_after_a_mistake_the_file_that_was_made_before_is_not_given_again(page_a
 
 
 @pytest.mark.slow
-def test_a_link_brings_the_settings_back(page, address):
+def test_a_link_brings_the_settings_back(blank, address):
+    page = blank
     page.goto(
         f"{address}?alpha=0.3&T=7&threshold=unicorn&R1=999&seed=5&checkpoint=gone&left_checkpoint=animals-two-stage"
     )
@@ -443,7 +450,8 @@ def test_a_link_opens_the_tab_that_it_was_copied_on(browser, page):
 
 
 @pytest.mark.slow
-def test_the_class_of_the_maps_stays_chosen_by_a_link_and_by_hand(page, address):
+def test_the_class_of_the_maps_stays_chosen_by_a_link_and_by_hand(blank, address):
+    page = blank
     page.goto(f"{address}?cam_class=dog")
     chosen = page.get_by_label("Class", exact=True).locator("visible=true")
 

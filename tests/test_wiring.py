@@ -128,13 +128,33 @@ def test_the_random_numbers_of_a_step_follow_from_the_seed():
     assert terms[0][0] == terms[0][1] != terms[1][0]
 
 
+def test_a_step_begins_without_the_gradient_of_the_one_before():
+    config = replace(SHORT, warmup_epochs=1)
+    learner = start(config, 5, ALONE.device, pretrained=False)
+    for group in learner.optimiser.param_groups:
+        group["lr"] = 0
+    learner.network.train()
+    weight, gradients = learner.network.decoder.layers[-1].weight, []
+    for _ in range(2):
+        step.take_step(
+            *(learner.network, learner, views(config, 5, 32, 2), config, Schedule(config, 10).at(3), ("a", "b"), ALONE)
+        )
+        gradients.append(weight.grad.clone())
+    assert gradients[0].any() and torch.equal(*gradients)
+
+
 @pytest.mark.parametrize("warm", [False, True])
 def test_the_penalty_has_its_gradient_at_the_moments_that_the_schedule_says(warm, monkeypatch):
     config = replace(SHORT, focal_warmup_only=True, warmup_epochs=1)
     learner = start(config, 5, ALONE.device, pretrained=False)
-    asked = []
-    forward = learner.network.forward
-    monkeypatch.setattr(learner.network, "forward", lambda image, **more: asked.append(more) or forward(image, **more))
+    asked, forward = [], learner.network.forward
+
+    def asks(image, **more):
+        asked.append(more)
+        assert 0.9 < image.max() <= 1, "of what was up to 255"
+        return forward(image, **more)
+
+    monkeypatch.setattr(learner.network, "forward", asks)
     now = Schedule(config, 10).at(10 if warm else 9)
     step._terms(learner.network, learner, views(config, 5, 32, 2), config, now, ALONE)
     assert asked == [{"focal_gradient": not warm}]
