@@ -18,7 +18,7 @@ from wsss import UserError, checkpoint
 from wsss.crf import crf, require_crf
 from wsss.data.item import Source, files, item
 from wsss.data.source import LAYOUTS, read, require_sound
-from wsss.data.translated import Translated, translated
+from wsss.data.translated import differences, translated
 from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
 from wsss.exits import Stopped, said
@@ -150,8 +150,8 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
     given = read(arguments.dataset or config.dataset, arguments.data, arguments.split, labelled=False)
     source = translated(given, classes)
     require_sound(given, masks=True)
-    if isinstance(source, Translated):
-        print("\n".join(source.differences), file=sys.stderr)
+    for difference in differences(given.classes, classes):
+        print(difference, file=sys.stderr)
     if arguments.masks:
         require_apart((arguments.masks / f"{name}.png" for name in source.names), files(given))
         make_folder(arguments.masks)
@@ -180,6 +180,7 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         "sha256": facts.get("sha256"),
         "commit": facts.get("commit"),
         "split": arguments.split,
+        "data_classes": list(given.classes),
         "photographs": len(source),
         "multi_scale": arguments.multi_scale,
         "crf": arguments.crf,

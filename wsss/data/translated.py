@@ -45,15 +45,15 @@ class Translated:
                 table[k] = 1 + self.classes.index(name)
         return table[mask]
 
-    @property
-    def differences(self) -> list[str]:
-        """What to know of the two lists of classes: a sentence for each way in which they differ."""
-        others = [name for name in self.source.classes if name not in self.classes]
-        missing = [name for name in self.classes if name not in self.source.classes]
-        return [
-            *([f"not known to the checkpoint, so background: {', '.join(others)}"] if others else []),
-            *([f"not in the data, so wrong wherever it is seen: {', '.join(missing)}"] if missing else []),
-        ]
+
+def differences(data: tuple[str, ...], classes: tuple[str, ...]) -> list[str]:
+    """What to know of the classes of data and those of a checkpoint: a sentence for each way in which they differ."""
+    unknown = [name for name in data if name not in classes]
+    missing = [name for name in classes if name not in data]
+    return [
+        *([f"not known to the checkpoint, so background: {', '.join(unknown)}"] if unknown else []),
+        *([f"not in the data, so wrong wherever it is seen: {', '.join(missing)}"] if missing else []),
+    ]
 
 
 def translated(source: Source, classes: tuple[str, ...]) -> Source:
