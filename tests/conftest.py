@@ -1,6 +1,7 @@
 """What several tests need: photographs, and where the data lie."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from wsss.presets import animals
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "analysis" / "examples"
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what is to run in the background so
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
