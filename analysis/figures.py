@@ -41,7 +41,7 @@ def score_path(maps: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go
         line = go.Scatter(y=scores, name=plain_text(name), mode="lines", line={"color": shade, "width": 3})
         figure.add_trace(line.update(hovertemplate=f"{plain_text(name)}, T = %{{x}}: %{{y:.3f}}<extra></extra>"))
     return plain(figure, 284).update_layout(
-        xaxis={"title": "T"},
+        xaxis={"title": "T, on the grid of the pseudo masks"},
         yaxis={"range": [0, 1.02]},
         legend={"orientation": "h", "x": 0.5, "xanchor": "center", "y": 1.02, "yanchor": "bottom"},
         margin_b=44,

@@ -219,6 +219,10 @@ def test_what_did_not_change_is_not_drawn_again():
     assert train._refresh("two", [], 1, True, held.seen).curves.data[0].y[-1] == 0.9, "another run's are not held"
 
 
+def test_without_a_run_no_empty_axes_are_drawn():
+    assert train._refresh(None, [], 1, False, {}).curves is None
+
+
 def test_previews_stand_in_the_order_of_their_epochs():
     found = run_of("long")
     for epoch in ("09", "11", "100", "of_mine"):

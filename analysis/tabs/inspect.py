@@ -51,7 +51,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         with gr.Row():
             scores = gr.Plot(label="Class scores of the photograph")
             bars = gr.Plot(label="Class scores of the pixel, before a CRF")
-            path = gr.Plot(label="Its scores by T (Eq. 6), on the grid of the pseudo masks")
+            path = gr.Plot(label="The pixel by T (Eq. 6)")
     pictures = [pair, names, pointed]
     subject.follow(tab, _show, controls, [*pictures, scores, bars, path])
     sliders = [control for control in controls if control is not controls.refined_by]

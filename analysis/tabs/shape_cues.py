@@ -106,7 +106,7 @@ def _pictures() -> tuple[Pictures, gr.Plot]:
     with gr.Row():
         before = picture("Energy of the features")
         with gr.Column(min_width=220):
-            after = picture("… that a drop leaves (on average)")
+            after = picture("After a drop (mean)")
             energy = gr.HTML()
         histogram = gr.Plot(label="Self-information of the pixels")
     return Pictures(information, limits, drop, dropped, share, before, after, energy), histogram

@@ -1,11 +1,13 @@
 """Training runs: start, watch, stop, resume, compare, open. All that is shown is read from the runs' folders."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 
 from analysis import jobs, run_files, runs
 from analysis.curves import training_curves
@@ -272,7 +274,7 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
         if_new("names", lambda: gr.Dropdown(choices=_names(found))),
         if_new("status", lambda: now["status"]),
         *(if_new("buttons", lambda can=can: gr.Button(interactive=can)) for can in now["buttons"]),
-        if_new("curves", lambda: training_curves({folder.name: run_files.metrics(folder) for folder in logs})),
+        if_new("curves", lambda: _curves(logs)),
         if_new("previews", lambda: Slider(maximum=max(2, last), value=max(1, at), visible=last > 1)),
         if_new("previews", lambda: _previews(watched, at)),
         if_new("log", lambda: run_files.tail(run.folder / runs.LOG) if run else ""),
@@ -280,6 +282,10 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
         if_new("alive", lambda: gr.Timer(active=now["alive"])),
         now,
     )
+
+
+def _curves(logs: Sequence[Path]) -> go.Figure | None:
+    return training_curves({folder.name: run_files.metrics(folder) for folder in logs}) if logs else None
 
 
 def _parts(run: runs.Found | None, others: Sequence[runs.Found], found: Sequence[runs.Found]) -> dict[str, Any]:
