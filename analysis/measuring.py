@@ -34,11 +34,17 @@ def alternating(
     Args:
         compiles: ours may have to be compiled, by a call that does not count.
     """
+    mine, others = np.median(in_turn(ours, theirs, pairs, compiles=compiles), axis=0)
+    return float(mine), float(others)
+
+
+def in_turn(
+    ours: Callable[[], object], theirs: Callable[[], object], pairs: int, *, compiles: bool = True
+) -> np.ndarray:
+    """Seconds of both, pair by pair, (pairs, 2); arguments as in `alternating`."""
     if compiles:
         _seconds(ours)
-    both = [(_seconds(ours), _seconds(theirs)) for _ in range(pairs)]
-    mine, others = np.median(both, axis=0)
-    return float(mine), float(others)
+    return np.array([(_seconds(ours), _seconds(theirs)) for _ in range(pairs)])
 
 
 def _seconds(work: Callable[[], object]) -> float:

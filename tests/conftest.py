@@ -1,5 +1,6 @@
-"""What several tests need: photographs, and where the data lie."""
+"""What several tests need: photographs, where the data lie; and how the suite is shared by several processes."""
 
+import fcntl
 import os
 import signal
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reliability
+import torch
 from visitor import running
 
 from wsss import checkpoint
@@ -17,6 +19,9 @@ from wsss.presets import animals
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "analysis" / "examples"
+CORES = torch.get_num_threads()
+MOST_WORKERS = 4
+"""Each starts an app of its own, which takes more than 1 GB."""
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what is to run in the background so
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -66,6 +71,47 @@ def address(shipped_or_fresh, runs_folder) -> Iterator[str]:
     """Of the running app, as a newcomer starts it."""
     with running(shipped_or_fresh, WSSS_RUNS=str(runs_folder)) as found:
         yield found
+
+
+@pytest.fixture(autouse=True)
+def company(request, tmp_path_factory) -> Iterator[None]:
+    """Those that measure time or memory (`alone`) wait for other processes' tests to end, and keep the next waiting."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        yield
+        return
+    shared = tmp_path_factory.getbasetemp().parent
+    with (shared / "door").open("w") as door, (shared / "room").open("w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # kept by one that waits for an empty room
+        fcntl.flock(room, fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        yield
+        fcntl.flock(room, fcntl.LOCK_UN)  # closed it would not be free: processes that a test forked hold it too
+
+
+def pytest_xdist_auto_num_workers(config) -> int:
+    """The whole suite takes several processes; tests that are named take this one, in which they can be debugged."""
+    is_named = config.args_source is not pytest.Config.ArgsSource.TESTPATHS or config.option.keyword
+    return 0 if is_named or CORES == 1 else min(CORES, MOST_WORKERS)
+
+
+def pytest_xdist_setupnodes(specs) -> None:
+    """The processes share the cores."""
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, CORES // len(specs))))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Iterator[None]:
+    """What a test has measured goes with its report to the process that prints the table."""
+    report = yield
+    report.user_properties.extend(("figure", tuple(figure)) for figure in reliability.not_told())
+    return report
+
+
+def pytest_runtest_logreport(report) -> None:
+    """Put what a test has measured into the table."""
+    for name, value in report.user_properties:
+        if name == "figure":
+            reliability.tell(*value)
 
 
 def pytest_terminal_summary(terminalreporter) -> None:

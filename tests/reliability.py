@@ -25,16 +25,29 @@ class Figure(NamedTuple):
 
 
 _figures: dict[str, Figure] = {}
+_not_told: list[Figure] = []
 
 
 def measured(name: str, seen: str, bar: str, met: bool) -> None:
     """Record what a test has seen, and fail where the bar is not met."""
-    _figures[name] = Figure(name, seen, bar, met)
+    _not_told.append(Figure(name, seen, bar, met))
     assert met, f"{name}: {seen}; the bar: {bar}"
 
 
+def not_told() -> list[Figure]:
+    """What this process has measured since it was last asked."""
+    figures = list(_not_told)
+    _not_told.clear()
+    return figures
+
+
+def tell(name: str, seen: str, bar: str, met: bool) -> None:
+    """Put a figure into the table; it may be of another process."""
+    _figures[name] = Figure(name, seen, bar, met)
+
+
 def table() -> list[str]:
-    """The figures so far as aligned lines; none where nothing was measured."""
+    """The figures that were told, as aligned lines; none where nothing was measured."""
     if not _figures:
         return []
     rows = [("test", "figure", "bar", "met"), *((f.name, f.seen, f.bar, "yes" if f.met else "NO") for f in _sorted())]

@@ -39,6 +39,7 @@ def test_the_unfolded_region_loss_computes_the_same_as_ours():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_refinement_is_many_times_faster_and_smaller_than_pamr():
     rows = list(refinement_speed.refinement_rows((94, 125), pairs=3))
     assert rows[0].ratio > 1.5
@@ -47,10 +48,12 @@ def test_refinement_is_many_times_faster_and_smaller_than_pamr():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_the_region_loss_is_faster_than_its_unfolded_form():
     assert benchmark.region_row(4, pairs=3).ratio > 2
 
 
+@pytest.mark.alone
 def test_classes_that_are_absent_cost_next_to_nothing():
     few, many = (refinement_speed.scene(1, classes, (112, 112), 3) for classes in (3, 21))
     ours, theirs = alternating(

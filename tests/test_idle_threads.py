@@ -27,6 +27,7 @@ def seconds_spent_idle(first: str) -> float:
     return median(map(float, said.split()))
 
 
+@pytest.mark.alone
 def test_idle_threads_stop_spinning_sooner_than_they_would():
     usual = seconds_spent_idle("")
     if usual < 2e-3:

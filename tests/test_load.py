@@ -69,6 +69,7 @@ def everyone(count: int, do: Callable[[int], object]) -> list[object]:
         return list(pool.map(do, range(count)))
 
 
+@pytest.mark.alone
 def test_a_thousand_requests_of_eight_visitors(small, small_address):
     predictor, process = Predictor.from_checkpoint(small), server(small_address)
     seconds: list[float] = []
