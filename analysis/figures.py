@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+_LUMA = (0.299, 0.587, 0.114)  # of red, green and blue
+_DARK = 60  # of luma: about that of a dark page's panel, and half as much again
+
 
 def score_bars(scores: np.ndarray, classes: Sequence[str], colors: np.ndarray) -> go.Figure:
     """Horizontal bars of image-level probabilities.
@@ -36,9 +39,7 @@ def score_path(maps: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go
     """
     figure = go.Figure()
     for scores, name, color in zip(maps.T, names, colors, strict=True):
-        # Black shows on no dark page.
-        shade = f"rgb{tuple(int(value) for value in color)}" if color.any() else "#888888"
-        line = go.Scatter(y=scores, name=plain_text(name), mode="lines", line={"color": shade, "width": 3})
+        line = go.Scatter(y=scores, name=plain_text(name), mode="lines", line={"color": _of_line(color), "width": 3})
         figure.add_trace(line.update(hovertemplate=f"{plain_text(name)}, T = %{{x}}: %{{y:.3f}}<extra></extra>"))
     return plain(figure, 284).update_layout(
         xaxis={"title": "T, on the grid of the pseudo masks"},
@@ -47,6 +48,14 @@ def score_path(maps: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go
         margin_b=44,
         margin_t=68,  # the names of the lines stand below the page's label
     )
+
+
+def _of_line(color: np.ndarray) -> str:
+    """A class's color, lighter where it is as dark as a page may be; gray for the background's black."""
+    if not color.any():
+        return "#888888"
+    lighter = 64 if color @ _LUMA < _DARK else 0
+    return f"rgb{tuple(min(255, int(value) + lighter) for value in color)}"
 
 
 def _bars(values: np.ndarray, names: Sequence[str], colors: np.ndarray) -> go.Figure:

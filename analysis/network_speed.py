@@ -28,7 +28,7 @@ from wsss.train import start
 ALONE = Group(0, 1, CPU)
 
 
-def training_rows(pairs: int = 9, device: torch.device = CPU) -> Iterator[Row]:
+def training_rows(pairs: int = 11, device: torch.device = CPU) -> Iterator[Row]:
     """The method's share of a training step of `animals`, on drawn pictures of a photograph's size.
 
     As in the paper the network is its own teacher; what the preset's takes besides has a row of its own, of a third of

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from analysis.figures import score_bars
+from analysis.figures import score_bars, score_path
 from analysis.render import captioned, film_strip, frame_width, heat, legend, overlay
 from wsss import UNLABELLED
+from wsss.data.voc import VOC_PALETTE
 
 COLORS = np.array([[0, 0, 0], [200, 0, 0], [0, 0, 200]], np.uint8)
 
@@ -52,6 +53,22 @@ def test_bars_show_each_class_once():
     figure = score_bars(np.array([0.25, 0.75]), ("cat", "dog"), COLORS)
     assert list(figure.data[0].x) == [0.25, 0.75] and list(figure.data[0].y) == ["cat", "dog"]
     assert figure.layout.height > 0
+
+
+def luminance(color: np.ndarray) -> np.ndarray:
+    """Relative, of sRGB (n, 3) in [0, 255] (WCAG 2)."""
+    share = color / 255
+    return np.where(share <= 0.04045, share / 12.92, ((share + 0.055) / 1.055) ** 2.4) @ (0.2126, 0.7152, 0.0722)
+
+
+@pytest.mark.parametrize("page", [(31, 41, 55), (255, 255, 255)], ids=["dark", "light"])
+def test_the_line_of_each_class_shows_on_any_page(page):
+    lines = score_path(np.zeros((2, 21)), [str(k) for k in range(21)], VOC_PALETTE[:21]).data
+    shades = [line.line.color.replace("#888888", "rgb(136, 136, 136)") for line in lines]
+    assert len(set(shades)) == 21
+    colors = np.array([[int(value) for value in shade[4:-1].split(",")] for shade in shades])
+    both = np.stack([luminance(colors), np.broadcast_to(luminance(np.array([page])), 21)]) + 0.05
+    assert (both.max(0) / both.min(0)).min() > 1.8
 
 
 @pytest.mark.parametrize("width", [24, 288, 451])
