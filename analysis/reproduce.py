@@ -32,6 +32,7 @@ from wsss.evaluate import evaluate, require_classes
 from wsss.exits import Stopped, said
 from wsss.flags import add_flags, from_flags, latest
 from wsss.predict import prediction_settings
+from wsss.resuming import config_to_resume
 from wsss.state import has_state, newest_whole
 from wsss.stopping import StopRequest
 
@@ -108,7 +109,7 @@ def _classify(argv: Sequence[str], out: Path) -> int:
     add_flags(parser)
     config = from_flags(parser.parse_known_args(argv)[0])
     if (run.read(out) or {}).get("status") == "finished":
-        train.config_to_resume(out, asdict(config))
+        config_to_resume(out, asdict(config))
         return 0
     if config.val_split == "none":
         raise UserError("--val-split none: a table is made of scores; name the split to evaluate on")

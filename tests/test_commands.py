@@ -327,7 +327,7 @@ def test_a_resumed_run_takes_masks_that_were_moved_and_needs_no_preset(tmp_path,
     config = replace(tiny(), supervision="masks", masks="before", teacher="average", ema_decay=0.9)
     checkpoint.save(tmp_path / "states" / "step-000001", {}, config, ("a",))
     flags = ["--resume", "--teacher", "average", "--masks", "after"]  # the paper's preset has no average
-    monkeypatch.setattr(wsss.train, "_survey", lambda config, root: pytest.fail(config.masks))
+    monkeypatch.setattr(wsss.train, "survey_splits", lambda config, root: pytest.fail(config.masks))
     with pytest.raises(pytest.fail.Exception, match="^after$"):
         train.main([*flags, "--out", str(tmp_path)])
 
@@ -338,7 +338,7 @@ def test_a_command_that_torchrun_repeats_goes_on_with_its_own_run_alone(tmp_path
     checkpoint.save(tmp_path / "states" / "step-000001", {}, tiny(), ("a",))
     assert train.main(["--preset", "animals", "--out", str(tmp_path)]) == 2
     assert "cannot be resumed with" in refusal(capsys)
-    monkeypatch.setattr(wsss.train, "_survey", lambda config, root: pytest.fail("goes on"))
+    monkeypatch.setattr(wsss.train, "survey_splits", lambda config, root: pytest.fail("goes on"))
     with pytest.raises(pytest.fail.Exception, match="goes on"):
         train.main(["--preset", "tiny", "--out", str(tmp_path)])
 
@@ -355,7 +355,7 @@ def test_a_command_that_torchrun_repeats_goes_on_with_its_own_run_alone(tmp_path
     ],
 )
 def test_what_training_needs_is_said_before_the_data_are_looked_at(flags, words, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(wsss.train, "_survey", lambda config, root: pytest.fail("looks at the data"))
+    monkeypatch.setattr(wsss.train, "survey_splits", lambda config, root: pytest.fail("looks at the data"))
     assert train.main([*flags, "--out", str(tmp_path / "run")]) == 2
     assert words in refusal(capsys)
     assert not (tmp_path / "run").exists()

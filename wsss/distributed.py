@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -97,6 +98,12 @@ def joined(device: str) -> Iterator[Group]:
 def leads() -> bool:
     """Whether this process will lead, before they have joined."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def warn(sentence: str) -> None:
+    """Say, once for all processes, what may not be meant."""
+    if leads():
+        print(f"warning: {sentence}", file=sys.stderr)
 
 
 def restarts() -> int:

@@ -9,7 +9,7 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from dataclasses import asdict, fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,25 +21,25 @@ from torch.optim.swa_utils import AveragedModel
 
 from wsss import UserError, checkpoint
 from wsss.allocator import keep_freed_memory
+from wsss.beginning import require_at_once, require_own, survey_splits, sweep
 from wsss.config import Config
 from wsss.data.augment import Reduced
 from wsss.data.item import Source
-from wsss.distributed import Group, joined, leads, pick_device, restarts
-from wsss.encoders import require_encoder
+from wsss.distributed import Group, joined
 from wsss.epoch import Checkpoints, close_epoch
 from wsss.exits import Stopped, said
-from wsss.flags import add_flags, from_flags
+from wsss.flags import add_flags
 from wsss.loading import loader
 from wsss.network import build
 from wsss.objective import Schedule
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
 from wsss.precision import fastest_precision
-from wsss.preflight import Surveyed, require_sound_splits, survey
+from wsss.preflight import require_sound_splits
 from wsss.progress import Progress
-from wsss.records import Records, event_writer
-from wsss.run import FILE as RUN_FILE
-from wsss.run import IF_FULL, LOCK, Run, command_line, owned
-from wsss.state import Learner, has_state, load_state, newest_whole, save_state
+from wsss.records import Records
+from wsss.resuming import config_of_run, goes_on_by_itself
+from wsss.run import IF_FULL, Run, command_line, owned
+from wsss.state import Learner, load_state, newest_whole, save_state
 from wsss.step import take_step
 from wsss.stopping import StopRequest
 
@@ -211,12 +211,12 @@ def main(argv: list[str] | None = None) -> int:
 
 def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) -> int:
     out = arguments.out or Path("runs") / arguments.preset
-    resume = arguments.resume or _goes_on_by_itself(out)
+    resume = arguments.resume or goes_on_by_itself(out)
     if arguments.resume and arguments.begin_with:
         raise UserError("--resume goes on with a run's own state, --begin-with takes another's; give one of them")
-    config = _config_of_run(arguments, out, resume)
+    config = config_of_run(arguments, out, resume)
     require_at_once(config, has_state=resume or bool(arguments.begin_with))
-    surveys = _survey(config, arguments.data)
+    surveys = survey_splits(config, arguments.data)
     require_sound_splits(surveys, skip_bad=arguments.skip_bad)
     training, *validation = (found.source for found in surveys.values())
     with joined(config.device) as group, ExitStack() as stack:
@@ -225,9 +225,9 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
         run = None
         if group.leads:
             if not resume:
-                _require_own(out)
+                require_own(out)
             stack.enter_context(owned(out))
-            _sweep(out)
+            sweep(out)
             if not resume and (out / "states").exists():
                 raise UserError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
             run = stack.enter_context(Run(out, argv, device=str(group.device), processes=group.world, **facts).told())
@@ -250,108 +250,6 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
         if run is not None:
             run.end(code)
         return code
-
-
-def require_at_once(config: Config, *, has_state: bool) -> None:
-    """Say before the data are looked at what else is missing, or would surprise after hours.
-
-    Raises:
-        UserError: the device, the encoder, its weights or TensorBoard are not there, or the network cannot be built.
-    """
-    pick_device(config.device)
-    if not has_state:
-        require_encoder(config.encoder, config.encoder_weights)
-    with torch.device("meta"):  # where a network of any size takes no memory
-        build(config, 2, pretrained=False)
-    if config.tensorboard:
-        event_writer()
-    has_mask_loss = config.supervision == "labels" and (config.pixel_loss or config.region_loss)
-    if has_mask_loss and config.warmup_epochs >= config.epochs:
-        _warn(
-            f"all {config.epochs} epochs are a warm-up of {config.warmup_epochs}, in which no mask is learned; "
-            "give more --epochs or fewer --warmup-epochs"
-        )
-
-
-def _survey(config: Config, root: Path | None) -> dict[str, Surveyed]:
-    """The splits, looked at file by file: one to train on, and one to validate on unless there shall be none."""
-    by_masks = config.supervision == "masks"
-    if config.masks and not by_masks:
-        raise UserError("--masks needs --supervision masks")
-    training = survey(config.dataset, root, config.train_split, masks=by_masks, masks_from=config.masks)
-    if config.val_split == "none":
-        return {f"{config.train_split} (training)": training}
-    validation = survey(config.dataset, root, config.val_split, labelled=False, masks=True)
-    if training.source.classes != validation.source.classes:
-        trained, validated = (", ".join(found.source.classes) for found in (training, validation))
-        raise UserError(
-            f"{config.train_split} has the classes {trained}, but {config.val_split} has {validated}: "
-            "give them the same, in the same order"
-        )
-    shared = set(training.source.names) & set(validation.source.names)
-    if shared:
-        _warn(f"{len(shared)} photographs are both trained and validated on, {min(shared)} for one")
-    return {f"{config.train_split} (training)": training, f"{config.val_split} (validation)": validation}
-
-
-def _goes_on_by_itself(out: Path) -> bool:
-    """Whether torchrun has started this again after a failure and there is a state to go on from."""
-    return restarts() > 0 and has_state(out)
-
-
-def _require_own(out: Path) -> None:
-    """Raises UserError where a new run would stand beside, or replace, files that no run has written."""
-    if not out.is_dir() or (out / "states").is_dir():  # an earlier run's; who owns it is asked first
-        return
-    # What the page writes before, or a run that ended before its first state has left.
-    begun = {RUN_FILE, LOCK, "job.json", "log.txt", "stop"}
-    others = {path.name for path in out.iterdir() if not checkpoint.is_left_over(path)} - begun
-    if others:
-        raise UserError(f"{out}: holds {min(others)!r}, which a new run did not write; choose a new or empty --out")
-
-
-def _sweep(out: Path) -> None:
-    """Remove what a run left that could not write to the end; also its folder of states when it had not written one."""
-    states = out / "states"
-    for folder in (out, states, out / "previews"):
-        checkpoint.sweep(folder)
-    if states.is_dir() and not any(states.iterdir()):
-        states.rmdir()
-
-
-def _config_of_run(arguments: argparse.Namespace, out: Path, resume: bool) -> Config:
-    """The flags' config for a new run; for a resumed one its own, but for settings that change no result."""
-    if not resume:
-        return from_flags(arguments)
-    given = {f.name: getattr(arguments, f.name) for f in fields(Config) if hasattr(arguments, f.name)}
-    if not arguments.resume:
-        given = asdict(from_flags(arguments))  # torchrun repeats the command, so that nothing of it may differ
-    return config_to_resume(out, given)
-
-
-def config_to_resume(out: Path, given: dict[str, Any]) -> Config:
-    """The config of the run in `out`, with those of the given settings that change no result.
-
-    Raises:
-        UserError: a setting is given that would change one, or there is no state.
-        NoUsableState: all states are broken.
-    """
-    newest = newest_whole(out / "states", say=_warn)
-    saved = checkpoint.config_of(newest, checkpoint.read_config(newest))
-    free = {f.name for f in fields(Config) if f.metadata["group"] == "records"} | {"workers", "cache", "device"}
-    free.add("masks")  # a folder may have been moved, as that of --data may
-    for name, value in given.items():
-        if (name, value) == ("precision", "auto"):
-            continue  # it stays what was found fastest then
-        if name not in free and value != getattr(saved, name):
-            has = f"the run has {name} {getattr(saved, name)}"
-            raise UserError(f"{out}: {has}, it cannot be resumed with {value}; choose another folder for that")
-    return replace(saved, **{name: value for name, value in given.items() if name in free})
-
-
-def _warn(sentence: str) -> None:
-    if leads():
-        print(f"warning: {sentence}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsss import UserError, pseudo_labels, train
+from wsss.beginning import require_at_once
 from wsss.crf import require_crf
 from wsss.flags import add_flags, from_flags, latest
 from wsss.predict import MULTI_SCALE_HELP
@@ -87,7 +88,7 @@ def _require_settings(flags: Sequence[str], prog: str) -> None:
     """Raises UserError, or SystemExit as argparse does, unless these are settings of a training."""
     parser = argparse.ArgumentParser(prog=prog)
     add_flags(parser)
-    train.require_at_once(from_flags(parser.parse_args(flags)), has_state=False)
+    require_at_once(from_flags(parser.parse_args(flags)), has_state=False)
 
 
 def _folder(out: Path) -> list[str]:

@@ -1,0 +1,81 @@
+"""What must hold before a training begins, so that nothing is found out after hours that could be known at once."""
+
+from pathlib import Path
+
+import torch
+
+from wsss import UserError, checkpoint
+from wsss.config import Config
+from wsss.distributed import pick_device, warn
+from wsss.encoders import require_encoder
+from wsss.network import build
+from wsss.preflight import Surveyed, survey
+from wsss.records import event_writer
+from wsss.run import FILE as RUN_FILE
+from wsss.run import LOCK
+
+
+def require_at_once(config: Config, *, has_state: bool) -> None:
+    """Say before the data are looked at what else is missing, or would surprise after hours.
+
+    Raises:
+        UserError: the device, the encoder, its weights or TensorBoard are not there, or the network cannot be built.
+    """
+    pick_device(config.device)
+    if not has_state:
+        require_encoder(config.encoder, config.encoder_weights)
+    with torch.device("meta"):  # where a network of any size takes no memory
+        build(config, 2, pretrained=False)
+    if config.tensorboard:
+        event_writer()
+    has_mask_loss = config.supervision == "labels" and (config.pixel_loss or config.region_loss)
+    if has_mask_loss and config.warmup_epochs >= config.epochs:
+        warn(
+            f"all {config.epochs} epochs are a warm-up of {config.warmup_epochs}, in which no mask is learned; "
+            "give more --epochs or fewer --warmup-epochs"
+        )
+
+
+def survey_splits(config: Config, root: Path | None) -> dict[str, Surveyed]:
+    """The splits, looked at file by file: one to train on, and one to validate on unless there shall be none.
+
+    Raises:
+        UserError: there are no such data, nothing could be read of them, or the two do not have the same classes.
+    """
+    by_masks = config.supervision == "masks"
+    if config.masks and not by_masks:
+        raise UserError("--masks needs --supervision masks")
+    training = survey(config.dataset, root, config.train_split, masks=by_masks, masks_from=config.masks)
+    if config.val_split == "none":
+        return {f"{config.train_split} (training)": training}
+    validation = survey(config.dataset, root, config.val_split, labelled=False, masks=True)
+    if training.source.classes != validation.source.classes:
+        trained, validated = (", ".join(found.source.classes) for found in (training, validation))
+        raise UserError(
+            f"{config.train_split} has the classes {trained}, but {config.val_split} has {validated}: "
+            "give them the same, in the same order"
+        )
+    shared = set(training.source.names) & set(validation.source.names)
+    if shared:
+        warn(f"{len(shared)} photographs are both trained and validated on, {min(shared)} for one")
+    return {f"{config.train_split} (training)": training, f"{config.val_split} (validation)": validation}
+
+
+def require_own(out: Path) -> None:
+    """Raises UserError where a new run would stand beside, or replace, files that no run has written."""
+    if not out.is_dir() or (out / "states").is_dir():  # an earlier run's; who owns it is asked first
+        return
+    # What the page writes before, or a run that ended before its first state has left.
+    begun = {RUN_FILE, LOCK, "job.json", "log.txt", "stop"}
+    others = {path.name for path in out.iterdir() if not checkpoint.is_left_over(path)} - begun
+    if others:
+        raise UserError(f"{out}: holds {min(others)!r}, which a new run did not write; choose a new or empty --out")
+
+
+def sweep(out: Path) -> None:
+    """Remove what a run left that could not write to the end; also its folder of states when it had not written one."""
+    states = out / "states"
+    for folder in (out, states, out / "previews"):
+        checkpoint.sweep(folder)
+    if states.is_dir() and not any(states.iterdir()):
+        states.rmdir()
