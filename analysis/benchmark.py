@@ -135,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         measured.append(row)
         values = f"{row.ours:>9.3g}{row.theirs:>9.3g} {row.unit:<9}{row.ratio:>8.3g}"
         met = ("met" if row.met else "MISSED") if row.target else ""
-        print(f"{row.work:<50}{row.peer:<34}{values}  {row.target:<24}{met}", flush=True)
+        print(f"{row.work:<66} {row.peer:<34}{values}  {row.target:<26}{met}", flush=True)
     table, grown = pd.DataFrame([asdict(row) for row in measured]), growth()
     text = markdown(table, grown, time.perf_counter() - begun)
     print(text.split("grows:")[1])
