@@ -7,7 +7,8 @@ import cv2
 import numpy as np
 import torch
 
-from analysis.predictor import Encoding, Predictor
+from analysis.encoding import Encoding
+from analysis.predictor import Predictor
 from wsss import UserError
 from wsss.refinement import DILATIONS, affinity, neighbor_offsets
 

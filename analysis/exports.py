@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from analysis.predictor import Encoding, Predictor
-from wsss.predict import palette_picture
+from analysis.encoding import Encoding
+from analysis.predictor import Predictor
+from wsss.mask_files import palette_picture
 
 
 def archive(files: Mapping[str, bytes]) -> bytes:

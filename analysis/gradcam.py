@@ -18,11 +18,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from analysis.predictor import Encoding, Predictor
+from analysis.encoding import Encoding
+from analysis.predictor import Predictor
 from analysis.render import heat
 from wsss import UserError
 from wsss.network import Output, ShapeAwareNetwork
-from wsss.predict import to_image
+from wsss.probabilities import to_image
 
 METHODS = {
     "GradCAM": "GradCAM",

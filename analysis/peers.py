@@ -13,7 +13,7 @@ from wsss.data.item import Photographs, Source, item
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import Moment, loss_terms, total_loss
-from wsss.predict import to_image
+from wsss.probabilities import to_image
 from wsss.refinement import DILATIONS
 from wsss.state import Learner
 

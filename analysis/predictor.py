@@ -3,7 +3,7 @@
 import hashlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from analysis.bounded import Bounded
+from analysis.encoding import Encoding
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import crf
 from wsss.data.augment import reduce
 from wsss.data.voc import VOC_PALETTE, mask_values
 from wsss.network import ShapeAwareNetwork
-from wsss.objective import reduce_image, refinement_grid
-from wsss.predict import MOST_RATIO, pixel_probs, predict_probs, prediction_settings, to_image, with_background_power
+from wsss.probabilities import MOST_RATIO, predict_probs, prediction_settings
 from wsss.pseudo import claims, to_mask
 from wsss.refinement import DILATIONS, affinity, kernel, spread, with_background_scores
 
@@ -43,20 +43,6 @@ _KEPT_KERNELS = 4
 _KEPT_ANSWERS = 16
 _KEPT_CUES = 4
 _KEPT_FILMS = 4
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """All that is computed once for a photograph; sliders only read it."""
-
-    rgb: np.ndarray  # (H, W, 3) uint8
-    image_probs: np.ndarray  # (K-1,), of the photograph's classes
-    probs: np.ndarray  # (K, H, W) float32, at the photograph's size, refined and weighed as at test
-    maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
-    image: Tensor  # (1, 3, g, g') the colors of Eq. 5
-    source: Tensor  # (1, K, g, g') s of Eq. 5
-    color: Tensor  # (1, N, g, g') color kernel of Eq. 5
-    key: str  # digest of the photograph
 
 
 class Predictor:
@@ -120,35 +106,7 @@ class Predictor:
             raise UserError(f"this image cannot be used: it has {size}, too small or too narrow to be looked at")
         rgb = reduce(rgb, _SHOWN_SIDE)
         key = hashlib.sha1(rgb.tobytes() + str(rgb.shape).encode(), usedforsecurity=False).hexdigest()
-        return self._encodings.get(key, lambda: self._encode(rgb, key))
-
-    @torch.inference_mode()
-    def _encode(self, rgb: np.ndarray, key: str) -> Encoding:
-        image = to_image(rgb, self.config.test_short_side).to(self.device)
-        output = self.network(image)
-        grid = refinement_grid(image, self.config.refine_stride)
-        logits, maps = output.resized(grid)
-        source = logits if self.config.refine_source == "score" else maps
-        colors = reduce_image(image, grid)
-        probs = pixel_probs(
-            output,
-            image,
-            rgb.shape[:2],
-            refine_steps=self.config.test_refine_steps,
-            alpha=self.config.alpha,
-            refine_stride=self.config.test_refine_stride,
-            objects=output.image_scores.sigmoid() >= self.config.class_cutoff,
-        )
-        return Encoding(
-            rgb=rgb,
-            image_probs=output.image_scores.sigmoid()[0].cpu().numpy(),
-            probs=with_background_power(probs[0], self.config.background_power).cpu().numpy(),
-            maps=maps[0],
-            image=colors,
-            source=source,
-            color=kernel(colors),
-            key=key,
-        )
+        return self._encodings.get(key, lambda: Encoding.of(self.network, self.config, rgb, key))
 
     @property
     def drops(self) -> bool:
@@ -175,7 +133,8 @@ class Predictor:
             before = shape_cue.temperature, shape_cue.radius
             try:
                 shape_cue.temperature, shape_cue.radius = drop
-                return self._encode(encoding.rgb, f"{encoding.key} tau {temperature:g} R1 {radius:g}")
+                key = f"{encoding.key} tau {temperature:g} R1 {radius:g}"
+                return Encoding.of(self.network, self.config, encoding.rgb, key)
             finally:
                 shape_cue.temperature, shape_cue.radius = before
 

@@ -12,7 +12,7 @@ from wsss.data.item import Source, item
 from wsss.metrics import confusion, mean_iou
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import refined_probs, refinement_grid
-from wsss.predict import to_image
+from wsss.probabilities import to_image
 from wsss.pseudo import pseudo_mask
 
 

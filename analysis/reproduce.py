@@ -31,7 +31,7 @@ from wsss.data.source import read, require_sound
 from wsss.evaluate import evaluate, require_classes
 from wsss.exits import Stopped, said
 from wsss.flags import add_flags, from_flags, latest
-from wsss.predict import prediction_settings
+from wsss.probabilities import prediction_settings
 from wsss.resuming import config_to_resume
 from wsss.state import has_state, newest_whole
 from wsss.stopping import StopRequest

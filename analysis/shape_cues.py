@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from analysis.predictor import Encoding, Predictor
+from analysis.encoding import Encoding
+from analysis.predictor import Predictor
 from wsss import UserError
-from wsss.predict import to_image
+from wsss.probabilities import to_image
 from wsss.shape_cue import drop_probability, information_of_positions, sample_offsets, self_information
 
 MOST_RADIUS = 16

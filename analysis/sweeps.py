@@ -13,8 +13,9 @@ import numpy as np
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from analysis.encoding import Encoding
 from analysis.exports import identity
-from analysis.predictor import MOST_STEPS, Encoding, Predictor
+from analysis.predictor import MOST_STEPS, Predictor
 from wsss import UNLABELLED, UserError
 from wsss.config import Config
 from wsss.metrics import confusion, mean_iou

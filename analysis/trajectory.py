@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analysis.predictor import MOST_STEPS, Encoding, Predictor
+from analysis.encoding import Encoding
+from analysis.predictor import MOST_STEPS, Predictor
 from wsss import UNLABELLED
 from wsss.metrics import confusion, mean_iou
 

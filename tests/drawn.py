@@ -10,8 +10,8 @@ from PIL import Image
 from wsss import checkpoint
 from wsss.data.shapes import Shapes
 from wsss.network import build
-from wsss.predict import to_image
 from wsss.presets import tiny
+from wsss.probabilities import to_image
 
 
 def write_pictures(root: Path, pictures: Shapes, splits: list[str]) -> None:

@@ -29,7 +29,7 @@ from wsss import UNLABELLED
 from wsss.config import Config
 from wsss.crf import available as crf_is_available
 from wsss.data.picture import read_rgb
-from wsss.predict import to_image
+from wsss.probabilities import to_image
 
 ROOT = Path(__file__).parent.parent
 CAT = ROOT / "analysis" / "examples" / "chelsea.jpg"

@@ -22,9 +22,12 @@ from analysis import timing
 from analysis.serving import serving
 from wsss import UserError, checkpoint, evaluate, predict, pseudo_labels, train
 from wsss.config import Config
+from wsss.data.picture import read_rgb
 from wsss.data.shapes import Shapes
 from wsss.data.source import read
+from wsss.data.voc import mask_values
 from wsss.distributed import joined
+from wsss.mask_files import overlaid
 from wsss.network import build
 from wsss.presets import tiny
 from wsss.state import newest_whole
@@ -80,6 +83,32 @@ def test_predict_writes_a_palette_mask_of_the_photographs_size(animals_model, ph
             assert (mask.mode, mask.size) == ("P", size)
             assert set(np.unique(np.array(mask))) <= {0, 8, 10, 12, 13, 15, 17}  # VOC's indices
             assert mask.getpalette()[8 * 3 : 8 * 3 + 3] == [64, 0, 0]  # VOC's color of a cat
+
+
+def test_predict_writes_the_overlays_and_probabilities_that_are_asked_for(animals_model, photographs, tmp_path):
+    out = tmp_path / "masks"
+    argv = [*photographs, "--checkpoint", str(animals_model), "--out", str(out), "--overlays", "--probs"]
+    assert predict.main(argv) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["one.png", "overlays", "probs", "two.png"]
+    for name, path in zip(("one", "two"), photographs, strict=True):
+        mask = np.array(Image.open(out / f"{name}.png"))
+        saved = np.load(out / "probs" / f"{name}.npz")
+        classes = tuple(saved["classes"])
+        assert classes[:2] == ("background", "cat") and saved["probs"].shape == (len(classes), *mask.shape)
+        indices = saved["probs"].argmax(0)
+        np.testing.assert_array_equal(np.array(mask_values(classes[1:]))[indices], mask)
+        with Image.open(out / "overlays" / f"{name}.png") as overlay:
+            np.testing.assert_array_equal(np.array(overlay), overlaid(read_rgb(Path(path)), indices, classes[1:]))
+
+
+def test_predict_does_not_replace_a_photograph_by_an_overlay(animals_model, photographs, tmp_path, capsys):
+    (tmp_path / "overlays").mkdir()
+    given = tmp_path / "overlays" / "two.png"
+    shutil.copy(photographs[1], given)
+    argv = [str(given), "--checkpoint", str(animals_model), "--out", str(tmp_path)]
+    assert predict.main([*argv, "--overlays"]) == 2
+    assert "overlays/two.png: is one of the given files" in refusal(capsys)
+    assert given.read_bytes() == Path(photographs[1]).read_bytes()
 
 
 def test_predict_with_scales_and_a_crf(animals_model, photographs, tmp_path):

@@ -12,7 +12,7 @@ from PIL import Image
 from wsss import UserError, checkpoint, evaluate, predict
 from wsss.crf import DEEPLAB, SSSS, available, crf
 from wsss.data.shapes import Shapes
-from wsss.predict import predict_probs, prediction_settings
+from wsss.probabilities import predict_probs, prediction_settings
 
 needs_package = pytest.mark.skipif(not available(), reason="pydensecrf2 is not installed")
 

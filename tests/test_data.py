@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsss import UserError, predict, train
+from wsss import UserError, mask_files, train
 from wsss.data import coco
 from wsss.data.coco import read_coco
 from wsss.data.folder import read_folder
@@ -857,7 +857,7 @@ def test_own_masks_whose_values_are_not_vocs_are_refused_where_the_classes_are_v
     path = folder / "masks" / "zoo.png"
     assert len(faults) == 2 and f"{path}: holds the values [2]; they must be 0, 8, 12, or 255" in faults
     for name in ("zoo", "Holiday 2024"):
-        predict.save_mask(tmp_path / f"{name}.png", np.full((24, 32), 2), ("cat", "dog"))
+        mask_files.save_mask(tmp_path / f"{name}.png", np.full((24, 32), 2), ("cat", "dog"))
     assert check(with_masks(read_folder(folder, "val"), tmp_path), masks=True) == []
 
 

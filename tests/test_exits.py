@@ -14,7 +14,7 @@ import torch
 from wsss import checkpoint, predict, records, train
 from wsss.data.source import read
 from wsss.exits import Unwritable, explained
-from wsss.predict import save_mask
+from wsss.mask_files import save_mask
 from wsss.preflight import survey
 from wsss.run import Run
 from wsss.weights import read_foreign_weights

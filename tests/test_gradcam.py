@@ -27,8 +27,8 @@ from analysis.gradcam import (
 from analysis.predictor import Predictor
 from wsss import UserError
 from wsss.network import build
-from wsss.predict import to_image
 from wsss.presets import animals
+from wsss.probabilities import to_image
 
 CLASSES = ("cat", "dog", "cow")
 STAGES = ["encoder", "shape cue", "decoder"]

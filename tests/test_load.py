@@ -21,6 +21,7 @@ from reliability import measured
 from test_pictures_fuzz import bad, encoded
 from visitor import Refusal, Visitor, running, server
 
+from analysis.encoding import Encoding
 from analysis.gradcam import explain
 from analysis.predictor import Predictor
 from wsss import checkpoint
@@ -192,8 +193,8 @@ def test_a_thousand_new_sessions_are_forgotten_and_a_crowd_is_told_to_wait(small
 
 def test_a_slider_that_is_dragged_encodes_its_picture_once(small, monkeypatch):
     predictor, encoded_pictures, runs = Predictor.from_checkpoint(small), [], []
-    encode, refine = Predictor._encode, Predictor._refine
-    monkeypatch.setattr(Predictor, "_encode", lambda self, *a: encoded_pictures.append(1) or encode(self, *a))
+    encode, refine = Encoding.of, Predictor._refine
+    monkeypatch.setattr(Encoding, "of", lambda *a: encoded_pictures.append(1) or encode(*a))
     monkeypatch.setattr(Predictor, "_refine", lambda self, *a: runs.append(1) or refine(self, *a))
     rgb, last = decoded(picture(5)), None
     cutoffs = {"object_cutoff": 0.6, "background_cutoff": 0.6}

@@ -12,14 +12,15 @@ import torch
 import torch.nn.functional as F
 
 from analysis import predictor as border
-from analysis.predictor import MOST_STEPS, Encoding, Predictor
+from analysis.encoding import Encoding
+from analysis.predictor import MOST_STEPS, Predictor
 from wsss import UNLABELLED, UserError, predict
 from wsss.crf import available as crf_is_available
 from wsss.crf import crf
 from wsss.network import build
 from wsss.objective import reduce_image
-from wsss.predict import predict_probs, to_image
 from wsss.presets import animals
+from wsss.probabilities import predict_probs, to_image
 from wsss.pseudo import pseudo_mask
 from wsss.refinement import refine, with_background_scores
 

@@ -12,8 +12,8 @@ from wsss import checkpoint, pseudo_labels, train, two_stage
 from wsss.data.shapes import Shapes
 from wsss.network import build
 from wsss.objective import refined_probs
-from wsss.predict import views
 from wsss.presets import tiny
+from wsss.probabilities import views
 from wsss.pseudo_labels import training_mask
 
 

@@ -15,8 +15,8 @@ from analysis.shape_cues import feature_energy, shallow_features
 from analysis.tabs import shape_cues as shape_cues_tab
 from wsss import UserError
 from wsss.network import build
-from wsss.predict import to_image
 from wsss.presets import animals
+from wsss.probabilities import to_image
 from wsss.shape_cue import drop_texture
 
 shape_cues = partial(view.shape_cues, short_side=256)

@@ -7,7 +7,7 @@ from wsss import UserError
 from wsss.data.item import item
 from wsss.data.shapes import Shapes
 from wsss.data.source import check, read, with_masks
-from wsss.predict import save_mask
+from wsss.mask_files import save_mask
 
 
 def test_a_picture_is_a_function_of_seed_and_index_alone():

@@ -14,6 +14,7 @@ from PIL import Image
 
 from analysis.charts import sweep_figure
 from analysis.contact_sheet import cell_at, contact_sheet
+from analysis.encoding import Encoding
 from analysis.predictor import Predictor
 from analysis.sweeps import (
     MEASURES,
@@ -104,8 +105,8 @@ def test_the_drop_is_restored_when_the_network_fails(predictor, encoding, settin
 
 
 def test_the_network_looks_once_at_each_tau_whichever_axis_it_is(predictor, encoding, settings, monkeypatch):
-    looked, encode = [], predictor._encode
-    monkeypatch.setattr(predictor, "_encode", lambda rgb, key: looked.append(key) or encode(rgb, key))
+    looked, encode = [], Encoding.of
+    monkeypatch.setattr(Encoding, "of", lambda *a: looked.append(a[-1]) or encode(*a))
     for rows, columns in ((TAU, ALPHA), (ALPHA, TAU)):
         looked.clear()
         assert len(list(sweep(predictor, encoding, ["cat"], rows, columns, settings))) == 4

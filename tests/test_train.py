@@ -27,12 +27,12 @@ from wsss.distributed import Group
 from wsss.evaluate import evaluate
 from wsss.exits import NotFinite
 from wsss.loading import batches, loader
+from wsss.mask_files import overlaid
 from wsss.network import build
 from wsss.objective import Schedule, loss_terms, reduce_image, refined_probs, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
-from wsss.predict import predict_probs, prediction_settings, to_image
 from wsss.presets import tiny, voc
-from wsss.previews import overlaid
+from wsss.probabilities import predict_probs, prediction_settings, to_image
 from wsss.pseudo import with_background
 from wsss.pseudo_labels import training_mask
 from wsss.refinement import refine, with_background_scores

@@ -16,8 +16,8 @@ from wsss.loading import loader
 from wsss.network import build
 from wsss.objective import Schedule
 from wsss.optimiser import build_optimiser
-from wsss.predict import prediction_settings
 from wsss.presets import tiny
+from wsss.probabilities import prediction_settings
 from wsss.train import start, train
 
 

@@ -12,8 +12,8 @@ from wsss.config import Config
 from wsss.data.item import Source
 from wsss.evaluate import evaluate
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import prediction_settings
 from wsss.previews import write_previews
+from wsss.probabilities import prediction_settings
 from wsss.progress import Progress
 from wsss.stopping import StopRequest
 

@@ -23,16 +23,11 @@ from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
 from wsss.exits import Stopped, said
 from wsss.folding import folded
+from wsss.mask_files import require_apart, save_mask
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import (
-    MULTI_SCALE_HELP,
-    add_refinement_flags,
-    predict_probs,
-    prediction_settings,
-    require_apart,
-    save_mask,
-)
+from wsss.predict import add_refinement_flags
+from wsss.probabilities import MULTI_SCALE_HELP, predict_probs, prediction_settings
 from wsss.records import HEADLINES
 from wsss.stopping import StopRequest
 from wsss.workers import each_of

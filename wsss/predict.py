@@ -1,177 +1,21 @@
 """Masks of photographs: `python -m wsss.predict IMAGE... --checkpoint DIR --out DIR`."""
 
 import argparse
-import os
 import sys
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
-import torch
-import torch.nn.functional as F
-from PIL import Image
-from torch import Tensor
 
-from wsss import UNLABELLED, UserError, checkpoint
-from wsss.config import Config
+from wsss import UserError, checkpoint
 from wsss.crf import crf, require_crf
 from wsss.data.folder import SUFFIXES
 from wsss.data.picture import read_rgb
-from wsss.data.voc import VOC_PALETTE, mask_values
-from wsss.disk import make_folder, reading, replacing
+from wsss.disk import make_folder, reading
 from wsss.distributed import pick_device
 from wsss.exits import Stopped, said
-from wsss.network import Output, ShapeAwareNetwork
-from wsss.objective import reduce_image, refinement_grid
-from wsss.pseudo import with_background
-from wsss.refinement import refine
+from wsss.mask_files import require_apart, save_mask, save_overlay, save_probs
+from wsss.probabilities import MULTI_SCALE_HELP, predict_probs, prediction_settings
 from wsss.stopping import StopRequest
-
-MULTI_SCALE = (0.75, 1.0, 1.25)
-"""What a test averages over, each also flipped.
-
-An `animals` of 75.8 % mIoU has 77.0 % so; at Araslanov and Roth's scales, 0.5 to 2, 76.6 %.
-"""
-
-MULTI_SCALE_HELP = f"mean over scales {', '.join(f'{scale:g}' for scale in MULTI_SCALE)} and flips"
-"""Of the flag in every command that has it, and of its box on the page."""
-
-
-MOST_RATIO = 5
-"""Of the sides of an image that is enlarged: a narrower one would take gigabytes."""
-
-MOST_ENLARGED = 2.25
-"""How many times as large as it is an image is looked at.
-
-Photographs reduced to a short side of 64 lose less so than where they are enlarged to the 288 of `animals`.
-"""
-
-
-def to_image(rgb: np.ndarray, short_side: int = 0, scale: float = 1.0) -> Tensor:
-    """(H, W, 3) uint8 -> (1, 3, h, w) in [0, 1], resized to `short_side` (0 keeps the size) times `scale`.
-
-    One that is narrower than 1 to 5 is enlarged until its long side is 5 times `short_side`, if that is larger; none
-    is enlarged more than `MOST_ENLARGED` times before it is scaled.
-    """
-    height, width = rgb.shape[:2]
-    factor = 1.0
-    if short_side:
-        factor = min(short_side / min(height, width), max(1.0, MOST_RATIO * short_side / max(height, width)))
-        factor = min(factor, MOST_ENLARGED)
-    factor *= scale
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    if size != (width, height):
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None].float() / 255
-
-
-def views(
-    rgb: np.ndarray, short_side: int, *, multi_scale: bool, device: torch.device
-) -> Iterator[tuple[Tensor, bool]]:
-    """The images (1, 3, h, w) of a photograph that a test averages over, and whether each is mirrored."""
-    for scale in MULTI_SCALE if multi_scale else (1.0,):
-        image = to_image(rgb, short_side, scale).to(device)
-        yield image, False
-        if multi_scale:
-            yield image.flip(3), True
-
-
-@torch.inference_mode()
-def predict_probs(
-    network: ShapeAwareNetwork,
-    rgb: np.ndarray,
-    *,
-    short_side: int = 0,
-    multi_scale: bool = False,
-    class_cutoff: float = 0.0,
-    background_power: float = 1.0,
-    **refinement: float,
-) -> np.ndarray:
-    """Class probabilities of every pixel.
-
-    Args:
-        network: in evaluation mode.
-        rgb: (H, W, 3) uint8.
-        short_side: of the photograph at scale 1, in pixels; 0 keeps its own.
-        multi_scale: mean over `MULTI_SCALE` and flips.
-        class_cutoff: objects whose image-level probability is below it in every view get 0 everywhere (Araslanov and
-            Roth's code: 0.1).
-        background_power: as in `with_background_power`.
-        refinement: as in `pixel_probs`, of each view on its own.
-
-    Returns:
-        (K, H, W) float32; sums to 1 over K unless a class was left out, raised to a power, or refined.
-    """
-    device = next(network.parameters()).device
-    looks = [(*view, network(view[0])) for view in views(rgb, short_side, multi_scale=multi_scale, device=device)]
-    scores = torch.stack([output.image_scores.sigmoid() for *_, output in looks]).amax(0)
-    total = torch.zeros((), device=device)
-    for view, is_flipped, output in looks:
-        probs = pixel_probs(output, view, rgb.shape[:2], objects=scores >= class_cutoff, **refinement)
-        total = total + (probs.flip(3) if is_flipped else probs)
-    mean = total[0] / len(looks)
-    return with_background_power(mean, background_power).cpu().numpy()
-
-
-def pixel_probs(
-    output: Output,
-    image: Tensor,
-    size: tuple[int, int],
-    *,
-    refine_steps: int = 0,
-    alpha: float = 1.0,
-    refine_stride: int = 2,
-    objects: Tensor | None = None,
-) -> Tensor:
-    """What the network says of an image, at another size, along the image's edges if asked to.
-
-    Args:
-        output: of the network on `image`.
-        image: (B, 3, H, W) in [0, 1].
-        size: (height, width) of the answer.
-        refine_steps, alpha: T of Eq. 6 and alpha of Eq. 5; with 0 steps the logits are merely enlarged.
-        refine_stride: the refinement works at the image's size over it.
-        objects: which ones there are, (B, K-1) bool, all unless given; the others' answer is 0.
-
-    Returns:
-        (B, K, height, width).
-
-    Source: the paper refines in training alone (Sec. 3.2.1). Here the scores are the logits and the background's is its
-    constant, whatever a config asks for in training: neither probabilities nor `with_background_scores` brought more.
-    """
-    present = with_background(torch.ones_like(output.image_scores) if objects is None else objects)
-    if not refine_steps:
-        probs = F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
-        return probs * present[:, :, None, None]
-    grid = refinement_grid(image, refine_stride)
-    logits, probs = output.resized(grid)
-    refined = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=refine_steps, present=present)
-    return F.interpolate(refined, size, mode="bilinear", align_corners=False)
-
-
-def with_background_power(probs: Tensor, power: float) -> Tensor:
-    """Probabilities (K, H, W), background first, that of the background raised to a power: above 1, objects grow.
-
-    The largest is the class, they no longer sum to 1. Source: the test of Araslanov and Roth's code (there 3).
-    """
-    return torch.cat([probs[:1] ** power, probs[1:]])
-
-
-def prediction_settings(config: Config, *, refined: bool = True) -> dict[str, float]:
-    """What `predict_probs` takes from a config.
-
-    Not refined, the answer is the network's own, as the paper tests it. A CRF takes that: to spread probabilities twice
-    costs more than it brings (table crf).
-    """
-    return {
-        "short_side": config.test_short_side,
-        "class_cutoff": config.class_cutoff,
-        "background_power": config.background_power,
-        "refine_steps": config.test_refine_steps if refined else 0,
-        "alpha": config.alpha,
-        "refine_stride": config.test_refine_stride,
-    }
 
 
 def add_refinement_flags(parser: argparse.ArgumentParser) -> None:
@@ -179,29 +23,6 @@ def add_refinement_flags(parser: argparse.ArgumentParser) -> None:
     flags = parser.add_mutually_exclusive_group()
     flags.add_argument("--crf", action="store_true", help="a dense CRF in place of SPR")
     flags.add_argument("--no-spr", action="store_true", help="the network's own answer, as the paper tests (Sec. 3.3)")
-
-
-def palette_picture(mask: np.ndarray, classes: tuple[str, ...]) -> Image.Image:
-    """A mask (H, W) of class indices as a palette picture; VOC's indices where the classes are VOC's."""
-    table, values = np.full(256, UNLABELLED, np.uint8), mask_values(classes)
-    table[: len(values)] = values
-    picture = Image.fromarray(table[mask], mode="P")
-    picture.putpalette(VOC_PALETTE.tobytes())
-    return picture
-
-
-def save_mask(path: Path, mask: np.ndarray, classes: tuple[str, ...]) -> None:
-    """Write a mask as `palette_picture` makes it, a PNG. Raises Unwritable; what was there before then still stands."""
-    with replacing(path) as temporary:
-        palette_picture(mask, classes).save(temporary, format="PNG")
-
-
-def require_apart(masks: Iterable[Path], given: Iterable[Path]) -> None:
-    """Raises UserError where a mask to be written would replace a file that was given, by whatever path to it."""
-    kept = set(map(os.path.realpath, given))  # unlike Path.resolve it takes links that lead in a circle
-    for path in masks:
-        if os.path.realpath(path) in kept:
-            raise UserError(f"{path}: is one of the given files, which a mask would replace; choose another folder")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -212,6 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--multi-scale", action="store_true", help=MULTI_SCALE_HELP)
     add_refinement_flags(parser)
+    parser.add_argument("--overlays", action="store_true", help="also DIR/overlays/NAME.png, the mask over the picture")
+    parser.add_argument(
+        "--probs", action="store_true", help="also DIR/probs/NAME.npz: probs (classes, height, width) and classes"
+    )
     parser.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be used, and name them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args(argv)
@@ -235,15 +60,33 @@ def _predict(arguments: argparse.Namespace) -> None:
     for path in images:
         if (other := by_name.setdefault(path.stem, path)) is not path:
             raise UserError(f"{other} and {path} would have one mask, {path.stem}.png: leave one out, or rename it")
-    require_apart((arguments.out / f"{name}.png" for name in by_name), images)
+    places = {path: _places(arguments, path.stem) for path in images}
+    require_apart((place for files in places.values() for place in files.values()), images)
     images = _usable(images, skip_bad=arguments.skip_bad)
-    make_folder(arguments.out)
+    for folder in {place.parent for place in places[images[0]].values()}:
+        make_folder(folder)
+    settings = prediction_settings(config, refined=not (arguments.crf or arguments.no_spr))
     for path in images:
         rgb = read_rgb(path)
-        settings = prediction_settings(config, refined=not (arguments.crf or arguments.no_spr))
         probs = predict_probs(network, rgb, multi_scale=arguments.multi_scale, **settings)
         probs = crf(rgb, probs) if arguments.crf else probs
-        save_mask(arguments.out / f"{path.stem}.png", probs.argmax(0), classes)
+        _write(places[path], rgb, probs, classes)
+
+
+def _places(arguments: argparse.Namespace, name: str) -> dict[str, Path]:
+    """The files that are asked for of a picture, by what they hold."""
+    asked = {"mask": True, "overlay": arguments.overlays, "probs": arguments.probs}
+    files = {"mask": f"{name}.png", "overlay": f"overlays/{name}.png", "probs": f"probs/{name}.npz"}
+    return {what: arguments.out / files[what] for what, is_asked in asked.items() if is_asked}
+
+
+def _write(files: dict[str, Path], rgb: np.ndarray, probs: np.ndarray, classes: tuple[str, ...]) -> None:
+    mask = probs.argmax(0)
+    save_mask(files["mask"], mask, classes)
+    if "overlay" in files:
+        save_overlay(files["overlay"], rgb, mask, classes)
+    if "probs" in files:
+        save_probs(files["probs"], probs, classes)
 
 
 def _pictures(path: Path) -> list[Path]:

@@ -2,17 +2,14 @@
 
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from wsss.checkpoint import write_folder
 from wsss.config import Config
 from wsss.data.item import Source
-from wsss.data.voc import VOC_PALETTE, mask_values
+from wsss.mask_files import overlaid
 from wsss.network import ShapeAwareNetwork
-from wsss.predict import predict_probs, prediction_settings
-
-_OPACITY = 0.6
+from wsss.probabilities import predict_probs, prediction_settings
 
 
 def write_previews(folder: Path, network: ShapeAwareNetwork, source: Source, config: Config) -> None:
@@ -33,14 +30,6 @@ def write_previews(folder: Path, network: ShapeAwareNetwork, source: Source, con
 def evenly(length: int, count: int) -> list[int]:
     """At most `count` indices, evenly over the first `length`: the same ones each time."""
     return sorted({length * i // count for i in range(count)}) if length else []
-
-
-def overlaid(rgb: np.ndarray, mask: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
-    """The photograph (H, W, 3) uint8 with a mask (H, W) of class indices in VOC's colors; the background stays."""
-    values = mask_values(classes)
-    colors = VOC_PALETTE[list(values)].astype(np.float32)
-    mixed = rgb + _OPACITY * (mask > 0)[..., None] * (colors[mask] - rgb)
-    return mixed.round().clip(0, 255).astype(np.uint8)
 
 
 def _saving(picture: Image.Image):

@@ -30,10 +30,11 @@ from wsss.evaluate import require_classes
 from wsss.exits import Stopped, said
 from wsss.folding import folded
 from wsss.json_file import read_json
+from wsss.mask_files import save_mask
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import refined_probs, refinement_grid
-from wsss.predict import MULTI_SCALE_HELP, save_mask, views
 from wsss.preflight import require_sound_splits, survey
+from wsss.probabilities import MULTI_SCALE_HELP, views
 from wsss.pseudo import with_background
 from wsss.stopping import StopRequest
 from wsss.words import shown

@@ -21,7 +21,7 @@ from wsss import UserError, pseudo_labels, train
 from wsss.beginning import require_at_once
 from wsss.crf import require_crf
 from wsss.flags import add_flags, from_flags, latest
-from wsss.predict import MULTI_SCALE_HELP
+from wsss.probabilities import MULTI_SCALE_HELP
 from wsss.state import has_state
 
 _PLAIN = ("--supervision", "masks", "--shape-cue", "none", "--region-loss", "false")

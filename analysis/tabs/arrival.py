@@ -8,12 +8,13 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from analysis.predictor import Encoding, Predictor
+from analysis.encoding import Encoding
+from analysis.predictor import Predictor
 from analysis.tabs.photograph import decoded
 from analysis.tabs.words import sentence
 from analysis.truth import doubt, read_values
 from wsss import UserError
-from wsss.predict import to_image
+from wsss.probabilities import to_image
 
 
 def encoding_of(predictor: Predictor, path: str | None, known: np.ndarray | None) -> Encoding | None:

@@ -7,9 +7,10 @@ import numpy as np
 
 from analysis.affinity import probe
 from analysis.contact_sheet import contact_sheet
+from analysis.encoding import Encoding
 from analysis.gradcam import METHODS, TARGETS, coverage, explain
 from analysis.library import Library
-from analysis.predictor import Encoding, Predictor
+from analysis.predictor import Predictor
 from analysis.render import heat, shares
 from analysis.shape_cues import MOST_PATCH, MOST_RADIUS, shape_cues
 from analysis.sweeps import AXES, Axis, Settings

@@ -21,7 +21,7 @@ from wsss import UserError
 from wsss.crf import available as crf_is_available
 from wsss.data.source import LAYOUTS
 from wsss.distributed import pick_device
-from wsss.predict import MULTI_SCALE_HELP
+from wsss.probabilities import MULTI_SCALE_HELP
 
 OWN_LAYOUT = "the checkpoint's"
 """Chosen as the layout of the data, it is that of the data that the checkpoint was trained on."""

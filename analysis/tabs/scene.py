@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from analysis.predictor import Encoding, Predictor
+from analysis.encoding import Encoding
+from analysis.predictor import Predictor
 from analysis.render import recolored
 
 

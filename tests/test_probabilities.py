@@ -1,4 +1,4 @@
-"""Prediction: resizing and averaging of class probabilities, and which of them count."""
+"""Class probabilities of a photograph: resizing, averaging, and which of them count."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import torch
 
 from wsss.network import build
 from wsss.objective import reduce_image
-from wsss.predict import predict_probs, to_image, views
 from wsss.presets import tiny
+from wsss.probabilities import predict_probs, to_image, views
 from wsss.refinement import refine
 
 

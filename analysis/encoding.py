@@ -1,0 +1,48 @@
+"""What is computed once for a photograph, so that a slider only reads it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from wsss.config import Config
+from wsss.network import ShapeAwareNetwork
+from wsss.objective import reduce_image, refinement_grid
+from wsss.probabilities import Look, mean_probs, prediction_settings, to_image
+from wsss.refinement import kernel
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """A photograph as a network sees it."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8
+    image_probs: np.ndarray  # (K-1,), of the photograph's classes
+    probs: np.ndarray  # (K, H, W) float32, at the photograph's size, refined and weighed as at test
+    maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
+    image: Tensor  # (1, 3, g, g') the colors of Eq. 5
+    source: Tensor  # (1, K, g, g') s of Eq. 5
+    color: Tensor  # (1, N, g, g') color kernel of Eq. 5
+    key: str  # digest of the photograph
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, network: ShapeAwareNetwork, config: Config, rgb: np.ndarray, key: str) -> "Encoding":
+        """Run the network, in evaluation mode, once on a photograph (H, W, 3) uint8."""
+        settings = prediction_settings(config)
+        image = to_image(rgb, settings.pop("short_side")).to(next(network.parameters()).device)
+        output = network(image)
+        grid = refinement_grid(image, config.refine_stride)
+        logits, maps = output.resized(grid)
+        colors = reduce_image(image, grid)
+        return cls(
+            rgb=rgb,
+            image_probs=output.image_scores.sigmoid()[0].cpu().numpy(),
+            probs=mean_probs([Look(image, False, output)], rgb.shape[:2], **settings).cpu().numpy(),
+            maps=maps[0],
+            image=colors,
+            source=logits if config.refine_source == "score" else maps,
+            color=kernel(colors),
+            key=key,
+        )
