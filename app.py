@@ -38,7 +38,7 @@ from analysis.tabs import (
     sweep,
     train,
 )
-from analysis.tabs.cache import write_pictures_whole
+from analysis.tabs.cache import go_on_removing, write_pictures_whole
 from analysis.tabs.guard import MOST_FILE, Guard, fetch_nothing, take_only_files
 from analysis.tabs.sessions import keep_no_description, keep_while_used
 from analysis.tabs.subject import Subject
@@ -133,6 +133,7 @@ def _serve(page: gr.Blocks, given: Serving) -> None:
     """Begin to serve, in a thread. Raises UserError when the port cannot be had."""
     failures_in_words(page)
     write_pictures_whole()
+    go_on_removing()
     keep_no_description()
     keep_while_used()
     fetch_nothing()

@@ -86,13 +86,14 @@ def pictures_of(name: str, photograph: str) -> Pictures:
 
 
 def truth_of(name: str, photograph: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The true mask (H, W) of an evaluation's photograph, None where there is none, and the classes of its indices.
+    """The true mask (H, W) of an evaluation's photograph, None where there is none, and its classes: the checkpoint's.
 
     Raises:
         UserError: the data are no longer there.
     """
     source, index = _place_of(runs.known(name, evaluation=True), photograph)
-    return source.mask(index), source.classes
+    classes = tuple(report_of(name)["classes"])[1:]
+    return translated(source, classes).mask(index), classes
 
 
 def _place_of(found: runs.Found, photograph: str) -> tuple[Source, int]:

@@ -31,6 +31,7 @@ from wsss.presets import PRESETS
 _PATIENCE = 20.0  # seconds until a started process has said that it lives
 _OF_NO_RUN = {runs.LOG, warden.FILE, "stop", "lock"}  # what a job leaves that has refused its data or settings
 _PATHS = ("--data", "--masks", "--encoder-weights")  # flags of a training that name files or folders
+_DELETED = ".deleted-"  # begins the name of a folder that is being removed
 _QUIET_FOR = 600.0  # seconds; a folder without run.json that was written to more recently may be in use
 
 
@@ -42,11 +43,10 @@ def training_argv(preset: str, config: Config, out: Path, data: str = "") -> lis
     if config.dataset != "shapes":
         words.append(f"--data={data_folder(data)}")
     words.append(f"--out={out.relative_to(runs.REPOSITORY) if out.is_relative_to(runs.REPOSITORY) else out}")
-    return words + [
-        f"--{f.name.replace('_', '-')}={_word(getattr(config, f.name))}"
-        for f in fields(Config)
-        if getattr(config, f.name) != before[f.name]
-    ]
+    differing = {name for name, value in before.items() if getattr(config, name) != value}
+    differing |= {f"{name}_start" for name in differing} & before.keys()  # it would follow its end, were it not given
+    names = [f.name for f in fields(Config) if f.name in differing]
+    return words + [f"--{name.replace('_', '-')}={_word(getattr(config, name))}" for name in names]
 
 
 def _word(value: object) -> str:
@@ -248,11 +248,11 @@ def delete(found: runs.Found) -> None:
     if found.folder.parent.resolve() not in (runs.root().resolve(), (runs.root() / runs.EVALUATIONS).resolve()):
         raise UserError(f"{found.name}: is not a folder of runs")
     try:
-        gone = found.folder.with_name(f".deleted-{os.getpid()}-{found.name}")
-        found.folder.rename(gone)  # at once; half a run would look like a broken one
-        shutil.rmtree(gone)
+        found.folder.rename(found.folder.with_name(f"{_DELETED}{os.getpid()}-{found.name}"))  # half a run looks broken
     except OSError as error:
         raise UserError(f"{found.name}: cannot be deleted ({error.strerror})") from None
+    for gone in found.folder.parent.glob(f"{_DELETED}*"):  # also what a server that was killed has left
+        shutil.rmtree(gone, ignore_errors=True)
 
 
 def _last_line(folder: Path) -> str:

@@ -84,8 +84,9 @@ class Library:
             is_another = name in self._folders and self._folders[name].resolve() != folder.resolve()
             if is_another and name not in self._shown:
                 raise UserError(f"{folder}: there is another checkpoint {name!r} already")
+            if name not in self._folders:  # an upload, or what the page was started with, stays what it is
+                self._shown.add(name)
             self._folders[name] = folder
-            self._shown.add(name)
             self._keep(name, opened)
             self._forget_deleted()
 

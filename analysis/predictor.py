@@ -155,7 +155,7 @@ class Predictor:
         """
         _require("the threshold", threshold)
         probs = self.probs(encoding, refined_by)
-        # Without the lock: a CRF takes a second in which others may ask the network.
+        # Without the lock: a CRF takes a second, between whose steps others may ask the network.
         mask = self._masks.get_unlocked((encoding.key, refined_by), lambda: _mask(encoding.rgb, probs, refined_by))
         if threshold == 0:
             return mask.copy()

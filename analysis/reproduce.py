@@ -180,7 +180,7 @@ def _by_alpha(arguments: argparse.Namespace) -> pd.DataFrame:
 def _by_refinement(arguments: argparse.Namespace) -> pd.DataFrame:
     """What a checkpoint's masks gain from the refinement at test and from the CRF."""
     network, config, classes, facts = checkpoint.load(arguments.checkpoint)
-    source = _source(config.dataset, arguments.data, config.val_split, classes)
+    source = _source(config.dataset, arguments.data, config.val_split, classes, labelled=False)
     steps = config.test_refine_steps or config.refine_steps
     rows = []
     for name, refine_steps, with_crf in (
@@ -195,8 +195,8 @@ def _by_refinement(arguments: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", "")))
 
 
-def _source(dataset: str, data: str | None, split: str, classes: tuple[str, ...]) -> Source:
-    source = read(dataset, Path(data) if data else None, split)
+def _source(dataset: str, data: str | None, split: str, classes: tuple[str, ...], *, labelled: bool = True) -> Source:
+    source = read(dataset, Path(data) if data else None, split, labelled=labelled)
     require_classes(source, classes)
     require_sound(source, masks=True)
     return source

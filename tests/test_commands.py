@@ -5,9 +5,11 @@ import errno
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -147,7 +149,8 @@ def test_predict_tells_a_file_in_the_folders_place_from_a_disk_that_cannot_be_wr
     out, code, animals_model, photographs, tmp_path, capsys
 ):
     (tmp_path / "file").write_text("")
-    assert predict.main([*photographs, "--checkpoint", str(animals_model), "--out", str(tmp_path / out)]) == code
+    argv = [*photographs, "--checkpoint", str(animals_model), "--out", str(tmp_path / out)]
+    assert predict.main([*argv, "--overlays", "--probs"]) == code
     assert ("is a file" if code == 2 else "cannot be written") in refusal(capsys)
 
 
@@ -420,6 +423,24 @@ def test_a_group_of_which_only_half_is_known_is_refused(half, monkeypatch):
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match="not all that torchrun sets"), joined("cpu"):
         pass
+
+
+def test_processes_that_do_not_find_each_other_are_told_where_they_looked(monkeypatch):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(nobody.getsockname()[1])}
+        for name, value in ({"WORLD_SIZE": "2", "RANK": "1"} | address).items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+        monkeypatch.setattr(wsss.distributed, "_MEETING", timedelta(seconds=1))
+        with pytest.raises(UserError, match="do not find each other by MASTER_ADDR=127.0.0.1"), joined("cpu"):
+            pass
+
+
+def test_a_report_by_photograph_needs_a_file(capsys):
+    with pytest.raises(SystemExit) as ended:
+        evaluate.main(["--checkpoint", "x", "--per-image"])
+    assert ended.value.code == 2 and "name its file with --json" in capsys.readouterr().err
 
 
 def test_a_state_is_no_checkpoint(tmp_path, capsys, photographs):

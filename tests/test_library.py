@@ -70,6 +70,21 @@ def test_a_folder_of_the_user_is_never_removed_and_an_upload_is(folders, small, 
     assert (tmp_path / "upload-1").is_dir()
 
 
+def test_an_upload_that_is_shown_again_stays_an_upload(folders, small, tmp_path):
+    """As an evaluation shows the checkpoint that it was of."""
+    library, uploads = Library(folders[:1]), [tmp_path / f"upload-{n}" for n in range(shelf.MOST_UPLOADED + 1)]
+    for n, folder in enumerate(uploads):
+        shutil.copytree(small, folder)
+        library.add_upload(folder.name, folder)
+        if n == 0:
+            library.show("upload-0", folder)
+            with pytest.raises(UserError, match="there is another checkpoint 'upload-0' already"):
+                library.show("upload-0", folders[1])
+    assert not uploads[0].exists() and folders[1].is_dir()
+    library.show("runs/mine", folders[1])
+    assert "upload-0" not in library.names and "runs/mine" in library.names
+
+
 def test_a_shown_checkpoint_is_read_again_each_time(folders):
     library = Library(folders[:1])
     long_name = "runs/" + "n" * 64

@@ -14,13 +14,13 @@ import torch.nn.functional as F
 from analysis import predictor as border
 from analysis.encoding import Encoding
 from analysis.predictor import MOST_STEPS, Predictor
-from wsss import UNLABELLED, UserError, predict
+from wsss import UNLABELLED, UserError
 from wsss.crf import available as crf_is_available
 from wsss.crf import crf
 from wsss.network import build
 from wsss.objective import reduce_image
 from wsss.presets import animals
-from wsss.probabilities import predict_probs, to_image
+from wsss.probabilities import predict_probs, prediction_settings, to_image
 from wsss.pseudo import pseudo_mask
 from wsss.refinement import refine, with_background_scores
 
@@ -44,20 +44,20 @@ def encoding(predictor, cat):
 
 
 def test_the_mask_is_that_of_the_command(predictor, encoding, cat):
-    probs = predict_probs(predictor.network, cat, **predict.prediction_settings(predictor.config))
+    probs = predict_probs(predictor.network, cat, **prediction_settings(predictor.config))
     assert np.array_equal(predictor.mask(encoding), probs.argmax(0))
 
 
 @pytest.mark.skipif(not crf_is_available(), reason="pydensecrf is not installed")
 def test_a_crf_smooths_what_the_network_itself_says(predictor, encoding, cat):
-    settings = predict.prediction_settings(predictor.config) | {"refine_steps": 0}
+    settings = prediction_settings(predictor.config) | {"refine_steps": 0}
     expected = crf(cat, predict_probs(predictor.network, cat, **settings)).argmax(0)
     assert np.array_equal(predictor.mask(encoding, refined_by="CRF"), expected)
     assert not np.array_equal(predictor.mask(encoding), expected)
 
 
 def test_the_networks_own_answer_can_be_seen_beside_the_refined_one(predictor, encoding, cat):
-    settings = predict.prediction_settings(predictor.config) | {"refine_steps": 0}
+    settings = prediction_settings(predictor.config) | {"refine_steps": 0}
     expected = predict_probs(predictor.network, cat, **settings)
     assert np.array_equal(predictor.probs(encoding, "none"), expected)
     assert np.array_equal(predictor.mask(encoding, refined_by="none"), expected.argmax(0))
@@ -243,10 +243,10 @@ def test_a_rehearsal_compiles_all_that_a_photograph_needs(shipped_or_fresh):
 def test_a_pixels_probabilities_and_its_class_are_those_of_the_command(predictor, cat):
     """Also where the background's is raised to a power."""
     encoding = predictor.encode(cat)
-    expected = predict_probs(predictor.network, cat, **predict.prediction_settings(predictor.config))
+    expected = predict_probs(predictor.network, cat, **prediction_settings(predictor.config))
     np.testing.assert_allclose(encoding.probs, expected, atol=1e-5)
     assert np.array_equal(expected.argmax(0), predictor.mask(encoding))
     unweighed = predict_probs(
-        predictor.network, cat, **predict.prediction_settings(replace(predictor.config, background_power=1.0))
+        predictor.network, cat, **prediction_settings(replace(predictor.config, background_power=1.0))
     )
     assert not np.array_equal(unweighed.argmax(0), predictor.mask(encoding))

@@ -506,7 +506,7 @@ def test_a_preview_leaves_the_background_as_it_is():
         ("--then --alpha 3", "alpha must lie between 0 and 1"),
         ("--then --encoder nope", "there is no encoder 'nope'"),
         ("--then --shape-stage 8", "shape_stage is 8, the encoder's last stage is 4"),
-        ("--then --device cpu", "--device is of both stages; give it before --then"),
+        *((f"--then {flag} x", f"{flag} is of both stages") for flag in ("--device", "--dataset", "--val-split")),
         ("--then --train-split=x", "--train-split is of both stages"),
         ("--then 3", "'3' does not belong to a flag"),
         ("--crf", "the dense CRF needs the package pydensecrf2: pip install pydensecrf2"),
@@ -518,6 +518,12 @@ def test_two_stages_refuse_what_cannot_work_before_the_first_begins(flag, words,
         two_stage.main(["--preset", "tiny", "--out", str(tmp_path / "x"), *flag.split()])
     assert ended.value.code == 2 and words in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+
+
+def test_two_stages_refuse_a_folder_whose_name_no_config_can_hold(tmp_path, capsys):
+    with pytest.raises(SystemExit) as ended:
+        two_stage.main(["--preset", "tiny", "--out", str(tmp_path / "a\u00a0b")])
+    assert ended.value.code == 2 and "printable characters" in capsys.readouterr().err
 
 
 def test_two_stages_under_torchrun_are_refused(tmp_path, capsys, monkeypatch):

@@ -99,15 +99,17 @@ def test_a_setting_on_which_the_paper_is_silent_is_not_called_its_own(name):
     assert " · default: " in form.info(field)
 
 
-def test_the_command_of_a_form_asks_for_the_same_config(tmp_path):
-    config = replace(tiny(), epochs=3, lr=1e-5, region_loss=False, encoder="test_efficientnet", masks="")
+@pytest.mark.parametrize("moved", [{}, {"background_cutoff": 0.8}, {"alpha": 0.5, "object_cutoff": 0.4}])
+def test_the_command_of_a_form_asks_for_the_same_config(moved, tmp_path):
+    changed = {"epochs": 3, "lr": 1e-5, "region_loss": False, "encoder": "test_efficientnet"} | moved
+    config = replace(tiny(), **changed)
     argv = jobs.training_argv("tiny", config, tmp_path / "out")
     parser = argparse.ArgumentParser()
     parser.add_argument("--out")
     add_flags(parser)
     assert from_flags(parser.parse_args(argv[3:])) == config
     assert argv[:3] == [sys.executable, "-m", "wsss.train"]
-    assert len(argv) == 9  # only what differs from the preset is said
+    assert len(argv) == 5 + len(changed) + len(moved)  # only what differs from the preset is said, and where it starts
 
 
 @pytest.mark.parametrize(
@@ -182,6 +184,7 @@ def test_of_a_growing_log_only_the_newest_reading_is_kept(place):
 
 def test_a_run_that_ended_is_deleted_and_one_that_may_run_is_not(place):
     found = run_of("one")
+    (place / ".deleted-1-half" / "states").mkdir(parents=True)  # left by a server that was killed meanwhile
     jobs.delete(found)
     assert not list(place.iterdir())
     legacy = runs.folder_of("old")
@@ -377,6 +380,11 @@ def test_a_data_folder_that_cannot_be_is_refused_in_words():
             jobs.data_folder(typed)
 
 
+def whole_report(*classes: str) -> dict:
+    """An evaluation's, with nothing in it but the classes."""
+    return dict.fromkeys(evaluations._NEEDED) | {"classes": classes}
+
+
 def test_a_data_set_that_has_changed_is_read_anew_for_another_evaluation(tmp_path, monkeypatch):
     monkeypatch.setenv("WSSS_RUNS", str(tmp_path))
     data, out = tmp_path / "data", runs.folder_of("one", evaluation=True)
@@ -389,8 +397,24 @@ def test_a_data_set_that_has_changed_is_read_anew_for_another_evaluation(tmp_pat
         Image.new("RGB", (32, 32)).save(data / "images" / name)
         rows += f"{name},cat,val\n"
         (data / "labels.csv").write_text(rows)
-        (out / runs.REPORT).write_text(json.dumps({"of": name}))
+        (out / runs.REPORT).write_text(json.dumps(whole_report("background", "cat") | {"of": name}))
         assert evaluations.truth_of("one", name.removesuffix(".png")) == (None, ("cat",))
+
+
+def test_the_truth_of_other_classes_is_in_those_of_the_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSSS_RUNS", str(tmp_path))
+    data, out = tmp_path / "data", runs.folder_of("one", evaluation=True)
+    for folder in (data / "images", data / "masks", out):
+        folder.mkdir(parents=True)
+    Image.new("RGB", (3, 1)).save(data / "images" / "a.png")
+    (data / "labels.csv").write_text("image,labels\na.png,dog;truck\n")
+    (data / "classes.txt").write_text("truck\ndog\n")
+    Image.fromarray(np.array([[0, 1, 2]], np.uint8)).save(data / "masks" / "a.png")
+    facts = {"kind": "evaluation", "dataset": "folder", "data": str(data), "split": "val", "exit_code": 0, "start": 1.0}
+    (out / "job.json").write_text(json.dumps(facts))
+    (out / runs.REPORT).write_text(json.dumps(whole_report("background", "dog", "cat")))
+    truth, classes = evaluations.truth_of("one", "a")
+    assert classes == ("dog", "cat") and truth.tolist() == [[0, 0, 1]]
 
 
 def test_the_settings_of_a_terminals_run_name_its_data_from_anywhere(tmp_path):

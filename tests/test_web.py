@@ -10,6 +10,7 @@ import tempfile
 import time
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import gradio as gr
 import httpx
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from drawn import write_lively
+from gradio import route_utils
 from gradio.state_holder import SessionState, StateHolder
 from PIL import Image
 from reliability import measured
@@ -28,6 +30,7 @@ from analysis.library import Library
 from analysis.render import legend
 from analysis.serving import serving
 from analysis.tabs import compare, guard
+from analysis.tabs.cache import go_on_removing
 from analysis.tabs.sessions import keep_no_description, keep_while_used
 from analysis.tabs.words import failures_in_words, sentence, told
 from wsss import UserError, checkpoint
@@ -502,6 +505,22 @@ def test_what_gradio_itself_fails_at_gets_a_number():
 
 
 # What is kept of a visitor
+
+
+def test_the_removal_of_old_files_outlives_an_upload_that_comes_meanwhile(monkeypatch):
+    class Growing(set):
+        def __iter__(self):
+            raise RuntimeError("Set changed size during iteration")
+
+    monkeypatch.setattr(route_utils, "delete_files_created_by_app", route_utils.delete_files_created_by_app)
+    page, removes = SimpleNamespace(blocks={}, temp_file_sets=[Growing()]), route_utils.delete_files_on_schedule
+    go_on_removing()
+
+    async def two_rounds() -> None:
+        await asyncio.wait_for(removes(SimpleNamespace(get_blocks=lambda: page), 0.01, 0), 0.5)
+
+    with pytest.raises(TimeoutError):  # it goes on until it is cancelled
+        asyncio.run(two_rounds())
 
 
 def test_a_visitor_s_state_is_kept_without_a_description_of_the_page(monkeypatch):

@@ -92,7 +92,10 @@ def crf(rgb: np.ndarray, probs: np.ndarray, *, steps: int = 10, settings: CrfSet
         rgbim=np.require(rgb, requirements=["C", "W"]),  # pydensecrf refuses arrays that it could not write to
         compat=settings.bilateral_weight,
     )
-    smooth = np.array(model.inference(steps), np.float32).reshape(k, h, w)
+    belief, *spare = model.startInference()
+    for _ in range(steps):  # one by one: each holds Python's lock, for which the page's other visitors wait
+        model.stepInference(belief, *spare)
+    smooth = np.array(belief, np.float32).reshape(k, h, w)
     return _resized(smooth, size, mode="bilinear")
 
 

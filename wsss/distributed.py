@@ -19,6 +19,7 @@ from wsss import UserError
 from wsss.exits import LOST_RANK
 
 _PATIENCE = timedelta(hours=12)  # of processes that wait while the first one evaluates
+_MEETING = timedelta(minutes=30)  # until all processes have been started
 _GRACE = 15.0  # seconds to finish a step when torchrun is gone
 
 
@@ -67,7 +68,7 @@ def joined(device: str) -> Iterator[Group]:
     """Join the processes that `torchrun` started, on the device of this one; leave them at the end.
 
     Raises:
-        UserError: the device cannot be used, or a process does not know which one it is.
+        UserError: the device cannot be used, a process does not know which one it is, or finds no other.
     """
     if os.environ.get("WORLD_SIZE", "1") == "1":
         yield Group(0, 1, pick_device(device))
@@ -82,7 +83,13 @@ def joined(device: str) -> Iterator[Group]:
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_leave_with_torchrun, args=(os.getppid(),), daemon=True).start()
     try:
-        store, rank, world = next(rendezvous("env://"))
+        store, rank, world = next(rendezvous("env://", timeout=_MEETING))
+    except dist.DistError as error:
+        where = ", ".join(f"{name}={os.environ.get(name)}" for name in ("MASTER_ADDR", "MASTER_PORT"))
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(
+            f"the processes do not find each other by {where} ({reason}); start all with torchrun"
+        ) from None
     except ValueError as error:  # a variable is missing, or is no number
         raise UserError(f"WORLD_SIZE is set, but not all that torchrun sets beside it ({error}); start it so") from None
     if os.environ.get("LOCAL_WORLD_SIZE") == str(world):

@@ -107,6 +107,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--per-image", action="store_true", help="in the report, a row for each photograph too")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="write the predicted masks here, DIR/NAME.png")
     arguments = parser.parse_args(argv)
+    if arguments.per_image and not arguments.json:
+        parser.error("--per-image is of the report; name its file with --json")
     try:
         with StopRequest():
             if arguments.json:

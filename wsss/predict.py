@@ -63,7 +63,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     places = {path: _places(arguments, path.stem) for path in images}
     require_apart((place for files in places.values() for place in files.values()), images)
     images = _usable(images, skip_bad=arguments.skip_bad)
-    for folder in {place.parent for place in places[images[0]].values()}:
+    for folder in dict.fromkeys(place.parent for place in places[images[0]].values()):
         make_folder(folder)
     settings = prediction_settings(config, refined=not (arguments.crf or arguments.no_spr))
     for path in images:

@@ -81,14 +81,13 @@ def survey(
 def require_sound_splits(surveys: dict[str, Surveyed], *, skip_bad: bool) -> None:
     """Raises UserError that lists all faults, or, if they may be skipped, when nothing is left of a split."""
     faults = [fault for surveyed in surveys.values() for fault in surveyed.faults]
+    if faults and any(isinstance(surveyed.source, Masked) for surveyed in surveys.values()):
+        raise UserError(
+            "drawn pictures with a faulty mask cannot be skipped, write their masks anew; " + listed(faults)
+        )
     if faults and not skip_bad:
-        hint = "\n(--skip-bad trains on the rest)"
-        raise UserError(listed(list(dict.fromkeys(faults))) + hint)
+        raise UserError(listed(list(dict.fromkeys(faults))) + "\n(--skip-bad goes on with the rest)")
     for name, surveyed in surveys.items():
-        if isinstance(surveyed.source, Masked) and surveyed.faults:
-            raise UserError(
-                "drawn pictures with a faulty mask cannot be skipped, write their masks anew; " + listed(faults)
-            )
         if not len(surveyed.source):
             if not faults:
                 raise UserError(f"the split {name} holds no photograph")

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm import tqdm
 
 from wsss import UNLABELLED, UserError, checkpoint
@@ -68,15 +69,15 @@ def training_mask(
         (H, W) uint8 of class indices, each of the background or of a class present; 255 unlabelled.
     """
     device, given = next(network.parameters()).device, torch.from_numpy(labels)[None]
-    refined = []
+    present = np.flatnonzero(with_background(given)[0].numpy())
+    total, count = torch.zeros((), device=device), 0
     for view, is_flipped in views(rgb, config.test_short_side, multi_scale=multi_scale, device=device):
         grid = refinement_grid(view, config.refine_stride)
         output = network(view)
         probs = output.resized(grid)[1] if with_crf else refined_probs(output, view, given, grid, config, config.alpha)
-        probs = torch.nn.functional.interpolate(probs, rgb.shape[:2], mode="bilinear", align_corners=False)
-        refined.append(probs.flip(3) if is_flipped else probs)
-    present = np.flatnonzero(with_background(given)[0].numpy())
-    mean = torch.stack(refined).mean(0)[0].cpu().numpy()[present]
+        probs = F.interpolate(probs[:, present], rgb.shape[:2], mode="bilinear", align_corners=False)
+        total, count = total + (probs.flip(3) if is_flipped else probs), count + 1
+    mean = (total[0] / count).cpu().numpy()
     probs = crf(rgb, mean) if with_crf else mean
     mask = present[probs.argmax(0)].astype(np.uint8)
     mask[probs.max(0) < sure * probs.sum(0)] = UNLABELLED

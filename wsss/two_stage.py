@@ -32,7 +32,7 @@ _OF_ONE_TRAINING = dict.fromkeys(
     ("--begin-with", "--until", "--resume"), "is of one training alone; leave it out, a stage that has begun goes on"
 )
 _OF_BOTH = {
-    "--device": "is of both stages; give it before --then",
+    **dict.fromkeys(("--device", "--dataset", "--val-split"), "is of both stages; give it before --then"),
     "--train-split": "is of both stages: there are masks of the first one's photographs alone; give it before --then",
 }
 _OF_THE_SECOND = dict.fromkeys(("--shape-cue", "--region-loss"), "is what the second stage sets; give it after --then")
@@ -54,11 +54,12 @@ def main(argv: list[str] | None = None) -> int:
         "--then", nargs=argparse.REMAINDER, default=[], metavar="FLAG", help="train's flags for the second stage alone"
     )
     arguments, flags = parser.parse_known_args(argv)
+    first, masks, second = (arguments.out / name for name in ("labels", "masks", "segmentation"))
     try:  # now, not after the first stage
         _refuse(flags, _SET_HERE | _OF_ONE_TRAINING | _OF_THE_SECOND)
         _refuse(arguments.then, _SET_HERE | _OF_ONE_TRAINING | _OF_BOTH)
         second_flags = latest(flags, _PLAIN, arguments.then)
-        _require_settings(second_flags, parser.prog)
+        _require_settings([*second_flags, f"--masks={masks}"], parser.prog)
         if os.environ.get("WORLD_SIZE", "1") != "1":
             raise UserError("the two stages run in one process, start them without torchrun")
         if arguments.crf:
@@ -66,7 +67,6 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         parser.error(str(error))
     data = ["--device", arguments.device, *([f"--data={arguments.data}"] if arguments.data else [])]
-    first, masks, second = (arguments.out / name for name in ("labels", "masks", "segmentation"))
     skip = ["--skip-bad"] if arguments.skip_bad else []
     options = [f"--{name}" for name, given in (("crf", arguments.crf), ("multi-scale", arguments.multi_scale)) if given]
     options += [] if arguments.sure is None else ["--sure", str(arguments.sure)]

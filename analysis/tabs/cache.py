@@ -1,11 +1,12 @@
-"""Pictures on their way to a browser: written whole, or not at all."""
+"""Gradio's folder of files: pictures are written whole, or not at all, and old files go as long as the page lives."""
 
 import functools
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-from gradio import processing_utils
+from gradio import processing_utils, route_utils
 
 
 def write_pictures_whole() -> None:
@@ -29,3 +30,21 @@ def write_pictures_whole() -> None:
         return str(place)
 
     processing_utils.save_pil_to_cache = write_whole
+
+
+def go_on_removing() -> None:
+    """Make Gradio's removal of old files outlive a file that comes while it looks at the others.
+
+    It goes through sets that visitors' uploads are added to, and Python refuses to go on with a set that has changed:
+    the task would end, and no file be removed until the server does. Now what is left waits for the next time.
+    """
+    remove = route_utils.delete_files_created_by_app
+    if hasattr(remove, "__wrapped__"):
+        return
+
+    @functools.wraps(remove)
+    def remove_what_can_be(*given, **named) -> None:
+        with suppress(RuntimeError):
+            remove(*given, **named)
+
+    route_utils.delete_files_created_by_app = remove_what_can_be

@@ -111,7 +111,7 @@ def build(
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
     controls = [latest, *axes, *sliders, refinement["dilations"], refinement["by_objects"]]
     subject.follow(tab, _sweep, controls, results, first=end_before, **_CONCURRENCY)
-    again = {"fn": unlike_before, "inputs": None, "outputs": subject.turn(tab)}
+    again = {"fn": _anew, "inputs": latest, "outputs": subject.turn(tab)}
     gr.on([axes.row_values.input, axes.column_values.input, axes.measure.input], **again, **PRIVATE)
     for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
         name.input(lambda name: VALUES.get(name, ""), name, values, **PRIVATE).then(**again, **PRIVATE)
@@ -129,6 +129,12 @@ def build(
 def end_before(latest: Latest, *_) -> None:
     """Whatever is asked for, the sweep of before has ended: also where its photograph was taken away."""
     latest.end()
+
+
+def _anew(latest: Latest) -> int:
+    """Another sweep is wanted. The one under way ends now: the next may have to wait for those of other visitors."""
+    latest.end()
+    return unlike_before()
 
 
 def _axes() -> Axes:

@@ -71,11 +71,11 @@ def require_pycocotools() -> None:
         raise UserError("the masks of COCO are drawn by pycocotools, which is not installed: pip install pycocotools")
 
 
-def read_coco(root: Path, split: str) -> Coco:
+def read_coco(root: Path, split: str, *, labelled: bool = True) -> Coco:
     """The photographs of annotations/instances_{split}.json, with the classes of their objects as labels.
 
-    Classes are in the order of their category numbers. Photographs without any object have no label to learn from,
-    and a split whose name begins with "train" leaves them out; others keep them, as published evaluations count them.
+    Classes are in the order of their category numbers. Photographs without any object have no label to learn from, and
+    may only not have been annotated yet: where `labelled` they are left out. Published evaluations count them.
 
     Raises:
         UserError: no such file, not one of this kind, or two entries of one id or photographs of one name; the
@@ -89,8 +89,7 @@ def read_coco(root: Path, split: str) -> Coco:
             _require_own_ids(content[what], what, path)
         kinds = {category["id"]: k for k, category in enumerate(categories)}
         regions = _regions(content["annotations"], kinds, path)
-        keeps_empty = not split.startswith("train")
-        pictures = [picture for picture in content["images"] if keeps_empty or picture["id"] in regions]
+        pictures = [picture for picture in content["images"] if picture["id"] in regions or not labelled]
         files = [_file(root, split, picture["file_name"], path) for picture in pictures]
         sizes = tuple((int(picture["height"]), int(picture["width"])) for picture in pictures)
         names = [_class_name(category, path) for category in categories]

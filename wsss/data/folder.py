@@ -102,7 +102,10 @@ def _split(table: Table, split: str, with_mask: set[str]) -> list[str]:
     if split != "val":
         raise UserError(f"{table.path}: has no column 'split', so there are only train, val and all, not {split!r}")
     if not with_mask:
-        raise UserError(f"{table.path.parent / 'masks'}: no photograph has a mask, so there is no split 'val'")
+        raise UserError(
+            f"{table.path.parent / 'masks'}: no photograph has a mask, so there is no split 'val'; "
+            "put masks there, or train with --val-split none"
+        )
     return [name for name in table.lines if name in with_mask]
 
 

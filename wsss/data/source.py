@@ -16,8 +16,8 @@ from wsss.data.shapes import Shapes
 from wsss.data.voc import mask_values, read_voc
 from wsss.disk import reading
 
-_READERS = {"voc": read_voc, "folder": read_folder}
-LAYOUTS = (*_READERS, "coco", "shapes")
+_READERS = {"voc": read_voc, "folder": read_folder, "coco": read_coco}
+LAYOUTS = (*_READERS, "shapes")
 """What `read` reads; shapes are drawn."""
 
 _DRAWN = {"train": (160, 0), "val": (40, 1)}  # number of pictures, seed
@@ -29,8 +29,8 @@ def read(dataset: str, root: Path | None, split: str, *, labelled: bool = True) 
     """The photographs of a split of `root`, laid out as `dataset`: voc, folder or coco; shapes are drawn, without root.
 
     Args:
-        labelled: whether each photograph must have a class, as where labels are learned; COCO's splits for training
-            leave out what has none.
+        labelled: whether each photograph must have a class, as where labels are learned; of COCO those without are left
+            out.
 
     Raises:
         UserError: there is no such layout, folder or split, or its list or labels are wrong or cannot be read.
@@ -46,7 +46,7 @@ def read(dataset: str, root: Path | None, split: str, *, labelled: bool = True) 
     with reading(root):
         if not root.is_dir():
             raise UserError(f"{root}: no such data folder")
-        return read_coco(root, split) if dataset == "coco" else _READERS[dataset](root, split, labelled=labelled)
+        return _READERS[dataset](root, split, labelled=labelled)
 
 
 def with_masks(source: Source, folder: Path) -> Source:
@@ -118,8 +118,6 @@ def check(source: Source, *, masks: bool = False) -> list[str]:
     faults = []
     if isinstance(source, Coco) and masks and (missing := _faults(require_pycocotools)):
         faults, masks = missing, False  # each photograph would say the same
-    if not source.classes:
-        faults.append("the data name no class")
     if not len(source):
         faults.append("the data hold no photograph")
     for found in photograph_faults(source, masks=masks).values():
@@ -211,6 +209,8 @@ def _mask_size(path: Path, values: Sequence[int], are_pseudo: bool) -> tuple[int
 
 def _require_inside(path: Path) -> None:
     """Raises UserError for a link to a file elsewhere; linked folders are the user's own arrangement and pass."""
+    if not os.path.islink(path):
+        return
     place, folder = (Path(os.path.realpath(one)) for one in (path, path.parent.parent))  # a circle of links is no error
-    if os.path.islink(path) and not place.is_relative_to(folder):
+    if not place.is_relative_to(folder):
         raise UserError(f"{path}: is a link that leads out of the data folder; put the file itself there")
