@@ -959,6 +959,13 @@ def test_a_row_that_is_skipped_counts_once(folder):
     assert found.skipped == 1 and len(found.source) == 3
 
 
+def test_a_picture_without_a_row_is_left_out_whatever_its_name(folder):
+    save_photograph(folder / "images" / "shot 10: a.jpg")
+    found = survey("folder", folder, "train")
+    assert found.skipped == 1 and len(found.source) == 3
+    assert "shot 10: a.jpg: has no row in labels.csv" in found.faults[0]
+
+
 def test_the_line_of_a_fault_is_that_of_the_list_which_was_read(devkit):
     root = devkit.parent.parent
     for other in (root, root / "a", root / "z", devkit.parent / "VOC2007", devkit.parent / "VOC2013"):

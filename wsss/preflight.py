@@ -150,10 +150,9 @@ def _inside(folder: Path) -> list[Path]:
 
 def _blank(sentence: str, copy: Path, split: str) -> set[_Row]:
     """Blank the line that a reader refuses; returns what it told of, nothing if the fault has no line of its own."""
-    found = re.match(r"(.+?):(?:(\d+):)? ", sentence)
-    path = Path(found[1]) if found else copy
-    if path.suffix in _TEXTS and found[2] and path.is_file() and not path.is_symlink():
-        return _blank_line(path, int(found[2]))
+    path, line = _told_of(sentence)
+    if path.suffix in _TEXTS and line and path.is_file() and not path.is_symlink():
+        return _blank_line(path, line)
     if os.path.islink(path) and path.parent.name == "images":
         path.unlink()
         return {_Row(path.stem)}
@@ -162,6 +161,14 @@ def _blank(sentence: str, copy: Path, split: str) -> set[_Row]:
         found = [(text, _lines(text).get(path.stem)) for text in lists]
         return set().union(*(_blank_line(text, line) for text, line in found if line))
     return set()
+
+
+def _told_of(sentence: str) -> tuple[Path, int]:
+    """The file that a sentence begins with, and the line in it, 0 for none; its name may hold what ends it: ": "."""
+    ends = [*re.finditer(r":(?:(\d+):)? ", sentence)]
+    there = (end for end in reversed(ends) if os.path.lexists(sentence[: end.start()]))
+    end = next(there, ends[0] if ends else None)
+    return (Path(sentence[: end.start()]), int(end[1] or 0)) if end else (Path(), 0)
 
 
 def _blank_line(path: Path, line: int) -> set[_Row]:
