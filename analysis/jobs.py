@@ -248,7 +248,8 @@ def delete(found: runs.Found) -> None:
     if found.folder.parent.resolve() not in (runs.root().resolve(), (runs.root() / runs.EVALUATIONS).resolve()):
         raise UserError(f"{found.name}: is not a folder of runs")
     try:
-        found.folder.rename(found.folder.with_name(f"{_DELETED}{os.getpid()}-{found.name}"))  # half a run looks broken
+        # Half a run would look like a broken one. Another one of its name may have been left half deleted.
+        found.folder.rename(found.folder.with_name(f"{_DELETED}{time.time_ns()}-{found.name}"))
     except OSError as error:
         raise UserError(f"{found.name}: cannot be deleted ({error.strerror})") from None
     for gone in found.folder.parent.glob(f"{_DELETED}*"):  # also what a server that was killed has left
