@@ -378,8 +378,10 @@ def test_a_command_that_torchrun_repeats_goes_on_with_its_own_run_alone(tmp_path
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--preset", "voc"], "--encoder-weights none"),
-        (["--preset", "voc", "--encoder", "resnet-fifty"], "there is no encoder 'resnet-fifty'"),
+        (["--preset", "voc", "--data", "."], "--encoder-weights none"),
+        (["--preset", "voc"], "the layout 'voc' is read from a folder; give one"),
+        (["--preset", "voc", "--data", "nowhere"], "nowhere: no such data folder"),
+        (["--preset", "voc", "--data", ".", "--encoder", "resnet-fifty"], "there is no encoder 'resnet-fifty'"),
         (["--preset", "tiny", "--encoder-weights", "nowhere.pt"], "nowhere.pt: there is no such file"),
         (["--preset", "tiny", "--encoder-weights", "n" * 300], "cannot be read (File name too long)"),
         (["--preset", "tiny", "--device", "meta"], "device 'meta' cannot be used here"),

@@ -25,6 +25,7 @@ from wsss.beginning import require_at_once, require_own, survey_splits, sweep
 from wsss.config import Config
 from wsss.data.augment import Reduced
 from wsss.data.item import Source
+from wsss.data.source import require_root
 from wsss.distributed import Group, joined
 from wsss.epoch import Checkpoints, close_epoch
 from wsss.exits import Stopped, said
@@ -215,6 +216,7 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
     if arguments.resume and arguments.begin_with:
         raise UserError("--resume goes on with a run's own state, --begin-with takes another's; give one of them")
     config = config_of_run(arguments, out, resume)
+    require_root(config.dataset, arguments.data)
     require_at_once(config, has_state=resume or bool(arguments.begin_with))
     surveys = survey_splits(config, arguments.data)
     require_sound_splits(surveys, skip_bad=arguments.skip_bad)

@@ -39,14 +39,22 @@ def read(dataset: str, root: Path | None, split: str, *, labelled: bool = True) 
         if split not in _DRAWN:
             raise UserError(f"the drawn shapes have no split {split!r}; choose {' or '.join(_DRAWN)}")
         return Shapes(*_DRAWN[split])
+    require_root(dataset, root)
+    with reading(root):
+        return _READERS[dataset](root, split, labelled=labelled)
+
+
+def require_root(dataset: str, root: Path | None) -> None:
+    """Raises UserError unless there is such a layout, and a folder to read it from where it is not drawn."""
     if dataset not in LAYOUTS:
         raise UserError(f"there is no layout of data {dataset!r}; choose one of {', '.join(LAYOUTS)}")
+    if dataset == "shapes":
+        return
     if root is None:
         raise UserError(f"the layout {dataset!r} is read from a folder; give one")
     with reading(root):
         if not root.is_dir():
             raise UserError(f"{root}: no such data folder")
-        return _READERS[dataset](root, split, labelled=labelled)
 
 
 def with_masks(source: Source, folder: Path) -> Source:
