@@ -104,7 +104,7 @@ def offered(chosen: Path) -> list[Path]:
     """The checkpoints of the page, the default one first; where none was chosen or shipped, an untrained network."""
     folders = [chosen, *others(chosen)]
     if chosen == DEFAULT_CHECKPOINT and not any((folder / "config.json").exists() for folder in folders):
-        print("There is no checkpoint: masks come from an untrained network, only Shape cues' maps tell the truth.")
+        print("No checkpoint found: masks come from an untrained network; only the maps of Shape cues mean something.")
         return [untrained_checkpoint(Path(os.environ["GRADIO_TEMP_DIR"]))]
     return folders
 

@@ -34,7 +34,7 @@ AXES = {
 
 MEASURES = {
     "iou": "mean IoU of the labelled pixels with the ground truth",
-    "edges": "outlines on the photograph's edges",
+    "edges": "outline pixels on edges of the photograph",
     "valid": "labelled pixels",
     "neighbor": "agreement with the neighboring cell",
 }

@@ -163,7 +163,7 @@ def _waiting_rows(page: Page) -> list[tuple[str, str, str]]:
     pseudo, maps, cells = (
         "Pseudo mask: click a pixel",
         "Methods by stages",
-        "Click a cell to refine it",
+        "Click a cell to open it in Refinement",
     )
     show(page, "Refinement", pseudo)
     page.wait_for_timeout(2000)

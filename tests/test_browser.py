@@ -36,7 +36,7 @@ PICTURES = {
         "Methods by stages",
     ),
     "Refinement": ("m_0: not refined yet", "Pseudo mask: click a pixel", "Unlabelled pixels"),
-    "Sweep": ("Click a cell to refine it",),
+    "Sweep": ("Click a cell to open it in Refinement",),
     "Compare": ("Left | right", "Difference"),
 }
 """Of each tab, by their labels."""
@@ -348,7 +348,7 @@ def test_a_number_box_that_is_emptied_raises_no_complaint(page_at):
 @pytest.mark.slow
 def test_another_axis_makes_another_sweep_though_its_values_are_the_same(page_at):
     page = page_at("Sweep")
-    sheet = picture(page, "Click a cell to refine it")
+    sheet = picture(page, "Click a cell to open it in Refinement")
     for axis in ("threshold", "background threshold"):
         assert changes(sheet, partial(choose, page, "Rows", axis)), axis
         page.locator(".js-plotly-plot:visible", has_text=axis).wait_for(timeout=60_000)
@@ -380,7 +380,7 @@ def test_a_cell_of_a_sweep_opens_in_the_refinement(page_at):
     choose(page, "Rows", "alpha")
     settle(page)
     page.locator(".js-plotly-plot:visible").wait_for(timeout=60_000)  # the sweep has ended
-    picture(page, "Click a cell to refine it").click(position={"x": 60, "y": 60})  # alpha = 0
+    picture(page, "Click a cell to open it in Refinement").click(position={"x": 60, "y": 60})  # alpha = 0
     picture(page, "Pseudo mask: click a pixel")
     sync_api.expect(number_of(page, "alpha")).to_have_value("0")
 
@@ -439,7 +439,7 @@ def test_a_link_opens_the_tab_that_it_was_copied_on(browser, page):
     page.get_by_role("button", name="Copy a link to these settings").click()
     page.wait_for_url("**tab=Sweep**")
     elsewhere = page.url.replace("Sweep", "unicorn")
-    for address, label in ((page.url, "Click a cell to refine it"), (elsewhere, "Difference")):
+    for address, label in ((page.url, "Click a cell to open it in Refinement"), (elsewhere, "Difference")):
         other = opened(browser)
         other.goto(address)
         if label == "Difference":  # no tab is asked for that is there: the page begins as ever, and the tabs open

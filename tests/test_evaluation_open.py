@@ -95,4 +95,4 @@ def test_each_opened_photograph_is_judged_right_or_wrong(address, runs):
             judged.filter(has_not_text=said or "nothing is said yet").wait_for(timeout=30_000)
             said = judged.inner_text()
         page.get_by_text("shown as 96x96").wait_for()
-        assert not page.get_by_text("was of the photograph before").count()
+        assert not page.get_by_text("belonged to the previous photograph").count()

@@ -193,7 +193,7 @@ def test_a_truth_that_comes_with_its_photograph_stays_with_it(subject, cat, tmp_
 def test_the_page_says_at_which_size_a_large_photograph_is_looked_at(subject, tmp_path):
     file = stored(np.zeros((1200, 1600, 3), np.uint8), tmp_path / "large.png")
     _, told, *_ = subject._accept(subject.library.names[0], file, None, [], "Inspect", None, None, None, None, False)
-    assert "shown as 683x512, looked at as 384x288" in told
+    assert "shown at 683x512, the network sees 384x288" in told
 
 
 @pytest.mark.parametrize("size", [(8, 8), None])
@@ -274,9 +274,9 @@ def test_a_map_is_judged_by_the_true_object_where_it_is_known(scene, monkeypatch
     for known in (None, truth, truth + np.uint8(1)):
         cams._captioned(scene._replace(truth=known), cam, "cat", 0.5, None)
     assert said == [
-        "half its maximum covers 100 % of the object;",
+        "map > max/2 covers 100 % of the object;",
         "no region of the class is in the truth",
-        "half its maximum covers 100 % of the true object;",
+        "map > max/2 covers 100 % of the true object;",
     ]
 
 

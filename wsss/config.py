@@ -36,7 +36,7 @@ class Config:
     # Data
     dataset: str = _option("voc", "data", "layout of the data folder", ("voc", "folder", "coco", "shapes"))
     train_split: str = _option("train_aug", "data", "list to train on")
-    val_split: str = _option("val", "data", "list to evaluate on; none: nothing is, and no mask is needed")
+    val_split: str = _option("val", "data", "list to evaluate on; none: no evaluation, no masks needed")
     short_side: int = _number(
         0, (0, 4096), "data", "photographs with a longer short side are reduced to it; 0 keeps them"
     )
@@ -45,7 +45,7 @@ class Config:
         0.9, (0.01, 1), "data", "random scaling takes this share of the area at least (ratio: Sec. 4.1.3)"
     )
     color_jitter: float = _number(0.0, (0, 1), "data", "strength of the color jitter; the paper has none")
-    cache: bool = _option(False, "data", "keep decoded photographs in memory, if workers is 0: those would keep copies")
+    cache: bool = _option(False, "data", "keep decoded photographs in memory; needs workers 0, each would hold a copy")
     workers: int = _number(4, (0, 64), "data", "processes that load data; 0 loads in the main process")
     masks: str = _option("", "data", "folder of masks NAME.png to train on, as pseudo_labels writes; empty: the data's")
 
@@ -64,7 +64,7 @@ class Config:
 
     # Shape cue module
     shape_cue: str = _option(
-        "on", "shape cue", "on; identity keeps its texture; none leaves it out", ("on", "identity", "none")
+        "on", "shape cue", "on; identity drops nothing; none: no low-level features at all", ("on", "identity", "none")
     )
     shape_channels: int = _number(48, (1, 4096), "shape cue", "channels handed to the decoder")
     info_radius: int = _number(
@@ -79,13 +79,13 @@ class Config:
         0.5,
         (0, 100),
         "shape cue",
-        "mean exponent of the drop: e^-rate of the features stay, more where some inform (InfoDrop: 0.1, 1.5)",
+        "strength of the drop: on average e^-rate of the features survive, or more (InfoDrop: 0.1, 1.5)",
     )
 
     # Pseudo masks
     alpha: float = _number(0.8, (0, 1), "pseudo masks", "Eq. 5: weight of color against class affinity, at the end")
     alpha_start: float = _number(
-        0.8, (0, 1), "pseudo masks", "the same when the mask loss starts; moves linearly to alpha"
+        0.8, (0, 1), "pseudo masks", "value when the mask loss starts; moves linearly to alpha"
     )
     refine_steps: int = _number(10, (0, 100), "pseudo masks", "T, refinement steps (Sec. 3.2.1)")
     refine_stride: int = _number(
@@ -93,20 +93,27 @@ class Config:
     )
     refine_source: str = _option("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
     background_affinity: bool = _option(
-        False, "pseudo masks", "s of the background is the greatest of the objects'; false: its constant (Eq. 5: 0/0)"
+        False, "pseudo masks", "s of the background in Eq. 5 is the highest of the objects'; false: its constant (0/0)"
     )
-    teacher: str = _option("network", "pseudo masks", "whose probabilities become pseudo masks", ("network", "average"))
+    teacher: str = _option(
+        "network",
+        "pseudo masks",
+        "whose output makes the pseudo masks: the network's, or its average's",
+        ("network", "average"),
+    )
     object_cutoff: float = _number(
-        0.6, (0, 1), "pseudo masks", "share of its maximum that an object claims (Sec. 4.1.3)"
+        0.6, (0, 1), "pseudo masks", "an object claims scores over this share of its maximum (Sec. 4.1.3)"
     )
     object_cutoff_start: float = _number(
-        0.6, (0, 1), "pseudo masks", "the same when the mask loss starts; moves linearly to object_cutoff"
+        0.6, (0, 1), "pseudo masks", "value when the mask loss starts; moves linearly to object_cutoff"
     )
-    background_cutoff: float = _number(0.6, (0, 1), "pseudo masks", "the same for the background")
+    background_cutoff: float = _number(
+        0.6, (0, 1), "pseudo masks", "the background claims scores over this share of its maximum"
+    )
     background_cutoff_start: float = _number(
-        0.6, (0, 1), "pseudo masks", "the same when the mask loss starts; moves linearly to background_cutoff"
+        0.6, (0, 1), "pseudo masks", "value when the mask loss starts; moves linearly to background_cutoff"
     )
-    least_cutoff: float = _number(0.2, (0, 1), "pseudo masks", "no claim is below this score (Sec. 4.1.3)")
+    least_cutoff: float = _number(0.2, (0, 1), "pseudo masks", "least score that claims a pixel (Sec. 4.1.3)")
 
     # Losses
     supervision: str = _option("labels", "losses", "labels of images, or masks (the upper bound)", ("labels", "masks"))
@@ -143,7 +150,10 @@ class Config:
         0.9, (0, 10), "optimisation", "the learning rate falls as (1 - step/steps)^power (Sec. 4.1.2)"
     )
     ema_decay: float = _number(
-        0.0, (0, 0.99999), "optimisation", "decay of the kept moving average of the weights; 0: no average"
+        0.0,
+        (0, 0.99999),
+        "optimisation",
+        "decay of the moving average of the weights, which is what is saved; 0: no average",
     )
     seed: int = _number(0, (0, 2**31 - 1), "optimisation", "every random number follows from it")
     device: str = _option("auto", "optimisation", "auto, cpu, cuda, cuda:1 ...")

@@ -95,20 +95,24 @@ def require_classes(source: Source, classes: tuple[str, ...]) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m wsss.evaluate", description=__doc__)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data", type=Path, metavar="ROOT", help="drawn shapes need none")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="folder of the checkpoint")
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="data folder; drawn shapes need none")
     parser.add_argument("--dataset", choices=LAYOUTS, help="layout of the data, the checkpoint's unless given")
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", default="val", help="list to evaluate on (val)")
     add_refinement_flags(parser)
     parser.add_argument("--multi-scale", action="store_true", help=MULTI_SCALE_HELP)
-    parser.add_argument("--with-image-labels", action="store_true", help="use the true image labels (not a test!)")
+    parser.add_argument(
+        "--with-image-labels",
+        action="store_true",
+        help="drop classes that the photograph is not labelled with (not a test!)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here too")
-    parser.add_argument("--per-image", action="store_true", help="in the report, a row for each photograph too")
+    parser.add_argument("--per-image", action="store_true", help="in the report, the scores of each photograph too")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="write the predicted masks here, DIR/NAME.png")
     arguments = parser.parse_args(argv)
     if arguments.per_image and not arguments.json:
-        parser.error("--per-image is of the report; name its file with --json")
+        parser.error("--per-image adds to the report; name its file with --json")
     try:
         with StopRequest():
             if arguments.json:

@@ -38,7 +38,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     """`--preset NAME`, then one flag for each field: `--lr 0.01`, `--region-loss false`."""
     parser.allow_abbrev = False  # a later field could make a shortened flag mean another one
     parser.error = functools.partial(_say_nearest, parser, parser.error)
-    parser.add_argument("--preset", choices=PRESETS, default="voc")
+    parser.add_argument("--preset", choices=PRESETS, default="voc", help="settings to start from [voc]")
     for f in fields(Config):
         parser.add_argument(
             "--" + f.name.replace("_", "-"),
@@ -47,7 +47,7 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             type=_reader(f),
             default=argparse.SUPPRESS,
             metavar="|".join(f.metadata["choices"]) or f.type.__name__.upper(),
-            help=f.metadata["help"].replace("%", "%%"),
+            help=f"{f.metadata['help']} [voc: {f.default}]".replace("%", "%%"),
         )
 
 

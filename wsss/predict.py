@@ -29,8 +29,8 @@ def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m wsss.predict", description=__doc__)
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="a picture, or a folder of pictures")
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="folder of the checkpoint")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the masks, DIR/NAME.png")
     parser.add_argument("--multi-scale", action="store_true", help=MULTI_SCALE_HELP)
     add_refinement_flags(parser)
     parser.add_argument("--overlays", action="store_true", help="also DIR/overlays/NAME.png, the mask over the picture")

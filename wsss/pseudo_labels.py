@@ -153,10 +153,10 @@ def share(text: str) -> float:
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code, one of `wsss.exits`."""
     parser = argparse.ArgumentParser(prog="python -m wsss.pseudo_labels", description=__doc__.splitlines()[0])
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data", type=Path, metavar="ROOT", help="drawn shapes need none")
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="folder of the checkpoint")
+    parser.add_argument("--data", type=Path, metavar="ROOT", help="data folder; drawn shapes need none")
     parser.add_argument("--split", help="the checkpoint's training list unless given")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the masks, DIR/NAME.png")
     parser.add_argument("--crf", action="store_true", help="a dense CRF in place of the refinement")
     parser.add_argument("--multi-scale", action="store_true", help=MULTI_SCALE_HELP)
     parser.add_argument(

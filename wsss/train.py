@@ -192,10 +192,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="run folder, runs/PRESET unless given")
     parser.add_argument("--resume", action="store_true", help="go on with the run in the run folder")
     parser.add_argument(
-        "--begin-with", type=Path, metavar="STATE", help="folder of another run's states/ to start from, as it is now"
+        "--begin-with",
+        type=Path,
+        metavar="STATE",
+        help="a folder in another run's states/ to start from, with settings of its own",
     )
     parser.add_argument(
-        "--until", type=int, metavar="EPOCH", help="end after this epoch, 0: before the first; --begin-with may go on"
+        "--until",
+        type=int,
+        metavar="EPOCH",
+        help="end after this epoch, 0: before the first; --begin-with or --resume goes on",
     )
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
     add_flags(parser)

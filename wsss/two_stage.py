@@ -41,8 +41,8 @@ _OF_THE_SECOND = dict.fromkeys(("--shape-cue", "--region-loss"), "is what the se
 def main(argv: list[str] | None = None) -> int:
     """The command; returns the exit code of the stage that failed, 0 when none did."""
     parser = argparse.ArgumentParser(prog="python -m wsss.two_stage", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--data", metavar="ROOT")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of both stages and the masks")
+    parser.add_argument("--data", metavar="ROOT", help="data folder; drawn shapes need none")
     parser.add_argument("--crf", action="store_true", help="masks by a dense CRF in place of the refinement")
     parser.add_argument("--multi-scale", action="store_true", help=f"masks: {MULTI_SCALE_HELP}")
     parser.add_argument(

@@ -63,7 +63,7 @@ def mask_put_away(truth_file: str | None) -> Any:
     """What becomes of the mask on the page when its photograph goes."""
     if truth_file is None:
         return gr.skip()
-    gr.Info("The ground-truth mask was of the photograph before. Give it again if it belongs to this one.")
+    gr.Info("The ground-truth mask belonged to the previous photograph. Upload it again if it fits this one.")
     return None
 
 
@@ -77,5 +77,5 @@ def about(predictor: Predictor, encoding: Encoding | None = None) -> str:
     if encoding is not None:
         height, width = encoding.rgb.shape[:2]
         rows, columns = to_image(encoding.rgb, predictor.config.test_short_side).shape[2:]
-        parts.append(f"photograph shown as {width}x{height}, looked at as {columns}x{rows}")
+        parts.append(f"photograph shown at {width}x{height}, the network sees {columns}x{rows}")
     return f'<div class="legend">{" &middot; ".join(parts)}</div>'

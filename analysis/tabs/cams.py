@@ -167,7 +167,7 @@ def _captioned(scene: Scene, cam: Cam, name: str, opacity: float, most: float | 
     if np.isnan(covered):
         lines.append(f"no region of the class is {'in the truth' if has_truth else 'predicted'}")
     else:
-        lines.append(f"half its maximum covers {100 * covered:.0f} % of the {'true ' * has_truth}object;")
+        lines.append(f"map > max/2 covers {100 * covered:.0f} % of the {'true ' * has_truth}object;")
         lines.append(
             "no part of the map is above 0" if np.isnan(inside) else f"{100 * inside:.0f} % of that lies inside"
         )

@@ -25,9 +25,9 @@ def build(subject: Subject) -> None:
             height=120,
         )
         gr.HTML(
-            f'<div class="legend">A file has at most {MOST_FILE // 2**20} MB. '
-            "Everybody who uses this server can choose it. "
-            f"The oldest of more than {MOST_UPLOADED} makes room.</div>"
+            f'<div class="legend">At most {MOST_FILE // 2**20} MiB a file. '
+            "Everyone who uses this server can choose the checkpoint. "
+            f"Only the newest {MOST_UPLOADED} are kept.</div>"
         )
 
     def receive(paths: Sequence[str] | None) -> dict:

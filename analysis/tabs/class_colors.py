@@ -18,7 +18,7 @@ def build(subject: Subject) -> None:
         name = gr.Dropdown(list(subject.default.classes), label="Class", allow_custom_value=True)
         # Above the picker, which grows when it is opened: a button below it would move away from under the pointer.
         reset = gr.Button("VOC's colors", size="sm")
-        color = gr.ColorPicker(_hex(subject.default.colors[1]), label="Its color on the page; masks keep VOC's")
+        color = gr.ColorPicker(_hex(subject.default.colors[1]), label="Color on the page; files keep VOC's")
 
     def offered(checkpoint: str) -> dict:
         classes = list(subject.library[checkpoint].classes)

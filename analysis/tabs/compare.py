@@ -102,7 +102,7 @@ def _side(subject: Subject, name: str, kind: str) -> Side:
     with gr.Column(min_width=300), gr.Group():
         return Side(
             gr.Dropdown(library.names, value=library.names[0], label=f"{name}: checkpoint"),
-            gr.Radio([*MASKS, PSEUDO], value=kind, label="picture"),
+            gr.Radio([*MASKS, PSEUDO], value=kind, label="mask"),
             slider("alpha", config.alpha, "of the pseudo mask (Eq. 5)"),
         )
 

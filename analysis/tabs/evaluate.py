@@ -63,7 +63,9 @@ def build(subject: Subject, tabs: gr.Tabs) -> None:
             with gr.Column(scale=3, min_width=360):
                 state = _state(start)
         with gr.Column(visible=False) as place:
-            measure = gr.Radio([(words, key) for key, words in MEASURES.items()], value="iou", label="of each class")
+            measure = gr.Radio(
+                [(words, key) for key, words in MEASURES.items()], value="iou", label="Bars of the classes"
+            )
             result = evaluation.result(place)
             pictures, name, opened = evaluation.pictures()
             with gr.Row(equal_height=False):
@@ -114,7 +116,7 @@ def _start(library: Library) -> tuple[Start, gr.Button]:
                 names,
                 value=names[0],
                 label="Checkpoint to evaluate",
-                info="of the list, or its folder",
+                info="from the list, or its folder",
                 allow_custom_value=True,
             ),
             gr.Textbox("", label="Data folder", info="on the server; drawn shapes need none", max_length=1000),
@@ -130,7 +132,7 @@ def _state(start: Start) -> State:
     with gr.Row():
         # As on the Train tab: a page may be older than the server.
         left = gr.Dropdown([], label="Evaluation", allow_custom_value=True, min_width=160)
-        right = gr.Dropdown([NOTHING], value=NOTHING, label="beside it", allow_custom_value=True, min_width=160)
+        right = gr.Dropdown([NOTHING], value=NOTHING, label="compared with", allow_custom_value=True, min_width=160)
     status = gr.HTML(elem_id="evaluation-status")
     stop = gr.Button("Stop", interactive=False, size="sm", min_width=80)
     with gr.Accordion("Log", open=False):

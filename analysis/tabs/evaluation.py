@@ -41,7 +41,7 @@ def result(place: gr.Column) -> Result:
         bars, points = gr.Plot(label="Classes (Tables 3 and 4)"), gr.Plot(label="Precision and recall")
     with gr.Row():
         confusion = gr.Plot(label="Confusion", visible=False)
-        other = gr.Plot(label="Confusion of the other", visible=False)
+        other = gr.Plot(label="Confusion, compared", visible=False)
     table = gr.Dataframe(
         label="Photographs, the worst first: click one to look at it", interactive=False, max_height=360
     )

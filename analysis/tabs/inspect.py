@@ -49,9 +49,9 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
                 controls = _controls()
                 download.build(subject, "mask", _files, controls, controls._fields)
         with gr.Row():
-            scores = gr.Plot(label="Class scores of the photograph")
-            bars = gr.Plot(label="Class scores of the pixel, before a CRF")
-            path = gr.Plot(label="The pixel by T (Eq. 6)")
+            scores = gr.Plot(label="Image-level probabilities")
+            bars = gr.Plot(label="The pixel's probabilities, before a CRF")
+            path = gr.Plot(label="The pixel's scores by T (Eq. 6)")
     pictures = [pair, names, pointed]
     subject.follow(tab, _show, controls, [*pictures, scores, bars, path])
     sliders = [control for control in controls if control is not controls.refined_by]
@@ -75,7 +75,7 @@ def _controls() -> Controls:
             [by for by in REFINED_BY if by != "CRF" or crf_is_available()],  # not every server has it
             value="SPR",
             label="refined by",
-            info="SPR as at the checkpoint's test; none: the network's own answer, as the paper tests",
+            info="SPR: in as many steps as the checkpoint was tested with, maybe 0; none: as the paper tests",
             min_width=120,
         )
         judged = gr.Checkbox(False, label="right or wrong", info="needs a ground-truth mask, above", min_width=120)

@@ -35,7 +35,7 @@ _CAUSES = (
 )
 
 
-_BY_OBJECTS = "Eq. 5: its score is then the greatest of theirs; its own is constant (0/0), which leaves it to colors"
+_BY_OBJECTS = "Eq. 5: its score is then the highest of theirs; its own is constant (0/0), so colors alone decide"
 
 
 class Settings(NamedTuple):
@@ -128,11 +128,11 @@ def _settings(subject: Subject) -> Settings:
         return Settings(
             slider("alpha", alpha, "1: colors only, as PAMR; 0: classes only (Eq. 5)"),
             slider("T", min(steps, MOST_STEPS), "refinement steps (Eq. 6)", MOST_STEPS, 1),
-            slider("threshold", object_cutoff, "share of its maximum that an object claims (Sec. 4.1.3)"),
+            slider("threshold", object_cutoff, "an object claims scores over this share of its maximum (Sec. 4.1.3)"),
             slider("background threshold", background_cutoff, "the same for the background"),
-            slider("floor", floor, "no claim is below this score"),
+            slider("floor", floor, "least score that claims a pixel"),
             gr.CheckboxGroup(list(DILATIONS), value=dilations, label="dilations", info="distances of the neighbours"),
-            gr.Checkbox(by_objects, label="hold the background by the objects", info=_BY_OBJECTS),
+            gr.Checkbox(by_objects, label="background affinity from the objects", info=_BY_OBJECTS),
             gr.Dropdown(["background", *first.classes], value=None, label="maps of the class"),
         )
 
@@ -162,9 +162,9 @@ def _details() -> tuple[gr.Plot, gr.Radio, list[gr.components.Component]]:
     """The curves; of the affinity probe the kind of weight that is drawn, and its three pictures."""
     with gr.Row():
         drawn = picture("The pixel's neighbours")
-        near = picture("The nearer ones, enlarged")
-    kind = gr.Radio(list(_KINDS), value="joint", label="Drawn weights", info="joint: both as they act (Eq. 5)")
-    bars = gr.Plot(label="Its weights (Eq. 5)")
+        near = picture("The nearest rings, enlarged")
+    kind = gr.Radio(list(_KINDS), value="joint", label="Weights drawn", info="joint: both, mixed by alpha (Eq. 5)")
+    bars = gr.Plot(label="The pixel's weights (Eq. 5)")
     return gr.Plot(label="Step by step"), kind, [drawn, near, bars]
 
 

@@ -17,8 +17,8 @@ def build() -> None:
     folders = SHIPPED, runs.root() / "results"
     with gr.Tab("Results", id="Results") as tab:
         gr.Markdown(
-            "Measured here: by networks of this repository, what is shipped on the photographs of `voc-animals`. "
-            "Paper: by its authors on PASCAL VOC 2012 with WideResNet-38. The two compare in order, not in size."
+            "Measured here: networks of this repository; the shipped tables are on `voc-animals`. "
+            "Paper: by its authors on PASCAL VOC 2012 with WideResNet-38. Compare their order, not their values."
         )
         chosen = gr.Radio(list(_offered(folders)), label="Table")
         text = gr.Markdown(elem_classes="results")

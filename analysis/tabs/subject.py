@@ -82,8 +82,8 @@ class Subject:
                 self.present = Chips(
                     list(self.default.classes),
                     label="Classes in the photograph",
-                    info="The weak label, all that training is told. Ticked: what the network sees, at least the "
-                    "likeliest. Change it freely.",
+                    info="The image-level label, all that training is given. Ticked: what the network sees, at least "
+                    "its best guess. Change it freely.",
                 )
                 self.about = gr.HTML(arrival.about(self.default))
                 with gr.Accordion("Ground-truth mask to compare with (optional)", open=False):

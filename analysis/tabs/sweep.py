@@ -102,7 +102,7 @@ def build(
     with gr.Tab("Sweep", id="Sweep") as tab:
         with gr.Group(), gr.Row():
             axes = _axes()
-        sheet = gr.Image(label="Click a cell to refine it", elem_classes="film", **PICTURE)
+        sheet = gr.Image(label="Click a cell to open it in Refinement", elem_classes="film", **PICTURE)
         with gr.Row():
             stop = gr.Button("Stop", size="sm")
             downloads = [gr.DownloadButton(f"Download {kind}", size="sm") for kind in ("PNG", "CSV")]
@@ -145,7 +145,7 @@ def _axes() -> Axes:
         gr.Dropdown([NOTHING, *AXES], value=NOTHING, label="Columns", min_width=100),
         gr.Textbox("", label="values", max_length=400, min_width=160),
         gr.Dropdown(
-            [("IoU (no truth: outlines)", _BEST), *((text, name) for name, text in measures)],
+            [("IoU, without truth outlines", _BEST), *((text, name) for name, text in measures)],
             value=_BEST,
             label="Measure",
             min_width=290,

@@ -127,15 +127,15 @@ def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox, gr.Button]:
     with gr.Row():
         watched = gr.Dropdown(label="Run", **any_name)
         compared = gr.Dropdown(
-            label="Curves of other runs over it", value=[], multiselect=True, max_choices=_MOST_COMPARED, **any_name
+            label="Overlay curves of other runs", value=[], multiselect=True, max_choices=_MOST_COMPARED, **any_name
         )
     status = gr.HTML(elem_id="run-status")
     with gr.Row():
         stop = gr.Button("Stop", interactive=False, size="sm", min_width=80)
         resume = gr.Button("Resume", interactive=False, size="sm", min_width=80)
         opened = gr.Button("Open in the app", interactive=False, size="sm", min_width=120)
-        again = gr.Button("Its settings into the form", size="sm", min_width=160)
-        is_paused = gr.Checkbox(False, label="Hold the curves", info="to zoom in", min_width=120)
+        again = gr.Button("Copy settings to form", size="sm", min_width=160)
+        is_paused = gr.Checkbox(False, label="Freeze curves", info="to zoom in", min_width=120)
     curves = gr.Plot(label="Curves")
     epoch = Slider(1, 2, 1, step=1, label="previews after epoch", visible=False)
     previews = gr.Gallery(columns=4, height=220, visible=False, format="jpeg")
