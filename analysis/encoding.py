@@ -34,7 +34,7 @@ class Encoding:
         image = to_image(rgb, settings.pop("short_side")).to(next(network.parameters()).device)
         output = network(image)
         grid = refinement_grid(image, config.refine_stride)
-        logits, maps = output.resized(grid)
+        logits, maps = output.resized_logits(grid), output.resized_probs(grid)
         colors = reduce_image(image, grid)
         return cls(
             rgb=rgb,

@@ -29,7 +29,7 @@ def read_values(path: Path, size: tuple[int, int]) -> np.ndarray:
     height, width = raw.shape
     if abs(width * size[0] - height * size[1]) > 0.02 * width * size[0]:
         raise UserError(f"this mask is {width}x{height} pixels, which are not the photograph's proportions")
-    return cv2.resize(raw, size[::-1], interpolation=cv2.INTER_NEAREST)
+    return cv2.resize(raw, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def in_classes(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:

@@ -57,6 +57,20 @@ def test_the_mask_moves_with_the_picture(epoch):
     assert agree.float().mean() > 0.97  # edges are blurred in the picture only
 
 
+def test_reducing_moves_a_mask_to_neither_side():
+    """What is symmetric stays so; picking the upper left pixel of several would move it by half of one."""
+
+    class Symmetric(Echo):
+        def mask(self, index: int) -> np.ndarray:
+            mask = np.zeros((45, 63), np.uint8)
+            mask[9:-9, 13:-13] = 1
+            return mask
+
+    mask = Reduced(Symmetric(), short_side=20, cache=False).mask(0)
+    assert mask.shape == (20, 28) and mask.any()
+    assert (mask == mask[:, ::-1]).all() and (mask == mask[::-1]).all()
+
+
 def test_an_enlarged_crop_is_smooth():
     class Ramp(Echo):
         def rgb(self, index: int) -> np.ndarray:

@@ -120,6 +120,16 @@ def test_other_timm_models_give_features(name):
     assert not trained[0] and trained[-1] and trained == sorted(trained)  # the first stage is frozen, no later one
 
 
+def test_a_full_memory_is_not_the_encoders_fault(monkeypatch):
+    def full(*_, **__):
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes")
+
+    monkeypatch.setattr(timm, "create_model", full)
+    with pytest.raises(RuntimeError, match="can't allocate memory") as raised:
+        build_encoder("resnet18", weights="none")
+    assert not isinstance(raised.value, UserError)
+
+
 def test_an_unknown_encoder_is_refused():
     with pytest.raises(UserError, match="no encoder 'resnet-fifty'"):
         build_encoder("resnet-fifty")

@@ -90,6 +90,15 @@ def test_a_full_memory_is_known_of_the_machine_and_of_its_gpu(error):
     assert explained(error) == (5, "the memory is full")
 
 
+def test_the_standard_output_is_named_only_for_what_writing_to_it_meets():
+    assert explained(OSError(errno.ENOSPC, "No space left")) == (
+        4,
+        "standard output: cannot be written (No space left)",
+    )
+    code, sentence = explained(OSError(errno.EMFILE, "Too many open files"))
+    assert code == 4 and "Too many open files" in sentence and "standard output" not in sentence
+
+
 def test_the_keeper_of_a_job_does_not_wait_for_torch():
     code = "import analysis.jobs, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent, check=False).returncode == 0

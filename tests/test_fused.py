@@ -1,5 +1,6 @@
 """The fused kernels give what the plain equations give, to 1e-5, for any caller, and a step never waits for a GPU."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -172,6 +173,26 @@ def test_the_number_of_threads_does_not_change_the_result(batch, monkeypatch):
     for refined, information in results[1:]:
         assert torch.equal(refined, results[0][0])
         assert torch.equal(information, results[0][1])
+
+
+def test_a_kernel_is_compiled_anew_when_one_that_it_calls_has_changed(tmp_path, monkeypatch):
+    """numba itself looks at the caller's file alone."""
+    pytest.importorskip("numba")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a module of the same second and size would be an old one
+    (tmp_path / "outer_kernel.py").write_text(
+        "from inner_kernel import inner\nfrom wsss.fused.compiled import compiled\n\n"
+        "@compiled\ndef outer(x):\n    return inner(x)\n"
+    )
+    for answer in (1.0, 2.0):
+        (tmp_path / "inner_kernel.py").write_text(
+            f"from wsss.fused.compiled import compiled\n\n@compiled\ndef inner(x):\n    return x + {answer}\n"
+        )
+        importlib.invalidate_caches()
+        for name in ("inner_kernel", "outer_kernel"):
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        monkeypatch.setattr(compiled, "_DIGEST", compiled.source_digest(tmp_path))
+        assert importlib.import_module("outer_kernel").outer(0.0) == answer
 
 
 def test_a_gradient_that_is_asked_for_still_flows():

@@ -34,7 +34,7 @@ def test_pseudo_masks_and_losses_are_those_of_the_settings_at_that_moment(lively
     config, grid = replace(SHORT, background_affinity=False, **settings), (16, 16)
     now = Schedule(config, 10).at(5)
     terms = loss_terms(lively, lively, COLORS, LABELS, torch.zeros(2, 64, 64), config, now)
-    logits, probs = lively.resized(grid)
+    logits, probs = lively.resized_logits(grid), lively.resized_probs(grid)
     scores, present = (logits if refine_source == "score" else probs), F.pad(LABELS, (1, 0), value=1) > 0
     colors = F.interpolate(COLORS, grid, mode="bilinear", antialias=True)
     refined = refine(colors, scores, probs, alpha=now.alpha, steps=config.refine_steps, present=present)

@@ -69,7 +69,7 @@ def test_the_refinement_of_a_mask_is_that_of_training(network, rgb):
     image = to_image(rgb)
     with torch.no_grad():
         output = network(image)
-    logits, probs = output.resized((12, 20))
+    logits, probs = output.resized_logits((12, 20)), output.resized_probs((12, 20))
     expected = refine(reduce_image(image, (12, 20)), logits, probs, alpha=0.5, steps=3)
     enlarged = torch.nn.functional.interpolate(expected, (48, 80), mode="bilinear", align_corners=False)
     found = predict_probs(network, rgb, refine_steps=3, alpha=0.5, refine_stride=4)

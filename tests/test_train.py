@@ -338,7 +338,7 @@ def test_the_class_affinity_of_the_background_is_a_setting(flag):
     image, size = view.image.float() / 255, (8, 8)
     with torch.no_grad():
         output = network(image)
-    logits, probs = output.resized(size)
+    logits, probs = output.resized_logits(size), output.resized_probs(size)
     present = with_background(view.labels)
     scores = with_background_scores(logits, present) if flag else logits
     colors, steps = reduce_image(image, size), config.refine_steps
@@ -552,7 +552,7 @@ def test_a_training_mask_by_a_crf_is_not_refined_too():
     rgb, labels = source.rgb(0), source.labels[0]
     image = to_image(rgb, config.test_short_side)
     with torch.no_grad():
-        _, probs = network(image).resized(tuple(side // config.refine_stride for side in image.shape[-2:]))
+        probs = network(image).resized_probs(tuple(side // config.refine_stride for side in image.shape[-2:]))
     large = torch.nn.functional.interpolate(probs, rgb.shape[:2], mode="bilinear", align_corners=False)[0].numpy()
     known = np.array([0, *(np.flatnonzero(labels) + 1)])
     expected = known[crf(rgb, large[known]).argmax(0)]

@@ -13,19 +13,27 @@ from wsss.preflight import Surveyed, survey
 from wsss.records import event_writer
 from wsss.run import FILE as RUN_FILE
 from wsss.run import LOCK
+from wsss.weights import MOST_BYTES
 
 
 def require_at_once(config: Config, *, has_state: bool) -> None:
     """Say before the data are looked at what else is missing, or would surprise after hours.
 
     Raises:
-        UserError: the device, the encoder, its weights or TensorBoard are not there, or the network cannot be built.
+        UserError: the device, the encoder, its weights or TensorBoard are not there, or the network cannot be built, or
+            is too large.
     """
     pick_device(config.device)
     if not has_state:
         require_encoder(config.encoder, config.encoder_weights)
     with torch.device("meta"):  # where a network of any size takes no memory
-        build(config, 2, pretrained=False)
+        network = build(config, 2, pretrained=False)
+    size = sum(weight.nbytes for weight in network.state_dict().values())
+    if size > MOST_BYTES:
+        raise UserError(
+            f"the weights would take {size / 2**30:.1f} GiB, of which {MOST_BYTES / 2**30:.0f} can be read again; "
+            "choose a smaller --encoder, --aspp-channels or --decoder-channels"
+        )
     if config.tensorboard:
         event_writer()
     has_mask_loss = config.supervision == "labels" and (config.pixel_loss or config.region_loss)

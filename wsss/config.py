@@ -125,7 +125,9 @@ class Config:
     pixel_loss: bool = _option(True, "losses", "Eq. 7")
     pixel_weight: float = _number(1.0, (0, 100), "losses", "weight of Eq. 7; the paper has none")
     balance_classes: bool = _option(
-        True, "losses", "Eq. 7 weighs small classes of an image more, as Araslanov and Roth"
+        True,
+        "losses",
+        "Eq. 7 weighs small classes of an image more, as Araslanov and Roth; not under masks that supervise",
     )
     region_loss: bool = _option(True, "losses", "Eq. 8")
     region_radius: int = _number(3, (1, 16), "losses", "R3 of Eq. 8 in pixels of the refined grid")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from wsss import UserError
 from wsss.convolution import fold_norms
 from wsss.disk import reading
+from wsss.exits import is_out_of_memory
 from wsss.resnet38 import ResNet38, load_published
 from wsss.weights import read_foreign_weights
 
@@ -82,6 +83,8 @@ def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0,
         with torch.no_grad():
             stages = encoder(encoder.mean.new_zeros(1, 3, 75, 101))  # a photograph's sides are multiples of nothing
     except (AssertionError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise
         raise UserError(f"the encoder {name} takes images of some sizes only ({error or 'its own is fixed'})") from None
     if tuple(stage.shape[1] for stage in stages) != encoder.channels:
         raise UserError(f"the encoder {name} takes images of some sizes only (its features have another shape then)")
@@ -120,6 +123,8 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
         settings = timm.get_pretrained_cfg(name)
         backbone = timm.create_model(name, features_only=True, pretrained=False, **options)
     except (RuntimeError, AttributeError, TypeError, NotImplementedError, AssertionError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error) or "it cannot be dilated"
         raise UserError(
             f"the timm model {name} gives no features at output stride {output_stride} ({reason})"
@@ -128,6 +133,8 @@ def _timm(name: str, output_stride: int, weights: str) -> Encoder:
         if from_hub:
             backbone = timm.create_model(name, features_only=True, pretrained=True, **options)
     except Exception as error:  # the hub's client raises many types
+        if is_out_of_memory(error):
+            raise
         raise UserError(
             f"the weights of {name} could not be fetched ({type(error).__name__}): "
             "give a file with --encoder-weights FILE, or --encoder-weights none for random ones"

@@ -5,6 +5,7 @@ full or cannot be written. 5: out of memory. 6: a process that loads data died o
 training was lost. 128 + n: stopped by signal n, with the state saved.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import TextIO
 from wsss import UserError
 
 LOST_RANK = 7
+_OF_A_STREAM = (errno.EPIPE, errno.EBADF, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # what writing meets
 
 
 class NotFinite(RuntimeError):
@@ -53,7 +55,9 @@ def explained(error: BaseException, if_full: str = "") -> tuple[int, str] | None
         # What is read becomes a UserError by `disk.reading`, so what is left here was to be written.
         if isinstance(error, Unwritable):
             return 4, text
-        return 4, f"{error.filename or 'standard output'}: cannot be written ({error.strerror or text})"
+        place = error.filename or ("standard output" if error.errno in _OF_A_STREAM else "")
+        reason = error.strerror or text
+        return 4, f"{place}: cannot be written ({reason})" if place else f"the system refuses what is needed ({reason})"
     if is_out_of_memory(error):
         return 5, "the memory is full" + (f": {if_full}" if if_full else "")
     if isinstance(error, RuntimeError) and is_worker_failure(text):

@@ -20,15 +20,18 @@ class Output(NamedTuple):
     probs: Tensor  # (B, K, h, w), their softmax over K: M of the paper
     image_scores: Tensor  # (B, K-1), of the image's classes, before the sigmoid
 
-    def resized(self, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """Logits and probs at another (height, width), bilinearly; the background stays exactly constant.
+    def resized_logits(self, size: tuple[int, int]) -> Tensor:
+        """Logits at another (height, width), bilinearly; the background stays exactly constant.
 
         Resized like the others it would vary by rounding, and Eq. 5 measures scores by their own deviation.
         """
         background = self.logits[:, :1, :1, :1].expand(-1, -1, *size)
         objects = F.interpolate(self.logits[:, 1:], size, mode="bilinear", align_corners=False)
-        probs = F.interpolate(self.probs, size, mode="bilinear", align_corners=False)
-        return torch.cat([background, objects], 1), probs
+        return torch.cat([background, objects], 1)
+
+    def resized_probs(self, size: tuple[int, int]) -> Tensor:
+        """Probs at another (height, width), bilinearly."""
+        return F.interpolate(self.probs, size, mode="bilinear", align_corners=False)
 
 
 class ShapeAwareNetwork(nn.Module):
@@ -119,7 +122,7 @@ def build(config: Config, num_classes: int, *, pretrained: bool = True) -> Shape
     if config.shape_stage >= len(encoder.channels):
         raise UserError(f"shape_stage is {config.shape_stage}, the encoder's last stage is {len(encoder.channels) - 1}")
     shape_channels = 0 if config.shape_cue == "none" else config.shape_channels
-    # Made even where it is left out: the layers after it would begin with other random weights.
+    # Made even where it is left out: the pyramid, made after it, would begin with other random weights.
     shape_cue = ShapeCue(
         encoder.channels[config.shape_stage],
         config.shape_channels,

@@ -82,7 +82,7 @@ def loss_terms(
         target = F.interpolate(mask[:, None].float(), size, mode="nearest-exact")[:, 0].long()
     else:
         target = pseudo_target(teacher, image, labels, size, config, now)
-    logits, _ = output.resized(size)
+    logits = output.resized_logits(size)
     if config.pixel_loss:
         # A mask that is given is trusted: its pixels count alike, and need not be of all classes.
         trust = {"balanced": False} if by_masks else {"labels": given, "balanced": config.balance_classes}
@@ -116,7 +116,7 @@ def refined_probs(
     output: Output, image: Tensor, labels: Tensor, size: tuple[int, int], config: Config, alpha: float
 ) -> Tensor:
     """What SPR makes of a network's output, (B, K, h, w) at `size`; classes that `labels` deny are 0."""
-    logits, probs = output.resized(size)
+    logits, probs = output.resized_logits(size), output.resized_probs(size)
     present = with_background(labels)
     scores = logits if config.refine_source == "score" else probs
     if config.background_affinity:

@@ -150,7 +150,7 @@ def pixel_probs(
         probs = F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
         return probs * present[:, :, None, None]
     grid = refinement_grid(image, refine_stride)
-    logits, probs = output.resized(grid)
+    logits, probs = output.resized_logits(grid), output.resized_probs(grid)
     refined = refine(reduce_image(image, grid), logits, probs, alpha=alpha, steps=refine_steps, present=present)
     return F.interpolate(refined, size, mode="bilinear", align_corners=False)
 

@@ -41,6 +41,8 @@ from wsss.stopping import StopRequest
 from wsss.words import shown
 from wsss.workers import each_of
 
+_NOTE = "settings.json"  # in a folder of masks: how they were made
+
 
 @torch.inference_mode()
 def training_mask(
@@ -63,7 +65,8 @@ def training_mask(
         network: in evaluation mode.
         rgb: (H, W, 3) uint8.
         labels: (K-1,) in {0, 1}.
-        sure: pixels whose class has less than this share of all classes' probabilities stay unlabelled.
+        sure: pixels whose class has less than this share of the probability of the background and all classes present
+            stay unlabelled.
 
     Returns:
         (H, W) uint8 of class indices, each of the background or of a class present; 255 unlabelled.
@@ -74,7 +77,9 @@ def training_mask(
     for view, is_flipped in views(rgb, config.test_short_side, multi_scale=multi_scale, device=device):
         grid = refinement_grid(view, config.refine_stride)
         output = network(view)
-        probs = output.resized(grid)[1] if with_crf else refined_probs(output, view, given, grid, config, config.alpha)
+        probs = (
+            output.resized_probs(grid) if with_crf else refined_probs(output, view, given, grid, config, config.alpha)
+        )
         probs = F.interpolate(probs[:, present], rgb.shape[:2], mode="bilinear", align_corners=False)
         total, count = total + (probs.flip(3) if is_flipped else probs), count + 1
     mean = (total[0] / count).cpu().numpy()
@@ -117,22 +122,24 @@ def require_own_folder(out: Path, source: Source) -> None:
 
 
 def require_same_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Note in a folder how its masks are made. What has masks without a note, of an older version, is taken as it is.
+    """Raises UserError naming what was otherwise when the masks that are there were made.
 
-    Raises:
-        UserError: naming what was otherwise when the masks that are there were made.
-        Unwritable: the disk is full or cannot be written.
+    Those without a note, of an older version, are taken as they are.
     """
-    note = out / "settings.json"
-    if not any(out.glob("*.png")):
-        make_folder(out)
-        with replacing(note) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1) + "\n")
-    elif note.exists():
-        before = read_json(note)
+    if any(out.glob("*.png")) and (out / _NOTE).exists():
+        before = read_json(out / _NOTE)
         if changed := [f"--{name}" for name, value in settings.items() if before.get(name) != value]:
             found = f"its masks were made with another {' and '.join(changed)}"
             raise UserError(f"{out}: {found}; remove the folder, or choose another --out")
+
+
+def note_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Write down in a folder without masks how they are made. Raises Unwritable: the disk is full, or the like."""
+    if any(out.glob("*.png")):
+        return
+    make_folder(out)
+    with replacing(out / _NOTE) as temporary:
+        temporary.write_text(json.dumps(settings, indent=1) + "\n")
 
 
 def _mask_of(network: ShapeAwareNetwork, source: Source, config: Config, index: int, **settings: Any) -> np.ndarray:
@@ -186,7 +193,9 @@ def _write(arguments: argparse.Namespace) -> None:
     require_classes(found.source, classes)
     require_own_folder(arguments.out, found.source)
     flags = {"crf": arguments.crf, "multi-scale": arguments.multi_scale, "sure": arguments.sure}
-    require_same_settings(arguments.out, {"checkpoint": facts["sha256"], **flags})
+    made_by = {"checkpoint": facts["sha256"], **flags}
+    require_same_settings(arguments.out, made_by)
+    note_settings(arguments.out, made_by)
     settings = {"multi_scale": arguments.multi_scale, "with_crf": arguments.crf, "sure": arguments.sure}
     count = write_masks(network, found.source, config, arguments.out, **settings)
     print(f"{count} masks written to {arguments.out}, {len(found.source) - count} were there; {found.skipped} left out")

@@ -55,7 +55,7 @@ class TrainingViews(Dataset):
         size = (self.crop, self.crop)
         rgb, shrinks = rgb[window], all(part.stop - part.start >= self.crop for part in window)
         rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-        mask = cv2.resize(mask[window], size, interpolation=cv2.INTER_NEAREST)
+        mask = cv2.resize(mask[window], size, interpolation=cv2.INTER_NEAREST_EXACT)
         if self.color_jitter:
             rgb = jitter(rgb, self.color_jitter, random)
         if random.random() < 0.5:
@@ -122,7 +122,7 @@ class Reduced:
         if mask is None:
             return None
         height, width = reduced_size(mask.shape, self.short_side)
-        return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+        return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
 
 
 def reduce(rgb: np.ndarray, short_side: int) -> np.ndarray:

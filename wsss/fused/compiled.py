@@ -1,8 +1,10 @@
 """What the kernels are made of: compilation, threads, the exponential, and the test whether they may be used."""
 
+import hashlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,6 +25,15 @@ def usable(*tensors: Tensor) -> bool:
     return numba is not None and fits and not needs_gradient
 
 
+def source_digest(folder: Path) -> str:
+    """SHA-256 of the modules in a folder."""
+    texts = (path.name.encode() + path.read_bytes() for path in sorted(folder.glob("*.py")))
+    return hashlib.sha256(b"\0".join(texts)).hexdigest()
+
+
+_DIGEST = source_digest(Path(__file__).parent)
+
+
 def compiled(function: Callable) -> Callable:
     """Compiled when first called, then kept on disk where it can be. Sums may be fused; NaN keeps its meaning."""
     if numba is None:
@@ -32,6 +43,8 @@ def compiled(function: Callable) -> Callable:
         kernel = numba.njit(cache=True, **settings)(function)
     except RuntimeError:  # there is no folder to keep it in
         return numba.njit(**settings)(function)
+    # numba looks for changes in the function's own file alone, and would keep what it has compiled into it of others.
+    kernel._cache._cache_file._source_stamp = _DIGEST
     keep = kernel._cache.save_overload
 
     def keep_if_there_is_room(*compiled: object) -> None:
@@ -71,7 +84,6 @@ def exp(x):
 
     2^k times a polynomial of degree 5 in r = x - k log 2, the best one with value 1 at 0 by relative error.
     """
-    # numba keeps a compiled caller until the caller's own file changes: after a change here, remove __pycache__.
     x = x if x > np.float32(-80) else np.float32(-80)
     # Adding 1.5 * 2^23 rounds to a whole number and leaves it in the lowest bits.
     shifted = x * np.float32(1.44269504088896341) + np.float32(12582912)
