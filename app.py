@@ -153,6 +153,7 @@ def _serve(page: gr.Blocks, given: Serving) -> None:
             ssr_mode=False,
             state_session_capacity=100,
             enable_monitoring=False,
+            run_history=False,  # its routes ask for no password, and speak to the hub with the token of this machine
             footer_links=["api", "settings"],
             app_kwargs={"middleware": [Middleware(Guard, host=given.host, name=given.name)]},
             prevent_thread_lock=True,

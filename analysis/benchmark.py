@@ -21,6 +21,7 @@ import torch
 from gradio_client import Client, handle_file
 from PIL import Image
 
+from analysis import runs
 from analysis.measuring import Row, alternating, at_least, at_most
 from analysis.network_speed import evaluation_row, throughput_row, training_rows
 from analysis.peers import region_loss_by_unfold
@@ -124,7 +125,7 @@ def markdown(table: pd.DataFrame, grown: pd.DataFrame, seconds: float) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; prints the table and writes it."""
     parser = argparse.ArgumentParser(prog="python -m analysis.benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("runs/results"), metavar="DIR")
+    parser.add_argument("--out", type=Path, default=runs.root() / "results", metavar="DIR", help="runs/results")
     out = parser.parse_args(argv).out
     try:
         make_folder(out)  # said now, not after minutes
@@ -141,7 +142,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(text.split("grows:")[1])
     table.to_csv(out / "benchmark.csv", index=False)
     (out / "benchmark.md").write_text(text)
-    figure(grown).write_html(out / "benchmark.html", include_plotlyjs="cdn")
+    figure(grown).write_html(out / "benchmark.html")
     return 0
 
 

@@ -87,7 +87,7 @@ def class_bars(reports: Mapping[str, Mapping[str, Any]], measure: str = "iou") -
     for number, (label, report) in enumerate(reports.items()):
         values = [report["classes"].get(name, {}).get(measure) for name in names]
         bars = go.Bar(
-            x=names,
+            x=[plain_text(name) for name in names],
             y=[None if value is None else round(100 * value, 2) for value in values],
             name=plain_text(label),
             marker_color=_COLORS[number % len(_COLORS)],
@@ -106,7 +106,7 @@ def confusion_figure(report: Mapping[str, Any], title: str = "") -> go.Figure:
     counts = np.array(report["confusion"], float)
     sums = counts.sum(1, keepdims=True)
     shares = np.divide(100 * counts, sums, out=np.full(counts.shape, np.nan), where=sums > 0)
-    names = list(report["classes"])
+    names = [plain_text(name) for name in report["classes"]]
     heat = go.Heatmap(
         x=names,
         y=names,

@@ -39,8 +39,9 @@ def _report(path: Path, version: tuple[int, int]) -> dict[str, Any]:
 
 
 def checkpoints(library: Library) -> dict[str, Path]:
-    """What can be evaluated: what the page looks at, then what else is shipped or was trained here."""
-    shown = {name: library.folder(name).absolute() for name in library.names}
+    """What can be evaluated: what the page looks at and is still there, then what else is shipped or trained here."""
+    folders = {name: library.folder(name).absolute() for name in library.names}
+    shown = {name: folder for name, folder in folders.items() if folder.parent.exists()}
     return shown | {name: folder for name, folder in runs.checkpoints().items() if name not in shown}
 
 

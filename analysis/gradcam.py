@@ -165,7 +165,7 @@ def coverage(cam: Cam, region: np.ndarray) -> tuple[float, float]:
     A map of a few discriminative pixels covers little of the object; one that leaks has little of its area inside.
 
     Args:
-        region: the predicted object, (H, W) bool.
+        region: the object, true or predicted, (H, W) bool.
 
     Returns:
         The share of the object that the map covers, and the share of the map that lies inside the object; NaN where

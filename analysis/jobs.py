@@ -27,9 +27,9 @@ from wsss import UserError
 from wsss.config import Config
 from wsss.disk import reading
 from wsss.presets import PRESETS
+from wsss.run import BEFORE_A_STATE
 
 _PATIENCE = 20.0  # seconds until a started process has said that it lives
-_OF_NO_RUN = {runs.LOG, warden.FILE, "stop", "lock"}  # what a job leaves that has refused its data or settings
 _PATHS = ("--data", "--masks", "--encoder-weights")  # flags of a training that name files or folders
 _DELETED = ".deleted-"  # begins the name of a folder that is being removed
 _QUIET_FOR = 600.0  # seconds; a folder without run.json that was written to more recently may be in use
@@ -136,7 +136,7 @@ def start(
     lock = _lock(device, folder)
     try:
         _require_idle(folder, device)
-        if not resume and folder.exists() and not {path.name for path in folder.iterdir()} <= _OF_NO_RUN:
+        if not resume and folder.exists() and not {path.name for path in folder.iterdir()} <= BEFORE_A_STATE:
             raise UserError(f"there is a run {folder.name!r} already: resume it, delete it, or choose another name")
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -1,13 +1,16 @@
 """The settings of a run that is there, for another one to begin with."""
 
 import argparse
+from contextlib import suppress
+from dataclasses import replace
 from typing import NamedTuple
 
 from analysis.jobs import from_where_it_began
 from analysis.runs import Found
-from wsss import UserError
+from wsss import UserError, checkpoint
 from wsss.config import Config
 from wsss.flags import add_flags, from_flags
+from wsss.state import newest_whole
 
 
 class RunSettings(NamedTuple):
@@ -19,7 +22,13 @@ class RunSettings(NamedTuple):
 
 
 def settings_of(found: Found) -> RunSettings:
-    """What the command of a run says. Raises UserError where it says nothing that could be started again."""
+    """What a run has computed with, or, before its first state, what its command says.
+
+    The command alone may be that of a terminal which has resumed the run, `--out DIR --resume`.
+
+    Raises:
+        UserError: the command says nothing that could be started again.
+    """
     words = found.argv
     if words[1:3] != ["-m", "wsss.train"]:
         raise UserError(f"{found.name}: does not say how it was started")
@@ -32,4 +41,12 @@ def settings_of(found: Found) -> RunSettings:
 
     parser.error = refuse
     given = parser.parse_known_args(from_where_it_began(words[3:], found))[0]
-    return RunSettings(given.preset, given.data, from_flags(given))
+    said = from_flags(given)
+    with suppress(UserError):  # there is no state, or none of this version
+        newest = newest_whole(found.folder / "states")
+        own = checkpoint.config_of(newest, checkpoint.read_config(newest))
+        # Of what its own machine had, only what was asked for goes into another run.
+        return RunSettings(
+            given.preset, given.data, replace(own, masks=said.masks or own.masks, precision=said.precision)
+        )
+    return RunSettings(given.preset, given.data, said)

@@ -28,6 +28,7 @@ from reliability import measured, until
 from analysis import jobs, run_files, runs, warden
 from analysis.tabs import form, train
 from wsss import UserError
+from wsss.beginning import require_own
 from wsss.state import newest_whole
 
 pytestmark = [pytest.mark.reliability, pytest.mark.slow]
@@ -71,6 +72,22 @@ def test_a_full_disk_costs_a_lock_no_more_than_its_holders_name(tmp_path, monkey
         jobs._lock("cpu", tmp_path / "two")
     os.close(lock)
     os.close(jobs._lock("cpu", tmp_path / "two"))
+
+
+def test_a_run_that_ended_before_its_first_state_does_not_keep_its_name(place):
+    """As the command sees it too; what has a state, or scores, is a run."""
+    folder = runs.folder_of("early")
+    folder.mkdir(parents=True)
+    for name in ("run.json", "job.json", "log.txt", "lock"):
+        (folder / name).write_text("{}" if name.endswith("json") else "")
+    require_own(folder)
+    assert begin("early", "pass").is_alive or runs.known("early").code == 0
+    (folder / "metrics.jsonl").touch()
+    until(lambda: not runs.known("early").is_alive)
+    with pytest.raises(UserError, match="resume it, delete it, or choose another name"):
+        begin("early")
+    with pytest.raises(UserError, match="which a new run did not write"):
+        require_own(folder)
 
 
 def begin(name: str, code: str = STEPS, kind: str = "training", device: str = "cpu") -> runs.Found:

@@ -1,7 +1,9 @@
 """What all tabs look at: what belongs to a photograph does not outlive it."""
 
 import warnings
+from contextvars import ContextVar
 from dataclasses import replace
+from types import SimpleNamespace
 
 import gradio as gr
 import numpy as np
@@ -11,7 +13,7 @@ from PIL import Image
 from analysis.gradcam import Cam
 from analysis.library import Library
 from analysis.render import recolored
-from analysis.tabs import cams, inspect, refinement, reset, sweep
+from analysis.tabs import cams, inspect, refinement, reset, sessions, sweep
 from analysis.tabs.class_colors import parse
 from analysis.tabs.outputs import again_if_moved, emptied, noting
 from analysis.tabs.pictures import Number
@@ -353,6 +355,31 @@ def test_a_control_that_is_moved_while_pictures_are_made_has_the_last_word():
     assert again(shown, "cat", 1.0, None) == ("cat at 1.0", None)
     assert again(shown, "cat", 0.5, (3, 4)) == [gr.skip()] * 2
     assert again(None, "cat", 1.0, None) == [gr.skip()] * 2  # a session that was forgotten
+
+
+def test_of_two_sweeps_that_wait_for_the_network_the_later_one_is_the_latest(subject, cat, monkeypatch):
+    """The first must not take the number of the second, which was asked for while it waited."""
+    latest = sweep.Latest()
+    monkeypatch.setattr(subject, "_scene", lambda *_: latest.end() and Scene(subject.default, None, [], None))
+    asked = subject.answer(sweep._sweep, 5, first=sweep.end_before)
+    monkeypatch.setattr(sweep, "sweep", lambda *_, **__: iter([None]))
+    given = [subject.library.names[0], cat, None, ["cat"], {}, None, latest, "alpha", "0", sweep.NOTHING, "", "valid"]
+    assert list(asked(*given, 0.8, 10, 0.6, 0.7, 0.2, [1], False)) == []
+
+
+def test_an_answer_to_the_photograph_before_replaces_nothing(subject, cat, monkeypatch):
+    other, states = cat[:, ::-1].copy(), {}
+    asked = {
+        "blocks": SimpleNamespace(state_holder={"visitor": states}),
+        "request": SimpleNamespace(session_hash="visitor"),
+    }
+    for name, value in asked.items():
+        monkeypatch.setattr(sessions.LocalContext, name, ContextVar(name))
+        getattr(sessions.LocalContext, name).set(value)
+    answer = subject.answer(lambda scene: (1, 2), 2)
+    for now, shown in ((cat, (1, 2)), (other, [gr.skip()] * 2)):
+        states[subject.rgb._id] = now
+        assert answer(subject.library.names[0], cat, None, ["cat"], {}, None) == shown
 
 
 def test_a_ground_truth_tells_right_from_wrong(scene):

@@ -64,6 +64,14 @@ def test_the_settings_of_a_run_come_back_into_the_form():
     assert (preset, name, data) == ("tiny", "tiny-1", "") and form.config_of(values) == config
 
 
+def test_the_settings_of_a_run_that_a_terminal_has_resumed_are_its_own():
+    """Its command, `--out DIR --resume`, tells none of them."""
+    config = replace(tiny(), lr=0.005, precision="float32")
+    found = run_of("resumed", argv=["python", "-m", "wsss.train", "--out", "x", "--resume"])
+    checkpoint.save(found.folder / "states" / "step-000001", {}, config, ("a",))
+    assert settings_of(found).config == replace(config, precision="auto")  # which this machine may do otherwise
+
+
 @pytest.mark.parametrize(
     ("argv", "words"),
     [

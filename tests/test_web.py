@@ -597,6 +597,8 @@ def test_a_page_with_a_password_tells_nothing_without_it(tmp_path):
             ]
 
         assert [answer.status_code for answer in asked()] == [401] * 8
+        # Gradio's history of runs asks for no password, and lists what this machine's token may see at the hub.
+        assert stranger.get("/gradio_api/run-history/buckets").status_code == 404
         page = stranger.get("/")
         assert page.status_code == 200 and "Classes in the photograph" not in page.text  # it asks for the password
         wrong, right = ({"username": "me", "password": word} for word in ("password2", "password1"))

@@ -11,8 +11,7 @@ from wsss.encoders import require_encoder
 from wsss.network import build
 from wsss.preflight import Surveyed, survey
 from wsss.records import event_writer
-from wsss.run import FILE as RUN_FILE
-from wsss.run import LOCK
+from wsss.run import BEFORE_A_STATE
 from wsss.weights import MOST_BYTES
 
 
@@ -73,9 +72,7 @@ def require_own(out: Path) -> None:
     """Raises UserError where a new run would stand beside, or replace, files that no run has written."""
     if not out.is_dir() or (out / "states").is_dir():  # an earlier run's; who owns it is asked first
         return
-    # What the page writes before, or a run that ended before its first state has left.
-    begun = {RUN_FILE, LOCK, "job.json", "log.txt", "stop"}
-    others = {path.name for path in out.iterdir() if not checkpoint.is_left_over(path)} - begun
+    others = {path.name for path in out.iterdir() if not checkpoint.is_left_over(path)} - BEFORE_A_STATE
     if others:
         raise UserError(f"{out}: holds {min(others)!r}, which a new run did not write; choose a new or empty --out")
 

@@ -26,6 +26,9 @@ IF_FULL = "choose a smaller --batch or --crop, or --cache false"
 """What training can do where the memory is full."""
 
 LOCK = "lock"
+BEFORE_A_STATE = frozenset({FILE, LOCK, "job.json", "log.txt", "stop"})
+"""What a run, and the page that has started it, leave in its folder before a first state: another may begin there."""
+
 _held: set[int] = set()  # descriptors of locks, which the processes that load data must not inherit
 
 

@@ -14,7 +14,7 @@ from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import moved, picture, pixel, slider
 from analysis.tabs.scene import Scene
-from analysis.tabs.subject import QUIET, Subject
+from analysis.tabs.subject import Subject
 from wsss import UserError
 
 _PIXEL = TARGETS[2]
@@ -55,14 +55,13 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     pictures = Pictures(region, vanilla, maps)
     subject.follow(tab, _show, [*settings, seen], [settings.name, settings.target, *pictures, seen])
     subject.live(moved(settings), _pictured, settings, pictures, show_progress="minimal")
-    region.select(_pixel, None, [subject.clicked, settings.target], **PRIVATE).then(
-        subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
-    )
+    clicked = region.select(_pixel, None, [subject.clicked, settings.target], **PRIVATE)
+    subject.then(clicked.then, _pictured, settings, pictures)
     subject.live([slow.input], _estimated, [slow], [estimate])
     waiting = {"show_progress": "full", "show_progress_on": [maps], "trigger_mode": "once", "queue": True}
     # Drawn as everything else, for the photograph and class of that moment: a visitor may have moved on meanwhile.
-    subject.live([run.click], _run, [*settings[:2], slow], [], **waiting).then(
-        subject.answer(_pictured, len(pictures)), subject.inputs(settings), pictures, **QUIET
+    subject.then(
+        subject.live([run.click], _run, [*settings[:2], slow], [], **waiting).then, _pictured, settings, pictures
     )
     # grad-cam takes seconds to import, for which the first visitor need not wait
     threading.Thread(target=grad_cam, daemon=True).start()

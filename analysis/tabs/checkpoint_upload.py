@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,8 +55,12 @@ def take(library: Library, paths: Sequence[Path]) -> str:
     name = _free_name(re.sub(r"[^\w.-]+", "_", weights[0].stem)[:40].strip("._") or "uploaded", library.names)
     parent = Path(gr.utils.get_upload_folder(), f"checkpoint-{secrets.token_hex(8)}")
     like = library.folder(library.names[0])
-    folder = admit(weights[0], parent / name, like=like, described=described[0] if described else None)
-    library.add_upload(name, folder)
+    try:
+        folder = admit(weights[0], parent / name, like=like, described=described[0] if described else None)
+        library.add_upload(name, folder)
+    except UserError:
+        shutil.rmtree(parent, ignore_errors=True)  # also what a process that was killed has written beside
+        raise
     return name
 
 

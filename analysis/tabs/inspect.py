@@ -16,7 +16,7 @@ from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import moved, picture, pixel, slider, wipe
 from analysis.tabs.scene import Scene
-from analysis.tabs.subject import QUIET, Subject
+from analysis.tabs.subject import LIVE, Subject
 from wsss.crf import available as crf_is_available
 from wsss.metrics import class_iou, confusion, mean_iou
 
@@ -56,7 +56,8 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     subject.follow(tab, _show, controls, [*pictures, scores, bars, path])
     sliders = [control for control in controls if control is not controls.refined_by]
     subject.live(moved(sliders), _mask, controls, pictures, api_name="mask")
-    subject.live(moved([controls.refined_by]), _refined, controls, [*pictures, bars], queue=True)
+    # Others may use the network meanwhile: a CRF takes seconds, and leaves room between its steps.
+    subject.then(controls.refined_by.input, _refined, controls, [*pictures, bars], LIVE | {"queue": True})
     _click(subject, pointed, controls, [pointed, bars, path])
     return {
         "opacity": controls.opacity,
@@ -154,6 +155,4 @@ def _click(subject: Subject, pointed: gr.Image, controls: Controls, outputs: lis
         *_, shown = _mask(scene, *settings)
         return shown, *_pixel(scene, *settings)
 
-    pointed.select(pixel, None, subject.clicked, **PRIVATE).then(
-        subject.answer(asked, len(outputs)), subject.inputs(controls), outputs, **QUIET
-    )
+    subject.then(pointed.select(pixel, None, subject.clicked, **PRIVATE).then, asked, controls, outputs)

@@ -17,7 +17,7 @@ from analysis.tabs import download, reset
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import PICTURE, picture, pixel, slider
 from analysis.tabs.scene import Scene
-from analysis.tabs.subject import QUIET, Subject, unlike_before
+from analysis.tabs.subject import Subject, unlike_before
 from analysis.trajectory import Trajectory, trajectory
 from wsss.config import Config
 from wsss.pseudo import to_mask
@@ -108,15 +108,12 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     subject.follow(tab, _steps, settings, [film, curves])
     subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
     _wire_rest(subject, settings, kind, rested, [film, curves], probe_pictures, [before, pictures.after])
-    pictures.pseudo.select(pixel, None, subject.clicked, **PRIVATE).then(
-        subject.answer(_probed, len(probe_pictures)), subject.inputs([*settings, kind]), probe_pictures, **QUIET
-    )
-    film.select(_step_of, subject.rgb, settings.steps, **PRIVATE).then(
-        subject.answer(_steps, 2), subject.inputs(settings), [film, curves], **QUIET
-    )
+    clicked = pictures.pseudo.select(pixel, None, subject.clicked, **PRIVATE)
+    subject.then(clicked.then, _probed, [*settings, kind], probe_pictures)
+    stepped = film.select(_step_of, subject.rgb, settings.steps, **PRIVATE)
+    subject.then(stepped.then, _steps, settings, [film, curves])
     for done in set_back:
-        rest = [film, curves, *probe_pictures]
-        done.then(subject.answer(_rest, len(rest)), subject.inputs([*settings, kind]), rest, **QUIET)
+        subject.then(done.then, _rest, [*settings, kind], [film, curves, *probe_pictures])
     names = ("alpha", "T", "threshold", "background_threshold", "floor", "dilations", "by_objects", "maps_of")
     return dict(zip((*names, "weights"), (*settings, kind), strict=True))
 

@@ -3,7 +3,10 @@
 import datetime
 import functools
 from types import SimpleNamespace
+from typing import Any
 
+import gradio as gr
+from gradio.context import LocalContext
 from gradio.state_holder import SessionState, StateHolder
 
 
@@ -42,3 +45,10 @@ def keep_while_used() -> None:
         return state
 
     StateHolder.__getitem__ = find_used
+
+
+def has_changed(state: gr.State, given: Any) -> bool:
+    """Whether the visitor who is being answered has another value in a state by now than the one that came along."""
+    page, request = LocalContext.blocks.get(None), LocalContext.request.get(None)
+    session = getattr(request, "session_hash", None)
+    return page is not None and session is not None and page.state_holder[session][state._id] is not given

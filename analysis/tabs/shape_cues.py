@@ -13,7 +13,7 @@ from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_
 from analysis.tabs import download, reset
 from analysis.tabs.pictures import Number, Slider, picture
 from analysis.tabs.scene import Scene
-from analysis.tabs.subject import QUIET, Subject
+from analysis.tabs.subject import Subject
 from wsss.config import Config
 
 
@@ -59,7 +59,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     subject.live([*let_go, settings.relative.input, settings.seed.input], _counted, settings, [histogram])
     subject.live([control.change for control in settings], _pictured, settings, pictures, api_name="shape_cues")
     for done in set_back:
-        done.then(subject.answer(_counted, 1), subject.inputs(settings), histogram, **QUIET)
+        subject.then(done.then, _counted, settings, [histogram])
     names = ("R1", "bandwidth", "tau", "samples", "patch", "drop_rate", "relative", "seed")
     return dict(zip(names, settings, strict=True))
 

@@ -17,6 +17,7 @@ from analysis.tabs.events import PRIVATE
 from analysis.tabs.outputs import again_if_moved, emptied, noting
 from analysis.tabs.photograph import PhotographFile
 from analysis.tabs.scene import Scene
+from analysis.tabs.sessions import has_changed
 from analysis.tabs.words import in_words, sentence
 from analysis.truth import in_classes
 from wsss import UserError
@@ -106,7 +107,8 @@ class Subject:
 
         Args:
             show: returns, or generates, a value for each of the outputs.
-            first: first(*controls) is called before, also where there is no photograph.
+            first: first(*controls) is called before, also where there is no photograph; `show` gets what it returns
+                after the scene.
             settings: of the event, instead of `QUIET`.
         """
         turn, quiet = self.turn(tab), QUIET | {"show_progress": "full"} | settings
@@ -116,12 +118,30 @@ class Subject:
         if inspect.isgeneratorfunction(show):
             turn.change(answer, inputs, outputs, **quiet)
             return
+        self._answer_at(turn.change, answer, self.answer(show, len(outputs), empty), controls, outputs, quiet)
+
+    def then(
+        self,
+        event: Callable,
+        show: Callable,
+        controls: Sequence[gr.components.Component],
+        outputs: Sequence[Any],
+        settings: dict[str, Any] = QUIET,
+    ) -> None:
+        """Call show(scene, *controls) in the queue at an event, such as button.click or what a click has `.then`."""
+        answer = self.answer(show, len(outputs))
+        self._answer_at(event, answer, answer, controls, outputs, settings)
+
+    def _answer_at(
+        self, event: Callable, answer: Callable, again: Callable, controls: Sequence, outputs: Sequence, quiet: dict
+    ) -> None:
+        """The answer in the queue, and anew where a slider was moved, and answered, while it was computed."""
         with self.tools:  # not among the tabs, which are counted
             shown = gr.State()  # the values of the controls that the pictures were made with
-        event = turn.change(noting(answer, len(outputs), len(controls)), inputs, [*outputs, shown], **quiet)
+        inputs, count = self.inputs(controls), len(outputs)
+        done = event(noting(answer, count, len(controls)), inputs, [*outputs, shown], **quiet)
         own = [at for at, control in enumerate(controls) if not isinstance(control, gr.State)]
-        moved = again_if_moved(self.answer(show, len(outputs), empty), len(outputs), own)
-        event.success(moved, [shown, *inputs], outputs, **LIVE)
+        done.success(again_if_moved(again, count, own), [shown, *inputs], outputs, **LIVE)
 
     def turn(self, tab: gr.Tab) -> gr.State:
         """Set to `unlike_before()`, it has the tab look at the subject again."""
@@ -227,7 +247,8 @@ class Subject:
             count: of outputs.
             empty: what they get while there is no photograph; nothing unless given.
             mistaken: what they get after a mistake; unless given, they stay as they are.
-            first: first(*controls) is called before, also where there is no photograph.
+            first: first(*controls) is called before, also where there is no photograph; `show` gets what it returns
+                after the scene.
             asks: whether a photograph is asked for where there is none.
             carries_mistakes: a mistake is one more output, for `mistake`, in place of a warning.
         """
@@ -237,20 +258,22 @@ class Subject:
             return values[0] if count == 1 else values
 
         empty, mistaken = of_each(empty, None), of_each(mistaken, gr.skip())
+        skipped = of_each(None, gr.skip())
         subject = len(self.inputs([]))
 
         def answers(*given, warn=gr.Warning):
             scene, settings = given[:subject], given[subject:]
-            if first is not None:
-                first(*settings)
+            begun = [] if first is None else [first(*settings)]
             if self._is_empty(*scene):
                 if asks:
                     warn("There is no photograph: give one at the top of the page.")
                 yield empty
                 return
             try:
-                shown = show(self._scene(*scene), *settings)
-                yield from shown if inspect.isgenerator(shown) else [shown]
+                shown = show(self._scene(*scene), *begun, *settings)
+                for values in shown if inspect.isgenerator(shown) else [shown]:
+                    # What was asked of the photograph before must not take the place of the new one's pictures.
+                    yield skipped if has_changed(self.rgb, scene[1]) else values
             except UserError as error:
                 warn(sentence(str(error)))
                 yield mistaken

@@ -56,9 +56,10 @@ class Latest:
 
     number = 0
 
-    def end(self) -> None:
-        """Let the sweep under way be the latest no more."""
+    def end(self) -> int:
+        """Let the sweep under way be the latest no more; returns the number of the next one."""
         self.number += 1
+        return self.number
 
 
 class Axes(NamedTuple):
@@ -115,7 +116,9 @@ def build(
     gr.on([axes.row_values.input, axes.column_values.input, axes.measure.input], **again, **PRIVATE)
     for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
         name.input(lambda name: VALUES.get(name, ""), name, values, **PRIVATE).then(**again, **PRIVATE)
-    stop.click(Latest.end, latest, None, **PRIVATE)
+    stop.click(_end, latest, None, **PRIVATE)
+    # Opened again, the tab sweeps anew: to go on meanwhile would only keep other visitors waiting.
+    tabs.select(_leave, latest, None, **PRIVATE | {"queue": False})
     sheet.select(in_words(_open), results.swept, [tabs, *sliders], **PRIVATE)
     return {
         "rows": axes.rows,
@@ -126,9 +129,18 @@ def build(
     }
 
 
-def end_before(latest: Latest, *_) -> None:
+def end_before(latest: Latest, *_) -> int:
     """Whatever is asked for, the sweep of before has ended: also where its photograph was taken away."""
+    return latest.end()
+
+
+def _end(latest: Latest) -> None:
     latest.end()
+
+
+def _leave(latest: Latest, opened: gr.SelectData) -> None:
+    if opened.value != "Sweep":
+        latest.end()
 
 
 def _anew(latest: Latest) -> int:
@@ -153,9 +165,8 @@ def _axes() -> Axes:
     )
 
 
-def _sweep(scene: Scene, latest, rows, row_values, columns, column_values, measure, *given) -> Iterator[tuple]:
+def _sweep(scene: Scene, number, latest, rows, row_values, columns, column_values, measure, *given) -> Iterator[tuple]:
     """The contact sheet as it fills, then the figure; in the order of `Results`. It ends when it is not the latest."""
-    number = latest.number
     *sliders, dilations, by_objects = given
     down = Axis.read(rows, row_values)
     across = None if columns == NOTHING else Axis.read(columns, column_values)

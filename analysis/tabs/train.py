@@ -260,8 +260,8 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
     now = _parts(run, others, found)
     if is_paused and [name for name, _ in seen.get("curves", [])] == [name for name, _ in now["curves"]]:
         now["curves"] = seen["curves"]
-    shown_run, shown_last = seen.get("previews", (None, 0))
-    watched, last = now["previews"]
+    shown_run, shown_last, _ = seen.get("previews", (None, 0, None))
+    watched, last, _ = now["previews"]
     is_at_the_end = shown_run != watched or int(epoch) >= shown_last  # then the slider follows the run
     at = last if is_at_the_end else int(epoch)
 
@@ -296,7 +296,7 @@ def _parts(run: runs.Found | None, others: Sequence[runs.Found], found: Sequence
         "status": status_html(run) if run else "There is no run yet: choose a preset and press Start.",
         "buttons": _possible(run) if run else (False, False, False),
         "curves": [(folder.name, run_files.version(folder / "metrics.jsonl")) for folder in logs],
-        "previews": (run and run.name, max(runs.previews(run.folder), default=0) if run else 0),
+        "previews": (run and run.name, max(runs.previews(run.folder), default=0) if run else 0, run and run.start),
         "log": (run.name, run_files.version(run.folder / runs.LOG)) if run else None,
         "table": [row_of(one) for one in found],
         "alive": any(one.is_alive for one in found),
