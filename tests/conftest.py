@@ -1,6 +1,8 @@
-"""What several tests need: photographs, where the data lie; and how the suite is shared by several processes."""
+"""What several tests need: photographs, where the data lie; and how the suite is shared by several processes.
 
-import fcntl
+The method is imported where it is used: the process that shares out the tests would load it for nothing.
+"""
+
 import os
 import signal
 from collections.abc import Iterator
@@ -9,19 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import reliability
-import torch
-from visitor import running
-
-from wsss import checkpoint
-from wsss.data.picture import read_rgb
-from wsss.network import build
-from wsss.presets import animals
+from company import Room, in_order, is_alone
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "analysis" / "examples"
-CORES = torch.get_num_threads()
+CORES = len(os.sched_getaffinity(0))
 MOST_WORKERS = 4
-"""Each starts an app of its own, which takes more than 1 GB."""
+"""Each may start an app of its own, which takes more than 1 GB."""
+
+ROOM = pytest.StashKey[Room | None]()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell starts what is to run in the background so
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,12 +37,16 @@ def animals_root() -> Path:
 @pytest.fixture(scope="session")
 def cat() -> np.ndarray:
     """A photograph of a cat's face, (300, 451, 3) uint8."""
+    from wsss.data.picture import read_rgb
+
     return read_rgb(next(EXAMPLES.glob("chelsea.*")))
 
 
 @pytest.fixture(scope="session")
 def astronaut() -> np.ndarray:
     """A photograph of an astronaut, (512, 512, 3) uint8."""
+    from wsss.data.picture import read_rgb
+
     return read_rgb(next(EXAMPLES.glob("astronaut.*")))
 
 
@@ -54,6 +56,10 @@ def shipped_or_fresh(tmp_path_factory) -> Path:
     shipped = ROOT / "checkpoints" / "animals"
     if (shipped / "config.json").exists():
         return shipped
+    from wsss import checkpoint
+    from wsss.network import build
+    from wsss.presets import animals
+
     folder = tmp_path_factory.mktemp("fresh") / "animals"
     classes = ("cat", "cow", "dog", "horse", "person", "sheep")
     checkpoint.save(folder, build(animals(), 7, pretrained=False).state_dict(), animals(), classes)
@@ -69,23 +75,49 @@ def runs_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def address(shipped_or_fresh, runs_folder) -> Iterator[str]:
     """Of the running app, as a newcomer starts it."""
+    from visitor import running
+
     with running(shipped_or_fresh, WSSS_RUNS=str(runs_folder)) as found:
         yield found
 
 
-@pytest.fixture(autouse=True)
-def company(request, tmp_path_factory) -> Iterator[None]:
-    """Those that measure time or memory (`alone`) wait for other processes' tests to end, and keep the next waiting."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        yield
-        return
-    shared = tmp_path_factory.getbasetemp().parent
-    with (shared / "door").open("w") as door, (shared / "room").open("w") as room:
-        fcntl.flock(door, fcntl.LOCK_EX)  # kept by one that waits for an empty room
-        fcntl.flock(room, fcntl.LOCK_EX if request.node.get_closest_marker("alone") else fcntl.LOCK_SH)
-        fcntl.flock(door, fcntl.LOCK_UN)
-        yield
-        fcntl.flock(room, fcntl.LOCK_UN)  # closed it would not be free: processes that a test forked hold it too
+def pytest_configure(config) -> None:
+    """A process of several knows where the others' tests are."""
+    config.stash[ROOM] = Room(config.workerinput["testrunuid"]) if hasattr(config, "workerinput") else None
+
+
+def pytest_unconfigure(config) -> None:
+    """What the processes were to be told apart by is no longer needed."""
+    if room := config.stash.get(ROOM, None):
+        room.remove()
+
+
+def pytest_collection_modifyitems(config, items) -> None:
+    """Several processes share the suite in an order of their own."""
+    if config.stash[ROOM]:
+        items[:] = in_order(items)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    """A test is in the room with what it sets up; those that run alone one after the other stay in it meanwhile."""
+    room = item.config.stash[ROOM]
+    if room and not is_alone(item):
+        room.enter(alone=False)
+    try:
+        return (yield)
+    finally:
+        if room and not (is_alone(item) and is_alone(nextitem)):
+            room.leave()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item):
+    """One that runs alone may have company while it sets up what it measures."""
+    room = item.config.stash[ROOM]
+    if room and is_alone(item):
+        room.enter(alone=True)
+    return (yield)
 
 
 def pytest_xdist_auto_num_workers(config) -> int:

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import psutil
-import torch
-from tqdm import tqdm
 
 
 class Figure(NamedTuple):
@@ -75,6 +73,9 @@ class Child:
             self._be(run, stdout, environment)
 
     def _be(self, run: Callable[[], int], stdout: str, environment: dict[str, str]) -> None:
+        import torch  # here, as the process that shares out the tests needs the table alone
+        from tqdm import tqdm
+
         code = 1
         try:
             os.setsid()

@@ -79,7 +79,7 @@ def test_a_photograph_without_a_truth_is_opened_alone(pictures, subject, monkeyp
 def test_each_opened_photograph_is_judged_right_or_wrong(address, runs):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
-        page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"]).new_page()
+        page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]).new_page()
         page.goto(address)
         page.locator(".js-plotly-plot .bars").first.wait_for(timeout=60_000)  # of the example at the start
         page.get_by_label("right or wrong").check()

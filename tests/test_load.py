@@ -152,14 +152,16 @@ def settle(visitor: Visitor, given: dict) -> None:
     visitor.ask("segment", given, 0, False)
 
 
-def test_a_thousand_new_sessions_are_forgotten_and_a_crowd_is_told_to_wait(small_address):
-    visitor, process = Visitor(small_address), server(small_address)
-    given = visitor.upload("x.png", picture(1))
+def test_hundreds_of_new_sessions_are_forgotten_and_a_crowd_is_told_to_wait(small_address):
+    visitors, process = [Visitor(small_address) for _ in range(4)], server(small_address)
+    visitor, given = visitors[0], visitors[0].upload("x.png", picture(1))
 
     def sessions(count: int) -> None:
-        for _ in range(count):
-            visitor.session = secrets.token_hex(8)
-            visitor.ask("segment", given, 0, False)
+        everyone(len(visitors), lambda number: [once(visitors[number]) for _ in range(count // len(visitors))])
+
+    def once(one: Visitor) -> bool:
+        one.session = secrets.token_hex(8)
+        return bool(one.ask("segment", given, 0, False))
 
     sessions(100)  # as many as the server keeps
     before = process.memory_info().rss
@@ -182,9 +184,9 @@ def test_a_thousand_new_sessions_are_forgotten_and_a_crowd_is_told_to_wait(small
     crowd.close()
     words = {str(answer) for answer in answers} - {"served"}
     time.sleep(3)
-    visitor.session = secrets.token_hex(8)
-    again = bool(visitor.ask("segment", given, 0, False))
-    visitor.close()
+    again = once(visitor)
+    for one in visitors:
+        one.close()
     seen = f"{kept:.1f} KB each; {answers.count('served')} of 60 let in, the others {sorted(words)}; afterwards {again}"
     worded = bool(words) and all("full" in word for word in words)
     few = answers.count("served") <= 20  # the queue takes 16; a few may be answered while the last ones come

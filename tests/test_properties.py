@@ -102,7 +102,7 @@ def test_losses_and_their_gradients_are_finite_and_not_negative(logits, seed, la
         loss = loss_of(given_logits)
         loss.backward()
         assert loss.isfinite() and loss >= -1e-5
-        assert given_logits.grad is None or given_logits.grad.isfinite().all()
+        assert given_logits.grad is not None and given_logits.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

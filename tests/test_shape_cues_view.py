@@ -135,6 +135,7 @@ def test_the_histogram_counts_every_pixel(cat):
 
 def test_bars_of_a_narrow_histogram_do_not_hide_each_other(cat):
     figure = information_histogram(shape_cues(cat, bandwidth=3, temperature=3, drop_rate=0.1))
+    assert len(figure.data) == 2
     for bars in figure.data:
         assert np.diff(bars.x) == pytest.approx(bars.width, rel=1e-3)
 

@@ -26,8 +26,13 @@ FLAGS = ["--no-sandbox", "--disable-background-networking", "--disable-component
 ROOT = Path(__file__).parent.parent
 SETTINGS = {
     "Data": {"crop": "32"},
-    "Network": {"encoder": "test_efficientnet", "encoder_weights": "none", "aspp_channels": "8"},
-    "Optimisation": {"epochs": "1000"},
+    "Network": {
+        "encoder": "test_efficientnet",
+        "encoder_weights": "none",
+        "aspp_channels": "8",
+        "decoder_channels": "8",
+    },
+    "Optimisation": {"epochs": "1000", "precision": "float32"},
     "Records": {"previews": "2", "eval_epochs": "1"},
 }
 """`tiny`, cut so that an epoch takes seconds, with so many that it ends only when it is stopped."""
