@@ -37,7 +37,10 @@ def status_html(run: runs.Found) -> str:
 
 
 def row_of(run: runs.Found) -> list[Any]:
-    """A line of the table, in the order of `COLUMNS`."""
+    """A line of the table, in the order of `COLUMNS`.
+
+    What a visitor may sort by is a number, or a text that sorts as its numbers do.
+    """
     rows = run_files.metrics(run.folder)
     scores = [row["miou"] for row in rows if "miou" in row]
     epoch, loss = _last(rows, "epoch"), _last(rows, "total")
@@ -45,13 +48,13 @@ def row_of(run: runs.Found) -> list[Any]:
         run.name,
         run.status if run.job or not run.run else f"{run.status} (terminal)",
         _flag(run.argv, "--preset"),
-        f"{epoch or 0:.0f} / {run.run['epochs']}" if run.run.get("epochs") else f"{epoch or 0:.0f}",
-        f"{100 * scores[-1]:.1f}" if scores else "",
-        f"{100 * max(scores):.1f}" if scores else "",
-        f"{loss:.3f}" if loss is not None else "",
+        f"{epoch or 0:5.0f} / {run.run['epochs']}" if run.run.get("epochs") else f"{epoch or 0:5.0f}",
+        round(100 * scores[-1], 1) if scores else None,
+        round(100 * max(scores), 1) if scores else None,
+        None if loss is None else round(loss, 3),
         run.device or "",
         time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start)) if run.start else "",
-        clock(_last(rows, "seconds") or 0),
+        f"{clock(_last(rows, 'seconds') or 0):>9}",
         " ".join(_settings(run.argv)),
     ]
 

@@ -211,8 +211,10 @@ def test_a_run_of_a_terminal_is_in_the_table_with_its_settings_and_scores():
     found = run_of("one", rows, argv=["python", "-m", "wsss.train", "--preset", "tiny", "--lr", "0.1"], epochs=2)
     shown = dict(zip(run_line.COLUMNS, run_line.row_of(found), strict=True))
     assert (shown["run"], shown["state"], shown["preset"]) == ("one", "finished (terminal)", "tiny")
-    assert (shown["epoch"], shown["mIoU"], shown["loss"], shown["settings"]) == ("1 / 2", "31.0", "0.500", "lr=0.1")
-    assert shown["took"] == "1:10"
+    assert (shown["epoch"], shown["mIoU"], shown["loss"], shown["settings"]) == ("    1 / 2", 31.0, 0.5, "lr=0.1")
+    assert shown["took"].strip() == "1:10"
+    told = [run_line.row_of(run_of(f"of-{seconds}", f'{{"seconds": {seconds}}}\n'))[9] for seconds in (70, 700, 4000)]
+    assert told == sorted(told)  # as the page sorts
 
 
 def test_what_did_not_change_is_not_drawn_again():

@@ -122,12 +122,16 @@ def _table(found: dict[str, Any], other: dict[str, Any] | None) -> pd.DataFrame:
     beside = {row["name"]: row["miou"] for row in other.get("images", [])} if other else {}
     lines = []
     for row in report.worst_first(found)[:_MOST_ROWS]:
-        scores = [report.percent(row[key]) for key in SCORES]
-        lines.append([row["name"], *scores, report.worst_class(row)])
+        lines.append([row["name"], *(_points(row[key]) for key in SCORES), report.worst_class(row)])
         if other:
-            lines[-1].append(report.percent(beside.get(row["name"])))
+            lines[-1].append(_points(beside.get(row["name"])))
     columns = ["photograph", *SCORES.values(), "worst class", *(["mIoU of the other"] if other else [])]
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(lines, columns=columns, dtype=object)
+
+
+def _points(share: float | None) -> float | None:
+    """In percent; a number, by which a visitor may sort."""
+    return None if share is None else round(100 * share, 1)
 
 
 def clicked(left: str, event: gr.SelectData) -> tuple:

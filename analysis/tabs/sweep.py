@@ -47,6 +47,7 @@ VALUES = {
 
 _BEST = "best"  # the measure that says most
 _PAUSE = 0.3  # seconds between two pictures: drawing all cells at each new one would take longer than the sweep
+_NO_FILES = (gr.update(value=None, interactive=False),) * 2  # of a sweep that has not come to its end
 _CONCURRENCY = {"concurrency_id": "sweep", "concurrency_limit": 2, "trigger_mode": "multiple", "queue": True}
 """A sweep that is asked for does not wait for the one under way: that ends as soon as it is not the `Latest`."""
 
@@ -106,7 +107,7 @@ def build(
         sheet = gr.Image(label="Click a cell to open it in Refinement", elem_classes="film", **PICTURE)
         with gr.Row():
             stop = gr.Button("Stop", size="sm")
-            downloads = [gr.DownloadButton(f"Download {kind}", size="sm") for kind in ("PNG", "CSV")]
+            downloads = [gr.DownloadButton(f"Download {kind}", size="sm", interactive=False) for kind in ("PNG", "CSV")]
         results = Results(sheet, gr.Plot(label="Measure"), gr.State(), *downloads)
         latest = gr.State(Latest())
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
@@ -184,12 +185,13 @@ def _sweep(scene: Scene, number, latest, rows, row_values, columns, column_value
         if time.monotonic() - shown > _PAUSE:
             sheet = _sheet(scene, cells, down, across, measure)
             # What else there was is of the sweep before; the first cells can be clicked already.
-            yield sheet, None, _swept(cells, down, across, sheet), None, None
+            yield sheet, None, _swept(cells, down, across, sheet), *_NO_FILES
             shown = time.monotonic()
     sheet = _sheet(scene, cells, down, across, measure)
     figure = sweep_figure(cells, down, across, measure)
     told = description(scene.predictor, scene.present, down, across, settings)
-    yield sheet, figure, _swept(cells, down, across, sheet), *_written(sheet, told, csv_text(cells))
+    files = (gr.DownloadButton(value=path, interactive=True) for path in _written(sheet, told, csv_text(cells)))
+    yield sheet, figure, _swept(cells, down, across, sheet), *files
 
 
 def _sheet(scene: Scene, cells: list[Cell], rows: Axis, columns: Axis | None, measure: str) -> np.ndarray:

@@ -278,7 +278,7 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
         if_new("previews", lambda: Slider(maximum=max(2, last), value=max(1, at), visible=last > 1)),
         if_new("previews", lambda: _previews(watched, at)),
         if_new("log", lambda: run_files.tail(run.folder / runs.LOG) if run else ""),
-        if_new("table", lambda: pd.DataFrame(now["table"], columns=list(COLUMNS))),
+        if_new("table", lambda: pd.DataFrame(now["table"], columns=list(COLUMNS), dtype=object)),
         if_new("alive", lambda: gr.Timer(active=now["alive"])),
         now,
     )
