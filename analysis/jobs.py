@@ -114,7 +114,7 @@ def _at(place: Path, flag: str, value: str) -> str:
     return str(place / value) if is_path else value
 
 
-def shown(argv: Sequence[str]) -> str:
+def command_text(argv: Sequence[str]) -> str:
     """The command to copy into a terminal, in the repository's folder."""
     return shlex.join(["python", *argv[1:]])
 
@@ -158,7 +158,7 @@ def start(
 def _begin(folder: Path, argv: Sequence[str], facts: Mapping[str, Any], lock: int) -> subprocess.Popen:
     """The warden, in a session of its own, with the device's lock; nobody waits for it."""
     with (folder / runs.LOG).open("ab") as log:
-        log.write(f"$ {shown(argv)}\n".encode())
+        log.write(f"$ {command_text(argv)}\n".encode())
         log.flush()
         child = subprocess.Popen(
             [sys.executable, "-m", "analysis.warden", str(folder.absolute()), json.dumps(facts), "--", *argv],

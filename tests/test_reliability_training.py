@@ -813,7 +813,7 @@ def test_t14_the_newest_states_and_the_best_are_kept(tmp_path, monkeypatch):
     for step in range(1, 21):
         save_state(states, learner, step, config, source)
         known = {"step": step, "val": {"miou": float(scores[step - 1])}}
-        checkpoint.save(tmp_path / "model", learner.kept.state_dict(), config, source.classes, known)
+        checkpoint.save(tmp_path / "model", learner.shipped.state_dict(), config, source.classes, known)
         keep_best(tmp_path / "model", tmp_path / "best", float(scores[step - 1]))
     one = folder_size(states / "step-000020")
     kept = sorted(path.name for path in states.iterdir()) == ["step-000018", "step-000019", "step-000020"]

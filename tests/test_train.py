@@ -140,8 +140,8 @@ def test_an_average_that_the_state_lacks_begins_with_the_networks_weights(tmp_pa
     train(plain, source, Shapes(2, 1), tmp_path, group=ALONE, until=1)
     learner = start(replace(plain, ema_decay=0.9), 5, ALONE.device, pretrained=False)
     load_state(newest_whole(tmp_path / "states"), learner, source, own=plain)
-    ours, kept = learner.network.state_dict(), learner.kept.state_dict()
-    assert learner.kept is not learner.network and all(torch.equal(ours[name], kept[name]) for name in ours)
+    ours, kept = learner.network.state_dict(), learner.shipped.state_dict()
+    assert learner.shipped is not learner.network and all(torch.equal(ours[name], kept[name]) for name in ours)
 
 
 @pytest.mark.parametrize(

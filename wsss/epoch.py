@@ -1,4 +1,4 @@
-"""The end of an epoch: its scores, the checkpoint that is kept, and pictures of its masks."""
+"""The end of an epoch: its scores, its checkpoint, and pictures of its masks."""
 
 import shutil
 from functools import partial
@@ -33,7 +33,7 @@ class Checkpoints(NamedTuple):
 
 
 def close_epoch(
-    kept: Checkpoints,
+    checkpoints: Checkpoints,
     network: ShapeAwareNetwork,
     validation: Source | None,
     step: int,
@@ -45,19 +45,19 @@ def close_epoch(
     Raises:
         Stopped: a signal came meanwhile.
     """
-    config, number, miou = kept.config, progress.number, None
+    config, number, miou = checkpoints.config, progress.number, None
     network.eval()
     if validation is None:
-        kept.save(network, step)
+        checkpoints.save(network, step)
     elif _is_looked_at(progress, config.eval_epochs) and not progress.records.has_scores(step):
         with stop.at_once():
             scores = evaluate(network, validation, **prediction_settings(config), progress=True)
-        scores = scores.as_dict(kept.classes)
+        scores = scores.as_dict(checkpoints.classes)
         miou = scores["miou"]
-        kept.save(network, step, val=scores)
-        keep_best(kept.out / "model", kept.out / "best", miou)
+        checkpoints.save(network, step, val=scores)
+        keep_best(checkpoints.out / "model", checkpoints.out / "best", miou)
         progress.scores(step, scores)
-    previews = kept.out / "previews" / f"epoch_{number:02d}"
+    previews = checkpoints.out / "previews" / f"epoch_{number:02d}"
     if validation is not None and config.previews and not previews.exists():
         with stop.at_once():
             write_previews(previews, network, validation, config)

@@ -42,14 +42,14 @@ def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None, *, 
     logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits  # which cannot count pixels
     count = one_hot.sum((2, 3)).to(logits.dtype)  # (B, K)
     total = count.sum(1, keepdim=True)
-    pixel = F.cross_entropy(logits, target, reduction="none") * valid
+    pixel_costs = F.cross_entropy(logits, target, reduction="none") * valid
     if balanced:
-        pixel = pixel * _at((total - count) / (1 + total), target)
-    image = pixel.sum((1, 2)) / total[:, 0].clamp(min=1)
+        pixel_costs = pixel_costs * _at((total - count) / (1 + total), target)
+    image_costs = pixel_costs.sum((1, 2)) / total[:, 0].clamp(min=1)
     if labels is not None:
         claimed = (count[:, 1:] > 0) | (labels == 0)
-        image = image * (claimed.all(1) & (count[:, 0] > 0))
-    return image.mean()
+        image_costs = image_costs * (claimed.all(1) & (count[:, 0] > 0))
+    return image_costs.mean()
 
 
 def _at(weight: Tensor, target: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Masks as files: palette pictures, pictures of them over their photographs, and what they were chosen by."""
+"""Masks as files: palette pictures, pictures of them over their photographs, and the probabilities behind them."""
 
 import os
 from collections.abc import Iterable

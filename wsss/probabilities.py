@@ -28,7 +28,7 @@ MOST_RATIO = 5
 """Of the sides of an image that is enlarged: a narrower one would take gigabytes."""
 
 MOST_ENLARGED = 2.25
-"""How many times as large as it is an image is looked at.
+"""How many times a small photograph is enlarged for the network at most.
 
 Photographs reduced to a short side of 64 lose less so than where they are enlarged to the 288 of `animals`.
 """
@@ -46,9 +46,9 @@ def to_image(rgb: np.ndarray, short_side: int = 0, scale: float = 1.0) -> Tensor
         factor = min(short_side / min(height, width), max(1.0, MOST_RATIO * short_side / max(height, width)))
         factor = min(factor, MOST_ENLARGED)
     factor *= scale
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    if size != (width, height):
-        rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+    size = max(1, round(height * factor)), max(1, round(width * factor))
+    if size != (height, width):
+        rgb = cv2.resize(rgb, size[::-1], interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))[None].float() / 255
 
 

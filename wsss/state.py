@@ -26,7 +26,7 @@ _FOLDERS = f"{_PREFIX}*"
 
 @dataclass
 class Learner:
-    """The network and what learns it."""
+    """The network, and all that changes with it as it learns."""
 
     network: ShapeAwareNetwork
     optimiser: Optimizer
@@ -34,7 +34,7 @@ class Learner:
     average: AveragedModel | None  # moving average of the network's weights
 
     @property
-    def kept(self) -> ShapeAwareNetwork:
+    def shipped(self) -> ShapeAwareNetwork:
         """The network that is evaluated and shipped."""
         return self.average.module if self.average is not None else self.network
 

@@ -93,15 +93,15 @@ def train(
         raise UserError(f"{out}: the processes find different states there; give them one folder that they share")
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     photographs = Reduced(source, config.short_side, config.cache and not config.workers)
-    kept = Checkpoints(out, config, source.classes, facts or {})
-    keep = partial(save_state, states, learner, config=config, source=source)
+    checkpoints = Checkpoints(out, config, source.classes, facts or {})
+    save = partial(save_state, states, learner, config=config, source=source)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopRequest())
         stack.enter_context(stop.deferred())
         progress = None
         if group.leads:
             if not resume:
-                keep(step)  # also shows now, not in an hour, a disk that is full
+                save(step)  # also shows now, not in an hour, a disk that is full
             records = Records(out, step, tensorboard=config.tensorboard)
             progress = stack.enter_context(closing(Progress(config, schedule, records, run, step, last)))
 
@@ -110,18 +110,18 @@ def train(
                 progress.epoch(epoch, step - epoch * schedule.steps_per_epoch)
             with closing(_steps_of(epoch, step, network, learner, photographs, schedule, group)) as steps:
                 for step, factor, terms in steps:
-                    number = group.agreed(stop.signal)  # all processes leave at the same step
+                    signal_number = group.agreed(stop.signal)  # all processes leave at the same step
                     if progress:
                         progress.step(step, factor, terms)
-                        if number or step % config.save_steps == 0 or step % schedule.steps_per_epoch == 0:
-                            keep(step)
-                    if number:
-                        return 128 + number
+                        if signal_number or step % config.save_steps == 0 or step % schedule.steps_per_epoch == 0:
+                            save(step)
+                    if signal_number:
+                        return 128 + signal_number
             if progress:
                 with suppress(Stopped):  # the epoch is saved; a resumed run begins by looking at it
-                    close_epoch(kept, learner.kept, validation, step, progress, stop)
-            if number := group.agreed(stop.signal):
-                return 128 + number
+                    close_epoch(checkpoints, learner.shipped, validation, step, progress, stop)
+            if signal_number := group.agreed(stop.signal):
+                return 128 + signal_number
     return 0
 
 

@@ -217,7 +217,7 @@ def _words_of(preset: str, name: str, data: str, values: Sequence[Any]) -> tuple
 def _command(preset: str, name: str, data: str, *values) -> str:
     """The command to copy, or why there is none."""
     try:
-        return jobs.shown(_words_of(preset, name, data, values)[0])
+        return jobs.command_text(_words_of(preset, name, data, values)[0])
     except UserError as error:
         return f"# {error}"
 
