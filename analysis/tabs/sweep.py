@@ -158,7 +158,7 @@ def _axes() -> Axes:
         gr.Dropdown([NOTHING, *AXES], value=NOTHING, label="Columns", min_width=100),
         gr.Textbox("", label="values", max_length=400, min_width=160),
         gr.Dropdown(
-            [("IoU, without truth outlines", _BEST), *((text, name) for name, text in measures)],
+            [("IoU, or outlines without truth", _BEST), *((text, name) for name, text in measures)],
             value=_BEST,
             label="Measure",
             min_width=290,

@@ -94,7 +94,7 @@ def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
 def _start() -> tuple[Start, gr.Code, gr.Button]:
     with gr.Group():
         preset = gr.Dropdown(
-            list(PRESETS), value="tiny", label="Preset", info="tiny: drawn shapes, no download, about a minute"
+            list(PRESETS), value="tiny", label="Preset", info="tiny: drawn shapes, no download, under a minute"
         )
         name = gr.Textbox(_free_name("tiny"), label="Name of the run", info="its folder under runs/", max_length=64)
         data = gr.Textbox("", label="Data folder", info="on the server; drawn shapes need none", max_length=1000)
