@@ -7,7 +7,6 @@ its lock as long as a process of the job lives, whatever happens to the page.
 import fcntl
 import json
 import os
-import shlex
 import shutil
 import signal
 import subprocess
@@ -16,107 +15,19 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from analysis import run_files, runs, warden
+from analysis.commands import command_text
 from wsss import UserError
-from wsss.config import Config
-from wsss.disk import reading
-from wsss.presets import PRESETS
 from wsss.run import BEFORE_A_STATE
 
 _PATIENCE = 20.0  # seconds until a started process has said that it lives
-_PATHS = ("--data", "--masks", "--encoder-weights")  # flags of a training that name files or folders
 _DELETED = ".deleted-"  # begins the name of a folder that is being removed
 _QUIET_FOR = 600.0  # seconds; a folder without run.json that was written to more recently may be in use
-
-
-def training_argv(preset: str, config: Config, out: Path, data: str = "") -> list[str]:
-    """The words of `python -m wsss.train` for a config: the preset, and a flag for each setting that differs."""
-    if preset not in PRESETS:
-        raise UserError(f"there is no preset {preset!r}; choose {', '.join(PRESETS)}")
-    before, words = asdict(PRESETS[preset]()), [sys.executable, "-m", "wsss.train", f"--preset={preset}"]
-    if config.dataset != "shapes":
-        words.append(f"--data={data_folder(data)}")
-    words.append(f"--out={out.relative_to(runs.REPOSITORY) if out.is_relative_to(runs.REPOSITORY) else out}")
-    differing = {name for name, value in before.items() if getattr(config, name) != value}
-    differing |= {f"{name}_start" for name in differing} & before.keys()  # it would follow its end, were it not given
-    names = [f.name for f in fields(Config) if f.name in differing]
-    return words + [f"--{name.replace('_', '-')}={_word(getattr(config, name))}" for name in names]
-
-
-def _word(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-def data_folder(data: str) -> Path:
-    """The folder that was meant. Raises UserError unless there is one."""
-    if not data.strip():
-        raise UserError("these data are read from a folder: write its path, or choose the drawn shapes")
-    folder = runs.typed(data)
-    with reading(folder):
-        if not folder.is_dir():
-            raise UserError(f"{data.strip()}: there is no such data folder")
-    return folder.resolve()
-
-
-def evaluation_argv(
-    checkpoint: Path, dataset: str, data: str, split: str, out: Path, *, refined_by: str, multi_scale: bool
-) -> list[str]:
-    """The words of `python -m wsss.evaluate` that write the report and the masks into the folder `out`."""
-    words = [sys.executable, "-m", "wsss.evaluate", f"--checkpoint={checkpoint}", f"--dataset={dataset}"]
-    words.append(f"--split={split}")
-    if dataset != "shapes":
-        words.append(f"--data={data_folder(data)}")
-    words += [f"--json={out / runs.REPORT}", "--per-image", f"--masks={out / 'masks'}"]
-    words += {"SPR": [], "CRF": ["--crf"], "none": ["--no-spr"]}[refined_by]
-    return words + ["--multi-scale"] * multi_scale
-
-
-def resumed_argv(found: runs.Found) -> list[str]:
-    """The words that go on with a run, also with one that a terminal has started. Raises UserError where none do."""
-    words = found.argv
-    if words[1:3] != ["-m", "wsss.train"]:
-        raise UserError(f"{found.name}: does not say how it was started; resume it in a terminal by --resume")
-    kept, rest = [], iter(words[3:])
-    for word in rest:
-        flag, equals, _ = word.partition("=")
-        if flag in ("--out", "--begin-with"):  # the run has begun, and lies where it lies
-            if not equals:
-                next(rest, None)
-        elif word != "--resume":
-            kept.append(word)
-    kept = from_where_it_began(kept, found)
-    # The first line of the command is replaced: what a file says is never run, only given to our own command.
-    return [sys.executable, "-m", "wsss.train", *kept, f"--out={found.folder}", "--resume"]
-
-
-def from_where_it_began(words: Sequence[str], found: runs.Found) -> list[str]:
-    """The words of a run's command, with files and folders that do not depend on where they are said."""
-    place, out = Path(str(found.run.get("cwd") or runs.REPOSITORY)), []
-    for before, word in zip(["", *words], words, strict=False):
-        flag, equals, value = word.partition("=")
-        if before in _PATHS:
-            word = _at(place, before, word)
-        elif equals and flag in _PATHS:
-            word = f"{flag}={_at(place, flag, value)}"
-        out.append(word)
-    return out
-
-
-def _at(place: Path, flag: str, value: str) -> str:
-    """The path that a flag had there; what is no path stays."""
-    is_path = value and not (flag == "--encoder-weights" and value == "none")
-    return str(place / value) if is_path else value
-
-
-def command_text(argv: Sequence[str]) -> str:
-    """The command to copy into a terminal, in the repository's folder."""
-    return shlex.join(["python", *argv[1:]])
 
 
 def start(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from analysis import jobs, run_files, runs
+from analysis.commands import Flags, flags_of, words_of
 from wsss.progress import clock
 
 COLUMNS = ("run", "state", "preset", "epoch", "mIoU", "best mIoU", "loss", "device", "started", "took", "settings")
@@ -44,10 +45,11 @@ def row_of(run: runs.Found) -> list[Any]:
     rows = run_files.metrics(run.folder)
     scores = [row["miou"] for row in rows if "miou" in row]
     epoch, loss = _last(rows, "epoch"), _last(rows, "total")
+    flags = flags_of(run.argv)
     return [
         run.name,
         run.status if run.job or not run.run else f"{run.status} (terminal)",
-        _flag(run.argv, "--preset"),
+        dict(flags).get("--preset", ""),
         f"{epoch or 0:5.0f} / {run.run['epochs']}" if run.run.get("epochs") else f"{epoch or 0:5.0f}",
         round(100 * scores[-1], 1) if scores else None,
         round(100 * max(scores), 1) if scores else None,
@@ -55,7 +57,7 @@ def row_of(run: runs.Found) -> list[Any]:
         run.device or "",
         time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start)) if run.start else "",
         f"{clock(_last(rows, 'seconds') or 0):>9}",
-        " ".join(_settings(run.argv)),
+        " ".join(_settings(flags)),
     ]
 
 
@@ -63,21 +65,5 @@ def _last(rows: Sequence[dict[str, float]], key: str) -> float | None:
     return next((row[key] for row in reversed(rows) if key in row), None)
 
 
-def _flags(argv: Sequence[str]) -> list[tuple[str, str]]:
-    """The flags of a command with their values, whether written `--a b` or `--a=b`."""
-    flags: list[tuple[str, str]] = []
-    for word in argv[3:]:
-        if word.startswith("--"):
-            name, _, value = word.partition("=")
-            flags.append((name, value))
-        elif flags and not flags[-1][1]:
-            flags[-1] = (flags[-1][0], word)
-    return flags
-
-
-def _flag(argv: Sequence[str], name: str) -> str:
-    return next((value for flag, value in _flags(argv) if flag == name), "")
-
-
-def _settings(argv: Sequence[str]) -> list[str]:
-    return [f"{name[2:]}={value}" for name, value in _flags(argv) if name not in _SETTINGS_APART]
+def _settings(flags: Flags) -> list[str]:
+    return [word.removeprefix("--") for word in words_of([flag for flag in flags if flag[0] not in _SETTINGS_APART])]

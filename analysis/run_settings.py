@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
-from analysis.jobs import from_where_it_began
+from analysis.commands import training_flags, words_of
 from analysis.runs import Found
 from wsss import UserError, checkpoint
 from wsss.config import Config
@@ -29,9 +29,7 @@ def settings_of(found: Found) -> RunSettings:
     Raises:
         UserError: the command says nothing that could be started again.
     """
-    words = found.argv
-    if words[1:3] != ["-m", "wsss.train"]:
-        raise UserError(f"{found.name}: does not say how it was started")
+    words = words_of(training_flags(found))
     parser = argparse.ArgumentParser()
     add_flags(parser)
     parser.add_argument("--data", default="")
@@ -40,7 +38,7 @@ def settings_of(found: Found) -> RunSettings:
         raise UserError(f"{found.name}: its command cannot be read ({message})")
 
     parser.error = refuse
-    given = parser.parse_known_args(from_where_it_began(words[3:], found))[0]
+    given = parser.parse_known_args(words)[0]
     said = from_flags(given)
     with suppress(UserError):  # there is no state, or none of this version
         newest = newest_whole(found.folder / "states")

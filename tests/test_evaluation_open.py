@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from analysis import jobs
+from analysis import commands
 from analysis.library import Library
 from analysis.tabs import evaluation
 from analysis.tabs.subject import Subject
@@ -43,7 +43,7 @@ def runs(runs_folder, pictures) -> Iterator[Path]:
         network.decoder.layers[-1].weight.mul_(50)
     checkpoint.save(model, network.state_dict(), config, pictures.classes, {})
     out.mkdir(parents=True)
-    argv = jobs.evaluation_argv(model, "shapes", "", "val", out, refined_by="SPR", multi_scale=False)
+    argv = commands.evaluation_argv(model, "shapes", "", "val", out, refined_by="SPR", multi_scale=False)
     assert evaluate.main(argv[3:]) == 0
     facts = {"kind": "evaluation", "dataset": "shapes", "data": "", "split": "val", "exit_code": 0, "start": 1.0}
     (out / "job.json").write_text(json.dumps(facts | {"label": "small", "checkpoint": str(model)}))

@@ -25,7 +25,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from reliability import measured, until
 
-from analysis import jobs, run_files, runs, warden
+from analysis import commands, jobs, run_files, runs, warden
 from analysis.tabs import form, train
 from wsss import UserError
 from wsss.beginning import require_own
@@ -100,7 +100,7 @@ def begin_training(name: str) -> runs.Found:
     names = [field.name for field in form.fields(form.Config)]
     config = form.config_of([SMALL.get(key, value) for key, value in zip(names, values, strict=True)])
     folder = runs.folder_of(name)
-    return jobs.start(folder, jobs.training_argv("tiny", config, folder), kind="training", device="cpu")
+    return jobs.start(folder, commands.training_argv("tiny", config, folder), kind="training", device="cpu")
 
 
 def family(found: runs.Found) -> list[psutil.Process]:

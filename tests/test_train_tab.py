@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from analysis import curves, evaluations, jobs, report, run_files, run_line, runs
+from analysis import commands, curves, evaluations, jobs, report, run_files, run_line, runs
 from analysis.library import Library
 from analysis.run_settings import settings_of
 from analysis.tabs import evaluate as evaluate_tab
@@ -59,7 +59,7 @@ def test_the_form_of_a_preset_is_the_preset(preset):
 
 def test_the_settings_of_a_run_come_back_into_the_form():
     config = replace(tiny(), lr=0.005, region_loss=False)
-    found = run_of("before", argv=jobs.training_argv("tiny", config, runs.folder_of("before")))
+    found = run_of("before", argv=commands.training_argv("tiny", config, runs.folder_of("before")))
     preset, name, data, *values = train._again(found.name)
     assert (preset, name, data) == ("tiny", "tiny-1", "") and form.config_of(values) == config
 
@@ -111,7 +111,7 @@ def test_a_setting_on_which_the_paper_is_silent_is_not_called_its_own(name):
 def test_the_command_of_a_form_asks_for_the_same_config(moved, tmp_path):
     changed = {"epochs": 3, "lr": 1e-5, "region_loss": False, "encoder": "test_efficientnet"} | moved
     config = replace(tiny(), **changed)
-    argv = jobs.training_argv("tiny", config, tmp_path / "out")
+    argv = commands.training_argv("tiny", config, tmp_path / "out")
     parser = argparse.ArgumentParser()
     parser.add_argument("--out")
     add_flags(parser)
@@ -139,7 +139,7 @@ def test_a_bad_setting_is_refused_in_the_words_of_the_command(name, value, words
 
 
 def test_a_setting_cannot_become_another_flag(tmp_path):
-    argv = jobs.training_argv("tiny", replace(tiny(), encoder="--resume"), tmp_path)
+    argv = commands.training_argv("tiny", replace(tiny(), encoder="--resume"), tmp_path)
     assert "--resume" not in argv and "--encoder=--resume" in argv
 
 
@@ -160,23 +160,23 @@ def test_a_link_is_not_a_run(place, tmp_path):
 @pytest.mark.parametrize(("data", "words"), [("", "read from a folder"), ("/no/such", "no such data folder")])
 def test_data_must_be_a_folder_that_is_there(data, words, tmp_path):
     with pytest.raises(UserError, match=words):
-        jobs.training_argv("animals", PRESETS["animals"](), tmp_path, data)
+        commands.training_argv("animals", PRESETS["animals"](), tmp_path, data)
 
 
 def test_a_terminals_run_is_resumed_by_our_own_command(tmp_path):
     words = ["/bin/evil", "-m", "wsss.train", "--preset", "tiny", "--out", "elsewhere", "--data", "photos", "--resume"]
     found = run_of("one", argv=words, cwd=str(tmp_path))
-    argv = jobs.resumed_argv(found)
-    assert argv[:5] == [sys.executable, "-m", "wsss.train", "--preset", "tiny"]
-    assert argv[5:] == ["--data", str(tmp_path / "photos"), f"--out={found.folder}", "--resume"]
+    argv = commands.resumed_argv(found)
+    assert argv[:4] == [sys.executable, "-m", "wsss.train", "--preset=tiny"]
+    assert argv[4:] == [f"--data={tmp_path / 'photos'}", f"--out={found.folder}", "--resume"]
     with pytest.raises(UserError, match="does not say how it was started"):
-        jobs.resumed_argv(run_of("two", argv=["rm", "-m", "shutil", "-rf"]))
+        commands.resumed_argv(run_of("two", argv=["rm", "-m", "shutil", "-rf"]))
 
 
 @pytest.mark.parametrize("begin", [["--begin-with", "runs/other"], ["--begin-with=runs/other"]])
 def test_a_run_that_began_with_another_goes_on_with_its_own_state(begin):
     found = run_of("branch", argv=["python", "-m", "wsss.train", *begin, "--preset", "tiny", "--out", "elsewhere"])
-    assert jobs.resumed_argv(found)[3:] == ["--preset", "tiny", f"--out={found.folder}", "--resume"]
+    assert commands.resumed_argv(found)[3:] == ["--preset=tiny", f"--out={found.folder}", "--resume"]
 
 
 def test_of_a_growing_log_only_the_newest_reading_is_kept(place):
@@ -301,7 +301,7 @@ def evaluated(tmp_path_factory) -> Path:
         network.decoder.layers[-1].weight.mul_(50)
     checkpoint.save(model, network.state_dict(), SMALL, classes)
     out.mkdir(parents=True)
-    argv = jobs.evaluation_argv(model, "shapes", "", "val", out, refined_by="SPR", multi_scale=False)
+    argv = commands.evaluation_argv(model, "shapes", "", "val", out, refined_by="SPR", multi_scale=False)
     assert evaluate.main(argv[3:]) == 0
     facts = {"kind": "evaluation", "dataset": "shapes", "data": "", "split": "val", "exit_code": 0, "start": 1.0}
     (out / "job.json").write_text(json.dumps(facts))
@@ -387,7 +387,7 @@ def test_a_run_of_another_machine_is_not_taken_for_a_dead_one(place):
 def test_a_data_folder_that_cannot_be_is_refused_in_words():
     for typed in ("~nobody-of-that-name/voc", "/x" * 3000):
         with pytest.raises(UserError, match="no user of that name|cannot be read"):
-            jobs.data_folder(typed)
+            commands.data_folder(typed)
 
 
 def whole_report(*classes: str) -> dict:
@@ -432,6 +432,6 @@ def test_the_settings_of_a_terminals_run_name_its_data_from_anywhere(tmp_path):
     found = run_of("elsewhere", argv=[*words, "--masks=made", "--supervision=masks"], cwd=str(tmp_path))
     given = settings_of(found)
     assert (given.data, given.config.masks) == (str(tmp_path / "photos"), str(tmp_path / "made"))
-    assert f"--masks={tmp_path / 'made'}" in jobs.resumed_argv(found)
+    assert f"--masks={tmp_path / 'made'}" in commands.resumed_argv(found)
     found = run_of("fresh", argv=["python", "-m", "wsss.train", "--encoder-weights", "none"], cwd=str(tmp_path))
-    assert jobs.resumed_argv(found)[3:5] == ["--encoder-weights", "none"]
+    assert commands.resumed_argv(found)[3] == "--encoder-weights=none"

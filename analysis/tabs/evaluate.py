@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from analysis import evaluations, jobs, run_files, runs
+from analysis import commands, evaluations, jobs, run_files, runs
 from analysis.curves import MEASURES
 from analysis.library import Library
 from analysis.predictor import REFINED_BY
@@ -150,8 +150,8 @@ def _begin_by(library: Library) -> Callable:
             raise UserError("a split is needed, such as val")
         name = evaluations.free_name(str(chosen), split)
         out = runs.folder_of(name, evaluation=True)
-        root = "" if dataset == "shapes" else str(jobs.data_folder(data or ""))
-        argv = jobs.evaluation_argv(
+        root = "" if dataset == "shapes" else str(commands.data_folder(data or ""))
+        argv = commands.evaluation_argv(
             folder, dataset, root, split, out, refined_by=refined_by, multi_scale=bool(multi_scale)
         )
         facts = {"checkpoint": str(folder), "label": str(chosen), "dataset": dataset, "data": root, "split": split}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from analysis import jobs, run_files, runs
+from analysis import commands, jobs, run_files, runs
 from analysis.curves import training_curves
 from analysis.run_line import COLUMNS, row_of, status_html
 from analysis.run_settings import settings_of
@@ -211,13 +211,13 @@ def _free_name(preset: str) -> str:
 def _words_of(preset: str, name: str, data: str, values: Sequence[Any]) -> tuple[list[str], str]:
     """The command of a form, and the device that it asks for."""
     config = form.config_of(list(values))
-    return jobs.training_argv(preset, config, runs.folder_of(name), data or ""), config.device
+    return commands.training_argv(preset, config, runs.folder_of(name), data or ""), config.device
 
 
 def _command(preset: str, name: str, data: str, *values) -> str:
     """The command to copy, or why there is none."""
     try:
-        return jobs.command_text(_words_of(preset, name, data, values)[0])
+        return commands.command_text(_words_of(preset, name, data, values)[0])
     except UserError as error:
         return f"# {error}"
 
@@ -245,7 +245,7 @@ def _resume(name: str) -> None:
     if found.is_alive:
         raise UserError(f"{name} still runs")
     device = jobs.normal(str(found.device or pick_device("auto")))
-    jobs.start(found.folder, jobs.resumed_argv(found), kind="training", device=device, resume=True)
+    jobs.start(found.folder, commands.resumed_argv(found), kind="training", device=device, resume=True)
 
 
 def _names(found: Sequence[runs.Found]) -> list[str]:
