@@ -261,7 +261,7 @@ class Subject:
         skipped = of_each(None, gr.skip())
         subject = len(self.inputs([]))
 
-        def answers(*given, warn=gr.Warning):
+        def _answers(*given, warn=gr.Warning):
             scene, settings = given[:subject], given[subject:]
             begun = [] if first is None else [first(*settings)]
             if self._is_empty(*scene):
@@ -280,11 +280,11 @@ class Subject:
 
         def carrying(*given):
             told: list[str] = []
-            shown = next(answers(*given, warn=told.append))
+            shown = next(_answers(*given, warn=told.append))
             mistake = f"{time.monotonic() // _AGAIN:.0f} {told[0]}" if told else gr.skip()
             return *(shown if count > 1 else [shown]), mistake
 
-        answer = answers if inspect.isgeneratorfunction(show) else lambda *given: next(answers(*given))
+        answer = _answers if inspect.isgeneratorfunction(show) else lambda *given: next(_answers(*given))
         answer = carrying if carries_mistakes else answer
         answer.__name__ = show.__name__
         return in_words(answer)
