@@ -292,7 +292,7 @@ def test_without_any_checkpoint_the_page_has_its_shape_cues(app, cat, monkeypatc
     monkeypatch.setattr(app, "DEFAULT_CHECKPOINT", Path("nowhere/animals"))
     library = app.Library(app.offered(app.DEFAULT_CHECKPOINT))
     app.build_page(library)
-    assert "There is no checkpoint" in capsys.readouterr().out and library.names == ["untrained"]
+    assert "No checkpoint found" in capsys.readouterr().out and library.names == ["untrained"]
     predictor = library["untrained"]
     given = scene.Scene(predictor, predictor.encode(cat), [], None)
     shown = cues_tab._pictured(given, *cues_tab._values(Config()))

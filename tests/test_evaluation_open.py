@@ -94,5 +94,5 @@ def test_each_opened_photograph_is_judged_right_or_wrong(address, runs):
             page.get_by_role("button", name="Open in Inspect").click()
             judged.filter(has_not_text=said or "nothing is said yet").wait_for(timeout=30_000)
             said = judged.inner_text()
-        page.get_by_text("shown as 96x96").wait_for()
+        page.get_by_text("shown at 96x96").wait_for()
         assert not page.get_by_text("belonged to the previous photograph").count()

@@ -108,7 +108,7 @@ class Config:
         0.6, (0, 1), "pseudo masks", "value when the mask loss starts; moves linearly to object_cutoff"
     )
     background_cutoff: float = _number(
-        0.6, (0, 1), "pseudo masks", "the background claims scores over this share of its maximum"
+        0.6, (0, 1), "pseudo masks", "the background claims scores over this share of its maximum (Sec. 4.1.3)"
     )
     background_cutoff_start: float = _number(
         0.6, (0, 1), "pseudo masks", "value when the mask loss starts; moves linearly to background_cutoff"
