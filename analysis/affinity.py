@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from analysis.encoding import Encoding
-from analysis.predictor import Predictor
+from analysis.predictor import Predictor, require_number
 from wsss import UserError
 from wsss.refinement import DILATIONS, affinity, neighbor_offsets
 
@@ -71,8 +71,7 @@ def probe(
     size, grid = encoding.rgb.shape[:2], encoding.maps.shape[-2:]
     if not all(0 <= place < side for place, side in zip(pixel, size, strict=True)):
         raise UserError(f"the pixel {pixel} does not lie in the photograph of {size[0]} rows and {size[1]} columns")
-    if not 0 <= alpha <= 1:
-        raise UserError(f"alpha must be a number from 0 to 1, got {alpha!r}")
+    require_number("alpha", alpha)
     row, column = (place * cells // side for place, cells, side in zip(pixel, grid, size, strict=True))
     colors, labels = predictor.kernels(encoding, present if of_background else [name], dilations, background_affinity)
     label = labels[:1] if of_background else labels[1:]

@@ -45,7 +45,7 @@ def trajectory_figure(curves: Trajectory, at: int | None = None) -> go.Figure:
     figure = make_subplots(3, 1, shared_xaxes=True, subplot_titles=titles, vertical_spacing=0.12)
     lines = [(1, "labelled pixels", curves.valid, _BLUE, "%{y:.3f}")]
     if curves.iou is not None:
-        lines.append((1, "IoU of the labelled pixels", curves.iou, _GREEN, "%{y:.3f}"))
+        lines.append((1, "mean IoU of the labelled pixels", curves.iou, _GREEN, "%{y:.3f}"))
     lines += [
         (2, "change", curves.change, _ORANGE, "%{y:.2e}"),
         (3, "outlines", curves.boundary, _RED, "%{y:.0f}"),

@@ -138,7 +138,7 @@ def explain(
     image, question = _asked(predictor, encoding, name, target, pixel)
     with predictor.lock, borrowed(predictor.network):
         evidence = observe(predictor.network, image, question)
-    index = 1 + predictor.classes.index(name)
+    index = predictor.index(name)
     cams = [Cam(VANILLA, "CAM", evidence.logits[index])]
     for method in methods:
         if method in METHODS:
@@ -229,9 +229,7 @@ def _asked(
     predictor: Predictor, encoding: Encoding, name: str, target: str, pixel: tuple[int, int] | None
 ) -> tuple[Tensor, Question]:
     """The image as the network takes it, and the question. Raises UserError, see `explain`."""
-    if name not in predictor.classes:
-        raise UserError(f"there is no class {name!r}; the checkpoint knows {', '.join(predictor.classes)}")
-    index = 1 + predictor.classes.index(name)
+    index = predictor.index(name)
     image = to_image(encoding.rgb, predictor.config.test_short_side).to(predictor.device)
     if target == "image score":
         return image, lambda output: output.image_scores[:, index - 1]

@@ -11,8 +11,8 @@ from analysis.measuring import CPU, Row, alternating, at_least_a_second, at_most
 from analysis.peers import straightforward_evaluation, straightforward_step, with_convolutions_as_published
 from analysis.timing import SIZE
 from wsss.config import Config
-from wsss.data.augment import Reduced
 from wsss.data.item import Photographs
+from wsss.data.reduced import Reduced
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
 from wsss.evaluate import evaluate

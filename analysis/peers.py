@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from wsss.config import Config
-from wsss.data.augment import Reduced, TrainingViews, View
+from wsss.data.augment import TrainingViews, View
 from wsss.data.item import Photographs, Source, item
+from wsss.data.reduced import Reduced
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import Moment, loss_terms, total_loss

@@ -17,7 +17,7 @@ from analysis.encoding import Encoding
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import crf
-from wsss.data.augment import reduce
+from wsss.data.reduced import reduce
 from wsss.data.voc import VOC_PALETTE, mask_values
 from wsss.network import ShapeAwareNetwork
 from wsss.probabilities import MOST_RATIO, predict_probs, prediction_settings
@@ -153,7 +153,7 @@ class Predictor:
             UserError: the threshold is not a number in [0, 1], `refined_by` is none of REFINED_BY, or the CRF is not
                 installed.
         """
-        _require("the threshold", threshold)
+        require_number("the threshold", threshold)
         probs = self.probs(encoding, refined_by)
         # Without the lock: a CRF takes a second, between whose steps others may ask the network.
         mask = self._masks.get_unlocked((encoding.key, refined_by), lambda: _mask(encoding.rgb, probs, refined_by))
@@ -198,11 +198,15 @@ class Predictor:
         Raises:
             UserError: alpha is out of range, a class is not the checkpoint's, or a dilation is not the paper's.
         """
-        _require("alpha", alpha)
+        require_number("alpha", alpha)
         _require_dilations(dilations)
         kind = tuple(sorted(dilations)), self._has_background_affinity(background_affinity)
         key = encoding.key, tuple(self.indices(present)), round(alpha, 4), *kind
         return self._iterates.get(key, lambda: self._refine(encoding, present, alpha, *kind))
+
+    def index(self, name: str) -> int:
+        """Index of the class of that name. Raises UserError for an unknown one."""
+        return self.indices([name])[-1]
 
     def indices(self, present: Sequence[str]) -> list[int]:
         """Indices of the classes of that name, the background's 0 first. Raises UserError for an unknown name."""
@@ -286,10 +290,10 @@ class Predictor:
             UserError: one is out of range.
         """
         least_cutoff = self.config.least_cutoff if least_cutoff is None else least_cutoff
-        _require("T", steps, MOST_STEPS)
-        _require("the threshold", object_cutoff)
-        _require("the background's threshold", background_cutoff)
-        _require("the floor", least_cutoff)
+        require_number("T", steps, MOST_STEPS)
+        require_number("the threshold", object_cutoff)
+        require_number("the background's threshold", background_cutoff)
+        require_number("the floor", least_cutoff)
         refined = self.iterates(encoding, present, alpha, dilations, background_affinity)[int(steps)]
         classes = self.indices(present)
         out = torch.zeros(len(refined), *(size or encoding.rgb.shape[:2]), dtype=torch.bool, device=refined.device)
@@ -307,7 +311,7 @@ class Predictor:
         return to_mask(self.claims(encoding, present, **settings)[None])[0].to(torch.uint8).cpu().numpy()
 
 
-def _require(name: str, value: object, most: float = 1) -> None:
+def require_number(name: str, value: object, most: float = 1) -> None:
     """Raises UserError unless the value is a number from 0 to `most`; it came over the network and may be anything."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
         raise UserError(f"{name} must be a number from 0 to {most:g}, got {value!r}")

@@ -106,6 +106,7 @@ def test_bars_show_each_neighbor_three_times(predictor, encoding):
         ({"pixel": (0, -1)}, "does not lie in the photograph"),
         ({"name": "unicorn"}, "no class 'unicorn'"),
         ({"alpha": 1.5}, "alpha must be a number from 0 to 1, got 1.5"),
+        ({"alpha": None}, "alpha must be a number from 0 to 1, got None"),
         ({"dilations": []}, "dilations must be some of 1, 2, 4, 8, 12, 24"),
         ({"alpha": float("nan")}, "alpha must be a number from 0 to 1, got nan"),
     ],

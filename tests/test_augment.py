@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from wsss import UNLABELLED, UserError
-from wsss.data.augment import Reduced, TrainingViews, jitter, random_window, reduce, reduced_size
+from wsss.data.augment import TrainingViews, jitter, random_window
+from wsss.data.reduced import Reduced, reduce, reduced_size
 from wsss.data.shapes import Shapes
 
 SETTINGS = {"crop": 48, "least_scale": 0.5, "color_jitter": 0.2}

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from wsss import UserError
-from wsss.data.augment import reduce
+from wsss.data.reduced import reduce
 
 
 class CrfSettings(NamedTuple):

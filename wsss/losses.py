@@ -8,14 +8,14 @@ from wsss import UNLABELLED, fused
 from wsss.neighborhood import neighbors
 
 
-def classification_loss(scores: Tensor, labels: Tensor) -> Tensor:
+def classification_loss(image_scores: Tensor, labels: Tensor) -> Tensor:
     """Binary cross-entropy of image-level scores, mean over images and objects (Eq. 2).
 
     Args:
-        scores: before the sigmoid, (B, K-1).
+        image_scores: before the sigmoid, (B, K-1).
         labels: (B, K-1) in {0, 1}.
     """
-    return F.binary_cross_entropy_with_logits(scores, labels)
+    return F.binary_cross_entropy_with_logits(image_scores, labels)
 
 
 def pixel_loss(logits: Tensor, pseudo: Tensor, labels: Tensor | None = None, *, balanced: bool = True) -> Tensor:

@@ -23,8 +23,8 @@ from wsss import UserError, checkpoint
 from wsss.allocator import keep_freed_memory
 from wsss.beginning import require_at_once, require_own, survey_splits, sweep
 from wsss.config import Config
-from wsss.data.augment import Reduced
 from wsss.data.item import Source
+from wsss.data.reduced import Reduced
 from wsss.data.source import require_root
 from wsss.distributed import Group, joined
 from wsss.epoch import Checkpoints, close_epoch

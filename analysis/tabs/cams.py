@@ -113,7 +113,7 @@ def _pictured(scene: Scene, name, target, methods, scale, opacity) -> tuple:
     """What moves with a choice, in the order of `Pictures`."""
     vanilla, *cams = _explained(scene, name, target, tuple(methods))
     region = _region(scene.predictor.mask(scene.encoding), scene, name)
-    colors = scene.colors[[0, scene.predictor.indices([name])[-1]]]
+    colors = scene.colors[[0, scene.predictor.index(name)]]
     shown = overlay(scene.encoding.rgb, region.astype(np.uint8), colors, 0.55)
     score_map = _captioned(scene, vanilla, name, opacity, None)
     return marked(shown, scene.clicked), score_map, _grid(scene, cams, name, scale, opacity)
@@ -154,7 +154,7 @@ def _remembered(scene: Scene, name: str, target: str, methods: tuple[str, ...]) 
 
 def _region(mask: np.ndarray, scene: Scene, name: str) -> np.ndarray:
     """Where a mask has the class, (H, W) bool."""
-    return mask == scene.predictor.indices([name])[-1]
+    return mask == scene.predictor.index(name)
 
 
 def _captioned(scene: Scene, cam: Cam, name: str, opacity: float, most: float | None) -> np.ndarray:

@@ -27,7 +27,7 @@ def build(subject: Subject) -> None:
     def current(checkpoint: str, name: str, own: Mapping[str, tuple]) -> tuple[int, ...]:
         predictor = subject.library[checkpoint]
         known = recolored(predictor.colors, predictor.classes, own)
-        return tuple(known[predictor.indices([name])[-1]].tolist())
+        return tuple(known[predictor.index(name)].tolist())
 
     def shown(checkpoint: str, name: str, own: Mapping[str, tuple]) -> str:
         return _hex(current(checkpoint, name, own))

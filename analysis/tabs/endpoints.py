@@ -102,7 +102,7 @@ class Endpoints:
         predictor, encoding = self._encoded(picture)
         at = _pixel(row, column) if target == "pixel" else None
         _, *cams = explain(predictor, encoding, name, methods=(method,), target=target, pixel=at)
-        region = predictor.mask(encoding) == predictor.indices([name])[-1]
+        region = predictor.mask(encoding) == predictor.index(name)
         size = encoding.rgb.shape[:2]
         facts = {}
         for cam in cams:
