@@ -125,7 +125,7 @@ def markdown(table: pd.DataFrame, grown: pd.DataFrame, seconds: float) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; prints the table and writes it."""
     parser = argparse.ArgumentParser(prog="python -m analysis.benchmark", description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, default=runs.root() / "results", metavar="DIR", help="runs/results")
+    parser.add_argument("--out", type=Path, default=runs.root() / "results", metavar="DIR", help="%(default)s")
     out = parser.parse_args(argv).out
     try:
         make_folder(out)  # said now, not after minutes

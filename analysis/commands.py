@@ -63,7 +63,10 @@ def evaluation_argv(
 
 def resumed_argv(found: runs.Found) -> list[str]:
     """The words that go on with a run, also with one that a terminal has started. Raises UserError where none do."""
-    kept = [flag for flag in training_flags(found) if flag[0] not in _OF_ITS_BEGIN]
+    try:
+        kept = [flag for flag in training_flags(found) if flag[0] not in _OF_ITS_BEGIN]
+    except UserError as error:
+        raise UserError(f"{error}; resume it in a terminal by --resume") from None
     # The first line of the command is replaced: what a file says is never run, only given to our own command.
     return [sys.executable, "-m", "wsss.train", *words_of(kept), f"--out={found.folder}", "--resume"]
 
@@ -76,14 +79,13 @@ def training_flags(found: runs.Found) -> Flags:
     """
     if found.argv[1:3] != ["-m", "wsss.train"]:
         raise UserError(f"{found.name}: does not say how it was started")
-    place = Path(str(found.run.get("cwd") or runs.REPOSITORY))
-    return [(name, _at(place, name, value)) for name, value in flags_of(found.argv)]
+    return [(name, from_anywhere(found, name, value)) for name, value in flags_of(found.argv)]
 
 
-def _at(place: Path, name: str, value: str | None) -> str | None:
-    """The path that a flag had there; what is no path stays."""
+def from_anywhere(found: runs.Found, name: str, value: str | None) -> str | None:
+    """The path that a run's flag named where the run was started; what is no path stays."""
     is_path = value and name in _PATHS and (name, value) != ("--encoder-weights", "none")
-    return str(place / value) if is_path else value
+    return str(Path(str(found.run.get("cwd") or runs.REPOSITORY)) / value) if is_path else value
 
 
 def flags_of(argv: Sequence[str]) -> Flags:

@@ -133,7 +133,7 @@ def film_strip(
     frames = []
     for mask, title in zip(masks, titles, strict=True):
         frame = np.full((height + _TITLE_HEIGHT, frame_width(rgb, height), 3), 255, np.uint8)
-        resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+        resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         frame[_TITLE_HEIGHT:, :width] = overlay(small, resized, colors, 0.6)
         cv2.putText(frame, title, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
         frames.append(frame)

@@ -54,10 +54,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--preset", default="animals", help="of the networks that are trained")
     parser.add_argument("--data", metavar="ROOT", help="drawn shapes need none")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], metavar="N")
-    parser.add_argument("--runs", type=Path, default=runs.root() / "tables", metavar="DIR", help="of the networks")
+    parser.add_argument(
+        "--runs", type=Path, default=runs.root() / "tables", metavar="DIR", help="of the networks; %(default)s"
+    )
     parser.add_argument("--checkpoint", type=Path, default=ROOT / "checkpoints" / "animals", metavar="DIR")
     parser.add_argument("--splits", nargs="+", default=["train", "val"], metavar="SPLIT", help="of table 6")
-    parser.add_argument("--out", type=Path, default=runs.root() / "results", metavar="DIR", help="runs/results")
+    parser.add_argument(
+        "--out", type=Path, default=runs.root() / "results", metavar="DIR", help="of the tables; %(default)s"
+    )
     arguments, flags = parser.parse_known_args(argv)
     try:
         with StopRequest():

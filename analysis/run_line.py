@@ -9,7 +9,20 @@ from analysis import jobs, run_files, runs
 from analysis.commands import Flags, flags_of, words_of
 from wsss.progress import clock
 
-COLUMNS = ("run", "state", "preset", "epoch", "mIoU", "best mIoU", "loss", "device", "started", "took", "settings")
+COLUMNS = (
+    "run",
+    "state",
+    "preset",
+    "epoch",
+    "of",
+    "mIoU",
+    "best mIoU",
+    "loss",
+    "device",
+    "started",
+    "took",
+    "settings",
+)
 _COLORS = {"running": "#2ca58d", "finished": "#4c8bf5", "failed": "#e15759", "killed": "#e15759"}
 _SETTINGS_APART = ("--preset", "--out", "--data", "--resume")
 
@@ -50,15 +63,22 @@ def row_of(run: runs.Found) -> list[Any]:
         run.name,
         run.status if run.job or not run.run else f"{run.status} (terminal)",
         dict(flags).get("--preset", ""),
-        f"{epoch or 0:5.0f} / {run.run['epochs']}" if run.run.get("epochs") else f"{epoch or 0:5.0f}",
+        int(epoch or 0),
+        run.run.get("epochs"),
         round(100 * scores[-1], 1) if scores else None,
         round(100 * max(scores), 1) if scores else None,
         None if loss is None else round(loss, 3),
         run.device or "",
         time.strftime("%Y-%m-%d %H:%M", time.localtime(run.start)) if run.start else "",
-        f"{clock(_last(rows, 'seconds') or 0):>9}",
+        _clock(_last(rows, "seconds") or 0),
         " ".join(_settings(flags)),
     ]
+
+
+def _clock(seconds: float) -> str:
+    """3725 -> 01:02:05."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60:02}:{minutes % 60:02}:{seconds:02}"
 
 
 def _last(rows: Sequence[dict[str, float]], key: str) -> float | None:

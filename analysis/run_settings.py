@@ -5,7 +5,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import NamedTuple
 
-from analysis.commands import training_flags, words_of
+from analysis.commands import from_anywhere, training_flags, words_of
 from analysis.runs import Found
 from wsss import UserError, checkpoint
 from wsss.config import Config
@@ -43,8 +43,10 @@ def settings_of(found: Found) -> RunSettings:
     with suppress(UserError):  # there is no state, or none of this version
         newest = newest_whole(found.folder / "states")
         own = checkpoint.config_of(newest, checkpoint.read_config(newest))
-        # Of what its own machine had, only what was asked for goes into another run.
-        return RunSettings(
-            given.preset, given.data, replace(own, masks=said.masks or own.masks, precision=said.precision)
-        )
+        files = {
+            "masks": said.masks or from_anywhere(found, "--masks", own.masks),  # which may have been moved
+            "encoder_weights": from_anywhere(found, "--encoder-weights", own.encoder_weights),
+        }
+        # The format that was the fastest there may not be so for another run.
+        return RunSettings(given.preset, given.data, replace(own, **files, precision=said.precision))
     return RunSettings(given.preset, given.data, said)

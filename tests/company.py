@@ -36,22 +36,19 @@ class Room:
     def __init__(self, run: str) -> None:
         self._paths = [Path(tempfile.gettempdir(), f"tests-{run}-{name}") for name in ("door", "room")]
         self._door, self._room = (path.open("w") for path in self._paths)
-        self._held: int | None = None
+        self.is_held = False
 
     def enter(self, *, alone: bool) -> None:
         """Wait for those who must leave before; nobody else comes in while one waits to be alone."""
-        wanted = fcntl.LOCK_EX if alone else fcntl.LOCK_SH
-        if self._held == wanted:
-            return
         fcntl.flock(self._door, fcntl.LOCK_EX)
-        fcntl.flock(self._room, wanted)
+        fcntl.flock(self._room, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
         fcntl.flock(self._door, fcntl.LOCK_UN)
-        self._held = wanted
+        self.is_held = True
 
     def leave(self) -> None:
         """Let the others in. To close the file would not do: processes that a test has forked hold it too."""
         fcntl.flock(self._room, fcntl.LOCK_UN)
-        self._held = None
+        self.is_held = False
 
     def remove(self) -> None:
         """Take the files away; the processes that still run keep theirs open."""

@@ -92,6 +92,7 @@ def pytest_unconfigure(config) -> None:
         room.remove()
 
 
+@pytest.hookimpl(trylast=True)  # when it is known which tests were asked for
 def pytest_collection_modifyitems(config, items) -> None:
     """Several processes share the suite in an order of their own."""
     if config.stash[ROOM]:
@@ -102,7 +103,7 @@ def pytest_collection_modifyitems(config, items) -> None:
 def pytest_runtest_protocol(item, nextitem):
     """A test is in the room with what it sets up; those that run alone one after the other stay in it meanwhile."""
     room = item.config.stash[ROOM]
-    if room and not is_alone(item):
+    if room and not room.is_held:
         room.enter(alone=False)
     try:
         return (yield)
@@ -113,9 +114,10 @@ def pytest_runtest_protocol(item, nextitem):
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_call(item):
-    """One that runs alone may have company while it sets up what it measures."""
+    """One that runs alone may have company while it sets up what it measures, and then waits for it to leave."""
     room = item.config.stash[ROOM]
     if room and is_alone(item):
+        room.leave()  # of two that stay and wait for each other to leave, none would
         room.enter(alone=True)
     return (yield)
 

@@ -18,7 +18,7 @@ from analysis.tabs.class_colors import parse
 from analysis.tabs.outputs import again_if_moved, emptied, noting
 from analysis.tabs.pictures import Number
 from analysis.tabs.scene import Scene
-from analysis.tabs.subject import Subject
+from analysis.tabs.subject import Subject, unlike_before
 from wsss import UserError
 from wsss.data.voc import voc_values
 
@@ -153,11 +153,11 @@ def test_a_sweep_ends_when_another_one_begins_or_its_photograph_is_taken_away(su
     latest, settings = sweep.Latest(), (0.8, 10, 0.6, 0.7, 0.2, [1, 2], False)
     asked = subject.answer(sweep._sweep, 5, first=sweep.end_before)
     given, axes = [subject.library.names[0], cat, None, ["cat"], {}, None], [sweep.NOTHING, "", "valid"]
-    first = asked(*given, latest, "alpha", "0, 0.5, 1", *axes, *settings)
+    first = asked(*given, latest, 1, "alpha", "0, 0.5, 1", *axes, *settings)
     assert next(first)[0] is not None
     if is_gone:
         given[1], given[3] = None, []
-    second = list(asked(*given, latest, "T", "0, 1", *axes, *settings))
+    second = list(asked(*given, latest, 1, "T", "0, 1", *axes, *settings))
     assert second == [[None] * 5] if is_gone else len(second) == 3
     assert list(first) == []
 
@@ -363,8 +363,34 @@ def test_of_two_sweeps_that_wait_for_the_network_the_later_one_is_the_latest(sub
     monkeypatch.setattr(subject, "_scene", lambda *_: latest.end() and Scene(subject.default, None, [], None))
     asked = subject.answer(sweep._sweep, 5, first=sweep.end_before)
     monkeypatch.setattr(sweep, "sweep", lambda *_, **__: iter([None]))
-    given = [subject.library.names[0], cat, None, ["cat"], {}, None, latest, "alpha", "0", sweep.NOTHING, "", "valid"]
+    given = [
+        subject.library.names[0],
+        cat,
+        None,
+        ["cat"],
+        {},
+        None,
+        latest,
+        1,
+        "alpha",
+        "0",
+        sweep.NOTHING,
+        "",
+        "valid",
+    ]
     assert list(asked(*given, 0.8, 10, 0.6, 0.7, 0.2, [1], False)) == []
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_a_sweep_that_waits_while_its_tab_is_left_does_not_begin(subject, cat, comes_back):
+    latest, wanted = sweep.Latest(), unlike_before()
+    sweep._leave(latest, SimpleNamespace(value="Inspect"))
+    wanted = unlike_before() if comes_back else wanted
+    asked = subject.answer(sweep._sweep, 5, first=sweep.end_before)
+    given = [subject.library.names[0], cat, None, ["cat"], {}, None, latest, wanted, "alpha", "0, 1"]
+    shown = list(asked(*given, sweep.NOTHING, "", "valid", 0.8, 10, 0.6, 0.7, 0.2, [1, 2], False))
+    assert bool(shown) == comes_back
+    assert not shown or all(button.interactive for button in shown[-1][3:])
 
 
 def test_an_answer_to_the_photograph_before_replaces_nothing(subject, cat, monkeypatch):

@@ -64,12 +64,14 @@ def test_the_settings_of_a_run_come_back_into_the_form():
     assert (preset, name, data) == ("tiny", "tiny-1", "") and form.config_of(values) == config
 
 
-def test_the_settings_of_a_run_that_a_terminal_has_resumed_are_its_own():
+def test_the_settings_of_a_run_that_a_terminal_has_resumed_are_its_own(tmp_path):
     """Its command, `--out DIR --resume`, tells none of them."""
-    config = replace(tiny(), lr=0.005, precision="float32")
-    found = run_of("resumed", argv=["python", "-m", "wsss.train", "--out", "x", "--resume"])
+    config = replace(tiny(), lr=0.005, precision="float32", encoder_weights="w.pt")
+    words = ["python", "-m", "wsss.train", "--out", "x", "--resume"]
+    found = run_of("resumed", argv=words, cwd=str(tmp_path))
     checkpoint.save(found.folder / "states" / "step-000001", {}, config, ("a",))
-    assert settings_of(found).config == replace(config, precision="auto")  # which this machine may do otherwise
+    # The fastest format may be another one here, and the file lies where it lay.
+    assert settings_of(found).config == replace(config, precision="auto", encoder_weights=str(tmp_path / "w.pt"))
 
 
 @pytest.mark.parametrize(
@@ -211,10 +213,8 @@ def test_a_run_of_a_terminal_is_in_the_table_with_its_settings_and_scores():
     found = run_of("one", rows, argv=["python", "-m", "wsss.train", "--preset", "tiny", "--lr", "0.1"], epochs=2)
     shown = dict(zip(run_line.COLUMNS, run_line.row_of(found), strict=True))
     assert (shown["run"], shown["state"], shown["preset"]) == ("one", "finished (terminal)", "tiny")
-    assert (shown["epoch"], shown["mIoU"], shown["loss"], shown["settings"]) == ("    1 / 2", 31.0, 0.5, "lr=0.1")
-    assert shown["took"].strip() == "1:10"
-    told = [run_line.row_of(run_of(f"of-{seconds}", f'{{"seconds": {seconds}}}\n'))[9] for seconds in (70, 700, 4000)]
-    assert told == sorted(told)  # as the page sorts
+    assert (shown["epoch"], shown["of"], shown["mIoU"], shown["loss"]) == (1, 2, 31.0, 0.5)
+    assert (shown["took"], shown["settings"]) == ("00:01:10", "lr=0.1")
 
 
 def test_what_did_not_change_is_not_drawn_again():

@@ -30,7 +30,7 @@ def require_at_once(config: Config, *, has_state: bool) -> None:
     size = sum(weight.nbytes for weight in network.state_dict().values())
     if size > MOST_BYTES:
         raise UserError(
-            f"the weights would take {size / 2**30:.1f} GiB, of which {MOST_BYTES / 2**30:.0f} can be read again; "
+            f"the weights would take {size / 2**30:.1f} GiB; at most {MOST_BYTES / 2**30:.0f} GiB can be read back: "
             "choose a smaller --encoder, --aspp-channels or --decoder-channels"
         )
     if config.tensorboard:

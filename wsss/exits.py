@@ -52,7 +52,9 @@ def explained(error: BaseException, if_full: str = "") -> tuple[int, str] | None
         if isinstance(error, kind):
             return code, text
     if isinstance(error, OSError):
-        # What is read becomes a UserError by `disk.reading`, so what is left here was to be written.
+        if error.errno == errno.ENOMEM:
+            return 5, "the memory is full" + (f": {if_full}" if if_full else "")
+        # What is read becomes a UserError by `disk.reading`, so what is left here was to be written, or to be opened.
         if isinstance(error, Unwritable):
             return 4, text
         place = error.filename or ("standard output" if error.errno in _OF_A_STREAM else "")

@@ -47,8 +47,15 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             type=_reader(f),
             default=argparse.SUPPRESS,
             metavar="|".join(f.metadata["choices"]) or f.type.__name__.upper(),
-            help=f"{f.metadata['help']} [voc: {f.default}]".replace("%", "%%"),
+            help=f"{f.metadata['help']} [voc: {default_text(f)}]".replace("%", "%%"),
         )
+
+
+def default_text(f: dataclasses.Field) -> str:
+    """A field's default as it would be written."""
+    if isinstance(f.default, bool):
+        return str(f.default).lower()
+    return (f"{f.default:g}" if f.type is float else str(f.default)) or "empty"
 
 
 def _say_nearest(parser: argparse.ArgumentParser, say: Callable[[str], None], message: str) -> None:

@@ -28,7 +28,7 @@ MOST_RATIO = 5
 """Of the sides of an image that is enlarged: a narrower one would take gigabytes."""
 
 MOST_ENLARGED = 2.25
-"""How many times a small photograph is enlarged for the network at most.
+"""How many times a small photograph is enlarged for the network at most, at scale 1.
 
 Photographs reduced to a short side of 64 lose less so than where they are enlarged to the 288 of `animals`.
 """

@@ -8,6 +8,7 @@ import gradio as gr
 
 from wsss import UserError
 from wsss.config import Config
+from wsss.flags import default_text
 from wsss.presets import PRESETS
 
 STATED = frozenset(
@@ -50,9 +51,8 @@ def _component(field: Field, value: Any) -> gr.components.Component:
 
 def info(field: Field) -> str:
     """One line on a setting, and its value in the paper; where the paper is silent, our own by default."""
-    default, source = field.default, "paper" if field.name in STATED else "default"
-    words = str(default).lower() if isinstance(default, bool) else f"{default:g}" if field.type is float else default
-    return f"{field.metadata['help']} · {source}: {words if words != '' else 'empty'}"
+    source = "paper" if field.name in STATED else "default"
+    return f"{field.metadata['help']} · {source}: {default_text(field)}"
 
 
 def values_of(preset: str) -> list[Any]:

@@ -11,7 +11,12 @@ def emptied(outputs: Sequence[Any], controls: Sequence[Any]) -> list:
 
     One that was emptied would be refused with the next photograph.
     """
-    return [gr.skip() if output in controls else None for output in outputs]
+    return [gr.skip() if output in controls else _nothing(output) for output in outputs]
+
+
+def _nothing(output: Any) -> Any:
+    """A button without a file would be pressed in vain."""
+    return gr.update(value=None, interactive=False) if isinstance(output, gr.DownloadButton) else None
 
 
 def noting(answer: Callable, outputs: int, controls: int) -> Callable:

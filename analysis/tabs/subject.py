@@ -118,7 +118,9 @@ class Subject:
         if inspect.isgeneratorfunction(show):
             turn.change(answer, inputs, outputs, **quiet)
             return
-        self._answer_at(turn.change, answer, self.answer(show, len(outputs), empty), controls, outputs, quiet)
+        self._answer_at(
+            turn.change, answer, self.answer(show, len(outputs), empty, first=first), controls, outputs, quiet
+        )
 
     def then(
         self,
@@ -272,7 +274,7 @@ class Subject:
             try:
                 shown = show(self._scene(*scene), *begun, *settings)
                 for values in shown if inspect.isgenerator(shown) else [shown]:
-                    # What was asked of the photograph before must not take the place of the new one's pictures.
+                    # What was asked of the photograph or checkpoint before must not take the place of the new one's.
                     yield skipped if has_changed(self.rgb, scene[1]) else values
             except UserError as error:
                 warn(sentence(str(error)))
@@ -315,7 +317,7 @@ class Subject:
             gr.Warning(sentence(str(error)))
             return gr.skip(), "", *[gr.skip()] * 7, *self.turned(opened)
         encoding = arrival.encoding_of(predictor, given, rgb if given == path else None)
-        shown = encoding.rgb if encoding else None
+        shown = encoding.rgb.copy() if encoding else None  # another object than the one before: see `has_changed`
         is_same = shown is not None and rgb is not None and np.array_equal(shown, rgb)
         put_away = gr.skip()
         if path is not None and truth_file not in (None, truth_path):  # not the one before's: they came together

@@ -56,11 +56,17 @@ class Latest:
     """A session's latest sweep by number: one that is no longer the latest ends."""
 
     number = 0
+    unwanted = 0  # the moment since when none is, unless the tab was told to look again; see `unlike_before`
 
     def end(self) -> int:
         """Let the sweep under way be the latest no more; returns the number of the next one."""
         self.number += 1
         return self.number
+
+    def end_all(self) -> None:
+        """End also those that wait for their turn."""
+        self.end()
+        self.unwanted = unlike_before()
 
 
 class Axes(NamedTuple):
@@ -111,13 +117,13 @@ def build(
         results = Results(sheet, gr.Plot(label="Measure"), gr.State(), *downloads)
         latest = gr.State(Latest())
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
-    controls = [latest, *axes, *sliders, refinement["dilations"], refinement["by_objects"]]
+    controls = [latest, subject.turn(tab), *axes, *sliders, refinement["dilations"], refinement["by_objects"]]
     subject.follow(tab, _sweep, controls, results, first=end_before, **_CONCURRENCY)
     again = {"fn": _anew, "inputs": latest, "outputs": subject.turn(tab)}
     gr.on([axes.row_values.input, axes.column_values.input, axes.measure.input], **again, **PRIVATE)
     for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
         name.input(lambda name: VALUES.get(name, ""), name, values, **PRIVATE).then(**again, **PRIVATE)
-    stop.click(_end, latest, None, **PRIVATE)
+    stop.click(Latest.end_all, latest, None, **PRIVATE | {"queue": False})
     # Opened again, the tab sweeps anew: to go on meanwhile would only keep other visitors waiting.
     tabs.select(_leave, latest, None, **PRIVATE | {"queue": False})
     sheet.select(in_words(_open), results.swept, [tabs, *sliders], **PRIVATE)
@@ -135,13 +141,9 @@ def end_before(latest: Latest, *_) -> int:
     return latest.end()
 
 
-def _end(latest: Latest) -> None:
-    latest.end()
-
-
 def _leave(latest: Latest, opened: gr.SelectData) -> None:
     if opened.value != "Sweep":
-        latest.end()
+        latest.end_all()
 
 
 def _anew(latest: Latest) -> int:
@@ -166,8 +168,12 @@ def _axes() -> Axes:
     )
 
 
-def _sweep(scene: Scene, number, latest, rows, row_values, columns, column_values, measure, *given) -> Iterator[tuple]:
+def _sweep(
+    scene: Scene, number, latest, wanted, rows, row_values, columns, column_values, measure, *given
+) -> Iterator[tuple]:
     """The contact sheet as it fills, then the figure; in the order of `Results`. It ends when it is not the latest."""
+    if (wanted or 0) < latest.unwanted:  # nothing is known of a session that was forgotten
+        return
     *sliders, dilations, by_objects = given
     down = Axis.read(rows, row_values)
     across = None if columns == NOTHING else Axis.read(columns, column_values)
