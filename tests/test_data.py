@@ -859,15 +859,17 @@ def test_a_mask_that_a_network_has_made_may_be_unlabelled_all_over(dataset, fold
     assert check(with_masks(source, tmp_path / "made"), masks=True) == []
 
 
-def test_a_broken_mask_of_a_drawn_picture_is_named_and_not_skipped(tmp_path):
-    names = read("shapes", None, "val").names
-    for name in names:
-        save_mask(tmp_path / f"{name}.png", np.zeros((64, 64)))
-    (tmp_path / f"{names[3]}.png").write_bytes(b"no mask")
-    surveys = {"val": survey("shapes", None, "val", masks=True, masks_from=str(tmp_path))}
-    for skip_bad in (False, True):
-        sentence = refusal(require_sound_splits, surveys, skip_bad=skip_bad)
-        assert f"{names[3]}.png" in sentence and "cannot be skipped" in sentence
+def test_a_broken_mask_of_a_drawn_picture_is_named_and_may_be_skipped(tmp_path):
+    drawn = read("shapes", None, "val")
+    for name in drawn.names:
+        save_mask(tmp_path / f"{name}.png", np.zeros((96, 96)))
+    (tmp_path / f"{drawn.names[3]}.png").write_bytes(b"no mask")
+    found = survey("shapes", None, "val", masks=True, masks_from=str(tmp_path))
+    assert f"{drawn.names[3]}.png" in refusal(require_sound_splits, {"val": found}, skip_bad=False)
+    require_sound_splits({"val": found}, skip_bad=True)
+    assert found.skipped == 1 and found.source.names == drawn.names[:3] + drawn.names[4:]
+    np.testing.assert_array_equal(found.source.labels, np.delete(drawn.labels, 3, axis=0))
+    np.testing.assert_array_equal(found.source.rgb(3), drawn.rgb(4))
 
 
 def test_own_masks_whose_values_are_not_vocs_are_refused_where_the_classes_are_vocs(folder, tmp_path):

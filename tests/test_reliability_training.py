@@ -27,6 +27,7 @@ from reliability import Child, measured, until
 from safetensors.torch import load_file
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+import wsss.data.faults
 import wsss.data.source
 import wsss.step
 import wsss.train
@@ -528,7 +529,7 @@ def link_out(path: Path) -> None:
 
 
 def test_t8_every_fault_of_a_data_set_is_listed_before_anything_is_made(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(wsss.data.source, "_FAULTS_SHOWN", 30)
+    monkeypatch.setattr(wsss.data.faults, "_SHOWN", 30)
     root, out = devkit(tmp_path / "data"), tmp_path / "run"
     for _, spoil in FAULTS.values():
         spoil(root)

@@ -7,12 +7,15 @@ ROOT/{split}/FILE or ROOT/images/FILE        the pictures
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Self
 
 import numpy as np
 
 from wsss import UserError
+from wsss.data.faults import picture_faults, sentences
+from wsss.data.item import picked
 from wsss.data.labels import check_classes
 from wsss.data.picture import read_rgb
 from wsss.exits import is_out_of_memory
@@ -63,6 +66,16 @@ class Coco:
         for region in sorted(self.regions[index], key=lambda region: -region.area):
             mask[_drawn(region.outline, self.sizes[index], self.names[index])] = region.kind + 1
         return mask
+
+    def faults(self, index: int, *, masks: bool) -> list[str]:
+        """What is wrong with a photograph; with its outlines too where `masks` are needed."""
+        # A mask is drawn at the annotated size, which may be anything until the photograph has confirmed it.
+        found = picture_faults(self.images[index], self.sizes[index], "its annotation")
+        return sentences(lambda: self.mask(index)) if masks and not found else found
+
+    def subset(self, kept: Sequence[int]) -> Self:
+        """These photographs alone."""
+        return replace(self, labels=self.labels[kept], **picked(self, ("names", "images", "sizes", "regions"), kept))
 
 
 def require_pycocotools() -> None:

@@ -1,13 +1,14 @@
 """What every source of data gives: a photograph, its image-level labels and, where there is one, its mask."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
 from wsss import UNLABELLED, UserError
+from wsss.data.faults import mask_size, picture_faults
 from wsss.data.picture import read_mask, read_rgb
 
 
@@ -34,6 +35,14 @@ class Source(Protocol):
     def mask(self, index: int) -> np.ndarray | None: ...
 
 
+class Checkable(Source, Protocol):
+    """A `Source` whose files can be looked at, and single ones be left out."""
+
+    def faults(self, index: int, *, masks: bool) -> list[str]: ...
+
+    def subset(self, kept: Sequence[int]) -> Self: ...
+
+
 @dataclass(frozen=True)
 class Photographs:
     """A `Source` of files: each picture a file and each mask a palette or gray PNG.
@@ -49,6 +58,7 @@ class Photographs:
     masks: Sequence[Path | None]
     mask_values: tuple[int, ...]
     are_pseudo: bool = False
+    places: Mapping[str, str] = field(default_factory=dict)  # file:line of the list or table, by the photograph's name
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,6 +78,28 @@ class Photographs:
         for k, value in enumerate(self.mask_values):
             mapping[value] = k
         return mapping[values]
+
+    def faults(self, index: int, *, masks: bool) -> list[str]:
+        """What is wrong with the files of a photograph; with its mask where `masks` are needed."""
+        image, mask = self.images[index], self.masks[index]
+        if not masks:  # those of photographs that train by their labels are read by nobody
+            return picture_faults(image)
+        if mask is None:
+            return [f"{image}: has no mask, which is needed here", *picture_faults(image)]
+        try:
+            size = mask_size(mask, self.mask_values, self.are_pseudo)
+        except UserError as error:
+            return [str(error), *picture_faults(image)]
+        return picture_faults(image, size, f"the mask {mask.name}")
+
+    def subset(self, kept: Sequence[int]) -> Self:
+        """These photographs alone."""
+        return replace(self, labels=self.labels[kept], **picked(self, ("names", "images", "masks"), kept))
+
+
+def picked(source: Source, fields: Sequence[str], kept: Sequence[int]) -> dict[str, tuple]:
+    """What these fields say of some photographs."""
+    return {name: tuple(getattr(source, name)[index] for index in kept) for name in fields}
 
 
 def files(source: Source) -> list[Path]:

@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from wsss import UNLABELLED, UserError
+from wsss.data.faults import Faults, noting
 from wsss.data.picture import require_file
 
 
@@ -17,7 +18,8 @@ class Row(NamedTuple):
     """A row of a CSV file."""
 
     line: int
-    fields: list[str]
+    fields: list[str]  # without the spaces around them
+    fault: str  # why it is no CSV line; empty if it is one
 
 
 class Table(NamedTuple):
@@ -28,6 +30,7 @@ class Table(NamedTuple):
     vectors: dict[str, np.ndarray]  # (K-1,) float32 in {0, 1}
     lines: dict[str, int]  # where each photograph stands in the file; empty for a file without lines
     splits: dict[str, str]  # empty without a column "split"
+    refused: dict[str, str]  # the photographs whose rows have faults, and their splits, "" without that column
 
     def place(self, name: str) -> str:
         """Where the labels of a photograph stand: file:line."""
@@ -59,7 +62,7 @@ def check_classes(classes: Sequence[str], where: str) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def read_csv(path: Path, classes: Sequence[str] | None = None) -> Table:
+def read_csv(path: Path, classes: Sequence[str] | None = None, faults: Faults | None = None) -> Table:
     """A table of labels, in one of two forms told apart by the header:
 
         image,cat,dog                image,labels[,split]
@@ -68,47 +71,69 @@ def read_csv(path: Path, classes: Sequence[str] | None = None) -> Table:
     The classes are `classes`; without them the columns of the first form, the sorted names in the second.
 
     Raises:
-        UserError: the file is not such a table, or a row has an unknown class, a value other than 0 and 1, or the
-            photograph of an earlier row. The sentence starts with file:line. Whether a row without a class can be used
-            is for `require_label` to say.
+        UserError: the file is not such a table, or, without `faults` to note them in, a row has an unknown class, a
+            value other than 0 and 1, or the photograph of an earlier row. The sentence starts with file:line. Whether a
+            row without a class can be used is for `require_label` to say.
     """
     header, *rows = _rows(path)
-    plain = [name.lower() for name in header.fields[1:]] in (["labels"], ["labels", "split"])
-    if plain:
-        columns, found = None, [_split_names(row.fields[1]) for row in rows]
-    else:
-        columns = check_classes(header.fields[1:], f"{path}:{header.line}")
-        found = [_flagged_names(row.fields[1:], columns, f"{path}:{row.line}") for row in rows]
-    classes = check_classes(classes or columns or sorted(set().union(*found)), str(path))
-    table = Table(path, classes, {}, {}, {})
-    for row, names in zip(rows, found, strict=True):
+    titles = [name.lower() for name in header.fields[1:]]
+    plain, has_split = titles in (["labels"], ["labels", "split"]), titles == ["labels", "split"]
+    columns = None if plain else check_classes(header.fields[1:], f"{path}:{header.line}")
+    named: dict[int, list[str]] = {}  # by line
+    for row in rows:
+        with noting(faults):
+            _require_like(header, row, path)
+            _, *fields = row.fields
+            where = f"{path}:{row.line}"
+            named[row.line] = _split_names(fields[0]) if plain else _flagged_names(fields, columns, where)
+    classes = check_classes(classes or columns or sorted(set().union(*named.values())), str(path))
+    table = Table(path, classes, {}, {}, {}, {})
+    for row in rows:
         photograph, where = row.fields[0], f"{path}:{row.line}"
-        if photograph in table.lines:
-            raise UserError(f"{where}: {photograph!r} stands in line {table.lines[photograph]} already")
-        table.vectors[photograph] = label_vector(names, classes, where)
-        table.lines[photograph] = row.line
-        if plain and len(row.fields) == 3:
-            table.splits[photograph] = row.fields[2]
+        split = row.fields[2] if has_split and len(row.fields) == 3 else ""
+        table.refused[photograph] = split
+        if row.line not in named:
+            continue
+        with noting(faults):
+            if photograph in table.lines:
+                raise UserError(f"{where}: {photograph!r} stands in line {table.lines[photograph]} already")
+            table.vectors[photograph] = label_vector(named[row.line], classes, where)
+            table.lines[photograph] = row.line
+            if has_split:
+                table.splits[photograph] = split
+    for photograph in table.lines:
+        del table.refused[photograph]
     return table
 
 
 def _rows(path: Path) -> list[Row]:
-    """The header and the rows that are not blank, all of one length; spaces around fields are dropped."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
-    try:
-        rows = [Row(reader.line_num, [field.strip() for field in fields]) for fields in reader if any(fields)]
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: is not a CSV line ({error})") from None
+    """The header and the rows that are not blank."""
+    lines = enumerate(io.StringIO(read_text(path), newline=None), start=1)
+    rows = [_row(number, text.removesuffix("\n"), path) for number, text in lines if text.strip(" \t\n,")]
     form = "the header must be image,CLASS,CLASS... or image,labels"
     if not rows:
         raise UserError(f"{path}: is empty; {form}")
     header = rows[0]
     if header.fields[0].lower() != "image" or len(header.fields) < 2:
         raise UserError(f"{path}:{header.line}: {form}, got {','.join(header.fields)!r}")
-    for row in rows:
-        if len(row.fields) != len(header.fields):
-            raise UserError(f"{path}:{row.line}: has {len(row.fields)} fields, the header has {len(header.fields)}")
     return rows
+
+
+def _row(number: int, text: str, path: Path) -> Row:
+    """A line by itself, so that a quote without its end takes no other with it."""
+    try:
+        (fields,) = csv.reader([text], strict=True)
+        fault = ""
+    except csv.Error as error:
+        fields, fault = text.split(","), f"{path}:{number}: is not a CSV line ({error})"
+    return Row(number, [field.strip() for field in fields], fault)
+
+
+def _require_like(header: Row, row: Row, path: Path) -> None:
+    if row.fault:
+        raise UserError(row.fault)
+    if len(row.fields) != len(header.fields):
+        raise UserError(f"{path}:{row.line}: has {len(row.fields)} fields, the header has {len(header.fields)}")
 
 
 def _split_names(field: str) -> list[str]:

@@ -30,7 +30,7 @@ def read_npy(path: Path, classes: Sequence[str]) -> Table:
         # Whatever goes wrong while a foreign file is taken apart means the same: it is not the file that is expected.
         except Exception as error:
             raise UserError(f"{path}: is refused: it is no plain dict of id -> label array ({error})") from None
-    table = Table(path, tuple(classes), {}, {}, {})
+    table = Table(path, tuple(classes), {}, {}, {}, {})
     for name, values in by_id.items():
         if values.shape != (len(classes),) or not np.isin(values, (0, 1)).all() or not values.any():
             raise UserError(f"{path}: the labels of {name} must be {len(classes)} values 0 or 1, and one of them 1")

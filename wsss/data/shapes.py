@@ -5,6 +5,9 @@ by its color (gray, as the others') and much by its outline. A network that lear
 faces; to cover the bodies it must follow their contours.
 """
 
+from collections.abc import Sequence
+from copy import copy
+
 import cv2
 import numpy as np
 
@@ -43,7 +46,8 @@ class Shapes:
         if count < 1 or seed < 0 or min(size) < _LEAST_SIDE:
             raise UserError(f"shapes: need a picture or more, a seed of 0 or more and {_LEAST_SIDE} pixels a side")
         self.size, self.seed = size, seed
-        self.names = tuple(f"shapes-{seed}-{index}" for index in range(count))
+        self._numbers = range(count)
+        self.names = tuple(f"shapes-{seed}-{number}" for number in self._numbers)
         self.labels = np.zeros((count, len(self.classes)), np.float32)
         for index in range(count):
             self.labels[index, _kinds(self._generator(index))] = 1
@@ -59,8 +63,19 @@ class Shapes:
         """(H, W) uint8, class index + 1 on a body with its face, 0 elsewhere; exact, so without 255."""
         return self._draw(index)[1]
 
+    def faults(self, index: int, *, masks: bool) -> list[str]:
+        """None: there are no files."""
+        return []
+
+    def subset(self, kept: Sequence[int]) -> "Shapes":
+        """These pictures alone."""
+        chosen = copy(self)
+        chosen._numbers = [self._numbers[index] for index in kept]
+        chosen.names, chosen.labels = tuple(self.names[index] for index in kept), self.labels[kept]
+        return chosen
+
     def _generator(self, index: int) -> np.random.Generator:
-        return np.random.default_rng((self.seed, range(len(self.names))[index]))
+        return np.random.default_rng((self.seed, self._numbers[index]))
 
     def _draw(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Picture and mask. The classes are drawn first, as `__init__` does, then places, then colors."""

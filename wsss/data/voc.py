@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wsss import UserError
+from wsss.data.faults import Faults, noting
 from wsss.data.item import Photographs
 from wsss.data.labels import Table, read_csv, read_text, read_xml, require_label
 from wsss.data.npy import read_npy
@@ -70,7 +71,7 @@ class Entry(NamedTuple):
     line: int
 
 
-def read_voc(root: Path, split: str, *, labelled: bool = True) -> Photographs:
+def read_voc(root: Path, split: str, *, labelled: bool = True, faults: Faults | None = None) -> Photographs:
     """The photographs of ImageSets/Segmentation/{split}.txt.
 
     `root` is the devkit (JPEGImages, Annotations...) or a folder with it in VOC2012 or VOCdevkit/VOC2012. Labels come
@@ -79,33 +80,38 @@ def read_voc(root: Path, split: str, *, labelled: bool = True) -> Photographs:
 
     Args:
         labelled: whether each photograph must have a class.
+        faults: where those of single lines and photographs are noted, which are left out then.
 
     Raises:
-        UserError: no devkit, no such list, a list entry that leaves the folder or stands there twice, a photograph
-            without labels, classes that are not VOC's. Whether the pictures can be read is for `source.check`.
+        UserError: no devkit, no such list, classes that are not VOC's; without `faults` also a list entry that leaves
+            the folder or stands there twice, a photograph without labels. Whether the pictures can be read is for
+            `source.check`.
     """
     devkit = _devkit(root)
     path = _list_path(devkit, split)
-    entries = read_list(path)
-    table = _table(devkit, root)
+    table = _table(devkit, root, faults)
     classes = table.classes if table else VOC_CLASSES
     values = voc_values(classes)
     if values is None:
         unknown = next(name for name in classes if name not in VOC_CLASSES)
         raise UserError(f"{table.path}: {unknown!r} is no class of VOC; own classes go with the layout 'folder'")
+    entries, labels = [], []
+    for entry in read_list(path, faults):
+        if table and entry.name in table.refused:
+            faults.left_out += 1
+            continue
+        with noting(faults, left_out=1):
+            labels.append(_labels(entry, path, table, devkit, labelled))
+            entries.append(entry)
     return Photographs(
         classes=classes,
         names=tuple(entry.name for entry in entries),
-        labels=np.stack([_labels(entry, path, table, devkit, labelled) for entry in entries]),
+        labels=np.array(labels, np.float32).reshape(len(labels), len(classes)),
         images=tuple(devkit / (entry.image or f"JPEGImages/{entry.name}.jpg") for entry in entries),
         masks=tuple(_mask_path(devkit, entry) for entry in entries),
         mask_values=values,
+        places={entry.name: f"{path}:{entry.line}" for entry in entries},
     )
-
-
-def list_path(root: Path, split: str) -> Path:
-    """The list of a split's photographs. Raises UserError where there is none, or no devkit in `root`."""
-    return _list_path(_devkit(root), split)
 
 
 def _devkit(root: Path) -> Path:
@@ -129,46 +135,41 @@ def _list_path(devkit: Path, split: str) -> Path:
     return path
 
 
-def read_list(path: Path) -> list[Entry]:
+def read_list(path: Path, faults: Faults | None = None) -> list[Entry]:
     """A list of photographs, one a line: an id, or the two columns /JPEGImages/x.jpg /SegmentationClassAug/x.png.
 
     Blank lines, CRLF, a byte order mark and spaces around are accepted.
 
     Raises:
-        UserError: an empty list, an entry that leads out of the folder, one that stands there twice (also in another
-            case: the files of the two could not be told apart everywhere). The sentence starts with file:line.
+        UserError: an empty list, or, without `faults` to note them in, an entry that leads out of the folder, one that
+            stands there twice (also in another case: the files of the two could not be told apart everywhere). The
+            sentence starts with file:line.
     """
+    lines = [(line, text.split()) for line, text in enumerate(read_text(path).splitlines(), start=1) if text.strip()]
+    if not lines:
+        raise UserError(f"{path}: the list is empty")
     entries: list[Entry] = []
     seen: dict[str, int] = {}
-    for line, text in enumerate(read_text(path).splitlines(), start=1):
-        if not text.strip():
-            continue
-        entry = _entry(text.split(), line, f"{path}:{line}")
-        key = entry.name.casefold()
-        if key in seen:
-            raise UserError(f"{path}:{line}: {entry.name} stands in line {seen[key]} already; delete one of the lines")
-        seen[key] = line
-        entries.append(entry)
-    if not entries:
-        raise UserError(f"{path}: the list is empty")
+    for line, fields in lines:
+        with noting(faults, left_out=1):
+            where = f"{path}:{line}"
+            entry = _entry(fields, line, where)
+            if (first := seen.setdefault(entry.name.casefold(), line)) != line:
+                raise UserError(f"{where}: {entry.name} stands in line {first} already; delete one of the lines")
+            entries.append(entry)
     return entries
 
 
 def _entry(fields: list[str], line: int, where: str) -> Entry:
     if len(fields) > 2:
         raise UserError(f"{where}: expected an id, or a photograph and its mask, got {len(fields)} fields")
-    if gives_paths(fields):
+    if len(fields) == 2 or fields[0].removeprefix("/").startswith("JPEGImages/"):
         paths = [_inner_path(field, where) for field in fields]
         return Entry(PurePosixPath(paths[0]).stem, paths[0], paths[1] if len(paths) == 2 else None, line)
     name = fields[0]
     if "/" in name or "\\" in name or name in (".", ".."):
         raise UserError(f"{where}: {name!r} is no id of a photograph; an id is a file name without folder and suffix")
     return Entry(name, None, None, line)
-
-
-def gives_paths(fields: Sequence[str]) -> bool:
-    """Whether a line of a list holds paths under the devkit, not the id of a photograph."""
-    return len(fields) == 2 or fields[0].removeprefix("/").startswith("JPEGImages/")
 
 
 def _inner_path(field: str, where: str) -> str:
@@ -179,12 +180,12 @@ def _inner_path(field: str, where: str) -> str:
     return str(path)
 
 
-def _table(devkit: Path, root: Path) -> Table | None:
+def _table(devkit: Path, root: Path, faults: Faults | None) -> Table | None:
     """The labels of the file that is there, or None when the boxes are to be read."""
     for name in ("image_labels.csv", "cls_labels.npy"):
         for path in (devkit / name, root / name):
             if path.exists():
-                return read_csv(path) if path.suffix == ".csv" else read_npy(path, VOC_CLASSES)
+                return read_csv(path, faults=faults) if path.suffix == ".csv" else read_npy(path, VOC_CLASSES)
     return None
 
 
