@@ -134,6 +134,10 @@ def one_fault(source, **options) -> str:
     return faults[0]
 
 
+def line_of(devkit, line, split="train"):
+    return f"{devkit / 'ImageSets' / 'Segmentation' / split}.txt:{line}"
+
+
 # VOC
 
 
@@ -292,6 +296,8 @@ def test_a_plain_table_sorts_its_classes_unless_they_are_given(tmp_path):
         ("photo,cat\na,1\n", 1, "the header must be"),
         ("image;cat\na;1\n", 1, "the header must be"),
         ('image,labels\na,"cat\n', 2, "is not a CSV line"),
+        ('image,labels\n"a,cat\nb,cat\n', 2, "is not a CSV line"),
+        ('image,"cat,dog\na,1,0\n', 1, "is not a CSV line"),
     ],
 )
 def test_a_mistake_in_a_table_is_named_with_file_and_line(tmp_path, text, line, words):
@@ -697,7 +703,7 @@ def test_coco_photographs_whose_own_masks_do_not_fit_can_be_skipped(coco_root):
 def test_a_split_without_photographs_is_told_without_a_list_of_faults(coco_root):
     content = json.loads((coco_root / "annotations" / "instances_train2014.json").read_text())
     write_coco(coco_root, content | {"annotations": []})
-    sentence = refusal(require_sound_splits, {"train2014": survey("coco", coco_root, "train2014")}, skip_bad=True)
+    sentence = refusal(require_sound_splits, [survey("coco", coco_root, "train2014")], skip_bad=True)
     assert sentence == "the split train2014 holds no photograph"
 
 
@@ -750,8 +756,9 @@ def test_a_file_that_cannot_be_used_is_named_and_never_waited_for(devkit, how, w
     path = (source.images if what == "photograph" else source.masks)[1]
     broken(path, how)
     faults = check(source, masks=what == "mask")
-    lacking = [f"{source.images[2]}: has no mask, which is needed here"] if what == "mask" else []
-    assert faults[0].startswith(f"{path}: ") and faults[1:] == lacking
+    lacking = [f"{source.images[2]}: has no mask, which is needed here ({line_of(devkit, 3)})"]
+    assert faults[0].startswith(f"{path}: ") and faults[0].endswith(f" ({line_of(devkit, 2)})")
+    assert faults[1:] == (lacking if what == "mask" else [])
     if how != "link out":
         sentence = refusal(item, source, 1)
         assert str(path) in sentence
@@ -865,8 +872,8 @@ def test_a_broken_mask_of_a_drawn_picture_is_named_and_may_be_skipped(tmp_path):
         save_mask(tmp_path / f"{name}.png", np.zeros((96, 96)))
     (tmp_path / f"{drawn.names[3]}.png").write_bytes(b"no mask")
     found = survey("shapes", None, "val", masks=True, masks_from=str(tmp_path))
-    assert f"{drawn.names[3]}.png" in refusal(require_sound_splits, {"val": found}, skip_bad=False)
-    require_sound_splits({"val": found}, skip_bad=True)
+    assert f"{drawn.names[3]}.png" in refusal(require_sound_splits, [found], skip_bad=False)
+    require_sound_splits([found], skip_bad=True)
     assert found.skipped == 1 and found.source.names == drawn.names[:3] + drawn.names[4:]
     np.testing.assert_array_equal(found.source.labels, np.delete(drawn.labels, 3, axis=0))
     np.testing.assert_array_equal(found.source.rgb(3), drawn.rgb(4))
@@ -875,7 +882,8 @@ def test_a_broken_mask_of_a_drawn_picture_is_named_and_may_be_skipped(tmp_path):
 def test_own_masks_whose_values_are_not_vocs_are_refused_where_the_classes_are_vocs(folder, tmp_path):
     faults = check(with_masks(read_folder(folder, "val"), folder / "masks"), masks=True)
     path = folder / "masks" / "zoo.png"
-    assert len(faults) == 2 and f"{path}: holds the values [2]; they must be 0, 8, 12, or 255" in faults
+    said = f"{path}: holds the values [2]; they must be 0, 8, 12, or 255 ({folder / 'labels.csv'}:3)"
+    assert len(faults) == 2 and said in faults
     for name in ("zoo", "Holiday 2024"):
         mask_files.save_mask(tmp_path / f"{name}.png", np.full((24, 32), 2), ("cat", "dog"))
     assert check(with_masks(read_folder(folder, "val"), tmp_path), masks=True) == []
@@ -963,6 +971,61 @@ def test_a_row_that_is_skipped_counts_once(folder):
     assert found.skipped == 1 and len(found.source) == 3
 
 
+def surveyed_rows(folder, rows, classes="cat\ndog\n"):
+    """The survey of a folder with these rows."""
+    if classes:
+        (folder / "classes.txt").write_text(classes)
+    (folder / "labels.csv").write_text("image,labels\n" + rows, "utf-8")
+    return survey("folder", folder, "train")
+
+
+def test_a_quote_without_its_end_costs_its_own_row_alone(folder):
+    found = surveyed_rows(folder, 'Holiday 2024.JPG,"dog\nzoo,cat; dog\nschön.webp,cat\n')
+    assert found.source.names == ("zoo", "schön") and found.skipped == 1
+    (fault,) = found.faults
+    assert fault.startswith(f"{folder / 'labels.csv'}:2: is not a CSV line")
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+def test_a_photograph_keeps_its_good_row_beside_a_bad_one_under_its_other_name(folder, swapped):
+    rows = ["zoo,cat", "zoo.png,unicorn"]
+    found = surveyed_rows(folder, "\n".join([*(rows[::-1] if swapped else rows), "schön,cat", "Holiday 2024,dog"]))
+    assert found.source.names == ("zoo", "schön", "Holiday 2024")
+    assert len(found.faults) == 1 and "there is no class 'unicorn'" in found.faults[0] and found.skipped == 0
+
+
+def test_of_two_pictures_of_one_name_the_one_that_a_row_names_stays(folder):
+    save_photograph(folder / "images" / "zoo.gif")
+    found = surveyed_rows(folder, "zoo.png,cat\nschön,cat\nHoliday 2024,dog\n")
+    assert [path.name for path in found.source.images] == ["zoo.png", "schön.webp", "Holiday 2024.JPG"]
+    assert "zoo.gif: zoo.png has the same name but for the suffix" in found.faults[0] and found.skipped == 1
+
+
+def test_the_first_of_two_rows_counts_and_the_second_names_no_class(folder):
+    found = surveyed_rows(folder, "zoo,cat\nzoo,unicorn\nschön,cat\nHoliday 2024,dog\n", classes="")
+    assert found.faults == [f"{folder / 'labels.csv'}:3: 'zoo' stands in line 2 already"]
+    assert found.source.names == ("zoo", "schön", "Holiday 2024") and found.source.classes == ("cat", "dog")
+
+
+def test_where_every_row_has_a_fault_all_are_told_and_nothing_is_left(folder):
+    found = surveyed_rows(folder, "zoo,cow\nschön,cow\nHoliday 2024,cow\n")
+    assert len(found.faults) == 3 and found.skipped == 3 and len(found.source) == 0
+    assert "no photograph of the split train is left" in refusal(require_sound_splits, [found], skip_bad=True)
+
+
+def test_a_row_of_empty_quotes_is_blank(folder):
+    found = surveyed_rows(folder, '"zoo","cat"\n"",""\n,\n  \n"schön","cat"\n"Holiday 2024","dog"\n')
+    assert found.faults == [] and len(found.source) == 3
+
+
+def test_a_list_of_nothing_but_faults_leaves_no_photograph(devkit):
+    write_list(devkit, "train", "a b c\n../x\n" + 300 * "x" + "\n")
+    found = survey("voc", devkit, "train")
+    assert len(found.source) == 0 and found.source.labels.shape == (0, 20)
+    assert [fault.partition(": ")[0] for fault in found.faults[:2]] == [line_of(devkit, 1), line_of(devkit, 2)]
+    assert len(found.faults) == found.skipped == 3
+
+
 def test_a_picture_without_a_row_is_left_out_whatever_its_name(folder):
     save_photograph(folder / "images" / "shot 10: a.jpg")
     found = survey("folder", folder, "train")
@@ -976,7 +1039,7 @@ def test_the_line_of_a_fault_is_that_of_the_list_which_was_read(devkit):
         write_list(other, "train", "\n" * 5 + "\n".join(IDS))
     (devkit / "JPEGImages" / f"{IDS[1]}.jpg").unlink()
     (fault,) = survey("voc", root, "train").faults
-    assert fault.endswith(f"({devkit / 'ImageSets' / 'Segmentation' / 'train.txt'}:2)")
+    assert fault.endswith(f"({line_of(devkit, 2)})")
 
 
 # The real photographs

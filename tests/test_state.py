@@ -35,7 +35,7 @@ def test_a_state_of_other_classes_is_refused(tmp_path):
     other.classes = ("one", "two", "three", "four")
     learner = start(SHORT, 5, ALONE.device, pretrained=False)
     with pytest.raises(UserError, match="was trained on disk, box, flower, star, the data hold one, two, three, four"):
-        load_state(newest_whole(tmp_path / "states"), learner, other)
+        load_state(newest_whole(tmp_path / "states"), learner, other, SHORT)
 
 
 def test_other_labels_of_the_same_photographs_are_other_data():

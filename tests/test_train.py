@@ -123,7 +123,7 @@ def test_a_full_memory_does_not_make_a_state_broken(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "load", no_memory)
     learner = start(SHORT, 5, ALONE.device, pretrained=False)
     with pytest.raises(MemoryError):
-        load_state(newest_whole(tmp_path / "states"), learner, Shapes(4, 0))
+        load_state(newest_whole(tmp_path / "states"), learner, Shapes(4, 0), SHORT)
 
 
 def no_memory(*_, **__):
@@ -139,7 +139,7 @@ def test_an_average_that_the_state_lacks_begins_with_the_networks_weights(tmp_pa
     source, plain = Shapes(12, 0), replace(SHORT, teacher="network", ema_decay=0.0)
     train(plain, source, Shapes(2, 1), tmp_path, group=ALONE, until=1)
     learner = start(replace(plain, ema_decay=0.9), 5, ALONE.device, pretrained=False)
-    load_state(newest_whole(tmp_path / "states"), learner, source, own=plain)
+    load_state(newest_whole(tmp_path / "states"), learner, source, plain)
     ours, kept = learner.network.state_dict(), learner.shipped.state_dict()
     assert learner.shipped is not learner.network and all(torch.equal(ours[name], kept[name]) for name in ours)
 

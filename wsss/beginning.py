@@ -43,7 +43,7 @@ def require_at_once(config: Config, *, has_state: bool) -> None:
         )
 
 
-def survey_splits(config: Config, root: Path | None) -> dict[str, Surveyed]:
+def survey_splits(config: Config, root: Path | None) -> list[Surveyed]:
     """The splits, looked at file by file: one to train on, and one to validate on unless there shall be none.
 
     Raises:
@@ -54,7 +54,7 @@ def survey_splits(config: Config, root: Path | None) -> dict[str, Surveyed]:
         raise UserError("--masks needs --supervision masks")
     training = survey(config.dataset, root, config.train_split, masks=by_masks, masks_from=config.masks)
     if config.val_split == "none":
-        return {f"{config.train_split} (training)": training}
+        return [training]
     validation = survey(config.dataset, root, config.val_split, labelled=False, masks=True)
     if training.source.classes != validation.source.classes:
         trained, validated = (", ".join(found.source.classes) for found in (training, validation))
@@ -65,7 +65,7 @@ def survey_splits(config: Config, root: Path | None) -> dict[str, Surveyed]:
     shared = set(training.source.names) & set(validation.source.names)
     if shared:
         warn(f"{len(shared)} photographs are both trained and validated on, {min(shared)} for one")
-    return {f"{config.train_split} (training)": training, f"{config.val_split} (validation)": validation}
+    return [training, validation]
 
 
 def require_own(out: Path) -> None:

@@ -1,21 +1,24 @@
 """All faults of a data set at once, with file and line, before hours of training depend on it."""
 
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 from wsss import UserError
 from wsss.data.coco import Coco, require_pycocotools
 from wsss.data.faults import Faults, listed
-from wsss.data.item import Checkable, Photographs, Source
+from wsss.data.item import Checkable
 from wsss.data.source import photograph_faults, read, with_masks
 
 
 class Surveyed(NamedTuple):
     """A split without the photographs that have faults."""
 
-    source: Source
+    split: str
+    source: Checkable
     faults: list[str]
-    skipped: int  # photographs that are left out; a line that names one for the second time counts as one
+    skipped: int  # photographs that are left out, and lines that name one anew
 
 
 def survey(
@@ -39,7 +42,7 @@ def survey(
     """
     noted = Faults()
     try:
-        source = read(dataset, root, split, labelled=labelled, faults=noted)
+        source = read(dataset, root, split, labelled=labelled, noted=noted)
     except UserError as error:
         if not noted.sentences:
             raise
@@ -49,24 +52,19 @@ def survey(
     if masks and isinstance(source, Coco):
         require_pycocotools()
     faults = photograph_faults(source, masks=masks)
-    placed = [_placed(fault, source, index) for index, found in faults.items() for fault in found]
     sound = source.subset([index for index in range(len(source)) if index not in faults]) if faults else source
-    return Surveyed(sound, noted.sentences + placed, noted.left_out + len(faults))
+    return Surveyed(
+        split, sound, [*noted.sentences, *chain.from_iterable(faults.values())], noted.left_out + len(faults)
+    )
 
 
-def _placed(fault: str, source: Checkable, index: int) -> str:
-    """The fault with the line that names its photograph, where the layout has such."""
-    place = source.places.get(source.names[index]) if isinstance(source, Photographs) else None
-    return f"{fault} ({place})" if place else fault
-
-
-def require_sound_splits(surveys: dict[str, Surveyed], *, skip_bad: bool) -> None:
+def require_sound_splits(surveys: Sequence[Surveyed], *, skip_bad: bool) -> None:
     """Raises UserError that lists all faults, or, if they may be skipped, when nothing is left of a split."""
-    faults = [fault for surveyed in surveys.values() for fault in surveyed.faults]
+    faults = [fault for surveyed in surveys for fault in surveyed.faults]
     if faults and not skip_bad:
         raise UserError(listed(list(dict.fromkeys(faults))) + "\n(--skip-bad goes on with the rest)")
-    for name, surveyed in surveys.items():
+    for surveyed in surveys:
         if not len(surveyed.source):
             if not faults:
-                raise UserError(f"the split {name} holds no photograph")
-            raise UserError(f"no photograph of the split {name} is left; " + listed(faults))
+                raise UserError(f"the split {surveyed.split} holds no photograph")
+            raise UserError(f"no photograph of the split {surveyed.split} is left; " + listed(faults))

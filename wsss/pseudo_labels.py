@@ -189,7 +189,7 @@ def _write(arguments: argparse.Namespace) -> None:
     network = network.to(pick_device(arguments.device))
     split = arguments.split or config.train_split
     found = survey(config.dataset, arguments.data, split)
-    require_sound_splits({split: found}, skip_bad=arguments.skip_bad)
+    require_sound_splits([found], skip_bad=arguments.skip_bad)
     require_classes(found.source, classes)
     require_own_folder(arguments.out, found.source)
     flags = {"crf": arguments.crf, "multi-scale": arguments.multi_scale, "sure": arguments.sure}

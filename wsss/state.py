@@ -19,6 +19,7 @@ from wsss.config import Config
 from wsss.data.item import Source
 from wsss.exits import NoUsableState, is_out_of_memory
 from wsss.network import ShapeAwareNetwork
+from wsss.weights import read_safetensors
 
 _PREFIX = "step-"
 _FOLDERS = f"{_PREFIX}*"
@@ -62,53 +63,50 @@ def save_state(folder: Path, learner: Learner, step: int, config: Config, source
     keep_newest(folder, step, config.keep_states)
 
 
-def load_state(newest: Path, learner: Learner, source: Source, own: Config | None = None) -> int:
-    """Load a state folder into the learner; returns its step.
+def load_state(folder: Path, learner: Learner, source: Source, config: Config) -> int:
+    """Load a state's folder, the run's own or another's, into the learner; returns its step.
 
-    Args:
-        own: the settings of another run, which begins with this state; its optimiser keeps its rates, and its average
-            begins with the network's weights where the state has none. None: the run goes on as it was.
+    The optimiser keeps the rates of `config`, and the average begins with the network's weights where the state has
+    none: a run that goes on has the same `config` as before.
 
     Raises:
         UserError: it is broken, does not fit, or is of a run on other data.
     """
-    content = checkpoint.require_whole(newest)
-    if not (newest / "training.pt").exists():
-        raise UserError(f"{newest}: is a checkpoint, not a state of training; give a folder of a run's states/")
+    content = checkpoint.require_whole(folder)
+    if not (folder / "training.pt").exists():
+        raise UserError(f"{folder}: is a checkpoint, not a state of training; give a folder of a run's states/")
     if tuple(content["classes"]) != tuple(source.classes):
         there = ", ".join(source.classes)
-        raise UserError(f"{newest}: was trained on {', '.join(content['classes'])}, the data hold {there}")
+        raise UserError(f"{folder}: was trained on {', '.join(content['classes'])}, the data hold {there}")
     if content.get("data", fingerprint(source)) != fingerprint(source):
-        why = "the list of photographs or their labels have changed since the run began; train anew"
-        raise UserError(f"{newest}: {why if own is None else 'was trained on other photographs, or with other labels'}")
-    batch = checkpoint.config_of(newest, content).batch
-    if own is not None and own.batch != batch:
-        raise UserError(f"{newest}: counts steps of {batch} photographs; begin with that --batch")
-    checkpoint.fit(learner.network, checkpoint.read_weights(newest, content["sha256"]), newest)
+        own = "if it was the same data folder, its list or labels have changed since the run began"
+        raise UserError(f"{folder}: was trained on other photographs, or with other labels; {own}")
+    batch = checkpoint.config_of(folder, content).batch
+    if config.batch != batch:
+        raise UserError(f"{folder}: counts steps of {batch} photographs; begin with that --batch")
+    checkpoint.fit(learner.network, read_safetensors(folder / "model.safetensors"), folder)
     try:
-        state = torch.load(newest / "training.pt", map_location="cpu", weights_only=True)
-        rates = [{key: value for key, value in part.items() if key != "params"} for part in _parts(learner)]
-        learner.optimiser.load_state_dict(state["optimiser"])
-        if own is not None:
-            for part, mine in zip(_parts(learner), rates, strict=True):
-                part.update(mine)
-        if state["scaler"] or own is None:
-            learner.scaler.load_state_dict(state["scaler"])
-        if learner.average is not None and (state["average"] is not None or own is None):
-            learner.average.load_state_dict(state["average"])
+        saved = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
+        _load_optimiser(learner.optimiser, saved["optimiser"])
+        if saved["scaler"]:
+            learner.scaler.load_state_dict(saved["scaler"])
+        if learner.average is not None and saved["average"] is not None:
+            learner.average.load_state_dict(saved["average"])
         elif learner.average is not None:
             learner.average.module.load_state_dict(learner.network.state_dict())
-        return int(state["step"])
+        return int(saved["step"])
     except Exception as error:  # torch's own text would advise the user to run code from the file
         if is_out_of_memory(error):
             raise
-        if own is not None:
-            raise UserError(f"{newest}: does not fit these settings; begin with its --frozen-stages") from None
-        raise UserError(f"{newest}: training.pt does not fit this version of the code; train anew") from None
+        raise UserError(f"{folder}: training.pt does not fit; begin with its --frozen-stages, or train anew") from None
 
 
-def _parts(learner: Learner) -> list[dict[str, Any]]:
-    return learner.optimiser.param_groups
+def _load_optimiser(optimiser: Optimizer, saved: dict[str, Any]) -> None:
+    """Load what it has gathered, not its rates."""
+    rates = [{key: value for key, value in group.items() if key != "params"} for group in optimiser.param_groups]
+    optimiser.load_state_dict(saved)
+    for group, own in zip(optimiser.param_groups, rates, strict=True):
+        group.update(own)
 
 
 def fingerprint(source: Source) -> str:

@@ -88,7 +88,7 @@ def train(
     states = out / "states"
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
     before = newest_whole(states) if resume else begin_with
-    learner, step = _begun(config, source, group, before, resume, last * schedule.steps_per_epoch)
+    learner, step = _begun(config, source, group, before, last * schedule.steps_per_epoch)
     if group.agreed(step) != -group.agreed(-step):
         raise UserError(f"{out}: the processes find different states there; give them one folder that they share")
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
@@ -134,12 +134,10 @@ def _last_epoch(config: Config, until: int | None, group: Group) -> int:
     return config.epochs if until is None else until
 
 
-def _begun(
-    config: Config, source: Source, group: Group, before: Path | None, resume: bool, end: int
-) -> tuple[Learner, int]:
+def _begun(config: Config, source: Source, group: Group, before: Path | None, end: int) -> tuple[Learner, int]:
     """The learner where the run begins, and the steps that it has taken: anew, or as a state has it."""
     learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
-    step = load_state(before, learner, source, None if resume else config) if before else 0
+    step = load_state(before, learner, source, config) if before else 0
     if step > end:
         raise UserError(f"{before}: has taken {step} steps already, this run ends after {end}; give it more epochs")
     return learner, step
@@ -226,10 +224,10 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
     require_at_once(config, has_state=resume or bool(arguments.begin_with))
     surveys = survey_splits(config, arguments.data)
     require_sound_splits(surveys, skip_bad=arguments.skip_bad)
-    training, *validation = (found.source for found in surveys.values())
+    training, *validation = (found.source for found in surveys)
     with joined(config.device) as group, ExitStack() as stack:
         facts = {"command": shlex.join(["python", *argv[1:]]), "commit": checkpoint.commit()}
-        facts |= {"photographs": len(training), "skipped": sum(found.skipped for found in surveys.values())}
+        facts |= {"photographs": len(training), "skipped": sum(found.skipped for found in surveys)}
         run = None
         if group.leads:
             if not resume:
@@ -239,8 +237,8 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
             if not resume and (out / "states").exists():
                 raise UserError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
             run = stack.enter_context(Run(out, argv, device=str(group.device), processes=group.world, **facts).told())
-            if facts["skipped"]:
-                counts = (f"{found.skipped} of {name}" for name, found in surveys.items())
+            if any(found.faults for found in surveys):
+                counts = (f"{found.skipped} of {found.split}" for found in surveys)
                 print(f"left out for their faults: {', '.join(counts)}")
         code = train(
             config,

@@ -261,21 +261,20 @@ class Subject:
 
         empty, mistaken = of_each(empty, None), of_each(mistaken, gr.skip())
         skipped = of_each(None, gr.skip())
-        subject = len(self.inputs([]))
 
-        def _answers(*given, warn=gr.Warning):
-            scene, settings = given[:subject], given[subject:]
+        def _answers(checkpoint, rgb, truth_values, present, own_colors, clicked, *settings, warn=gr.Warning):
             begun = [] if first is None else [first(*settings)]
-            if self._is_empty(*scene):
+            if rgb is None and not present:
                 if asks:
                     warn("There is no photograph: give one at the top of the page.")
                 yield empty
                 return
             try:
-                shown = show(self._scene(*scene), *begun, *settings)
+                scene = self._scene(checkpoint, rgb, truth_values, present, own_colors, clicked)
+                shown = show(scene, *begun, *settings)
                 for values in shown if inspect.isgenerator(shown) else [shown]:
                     # What was asked of the photograph or checkpoint before must not take the place of the new one's.
-                    yield skipped if has_changed(self.rgb, scene[1]) else values
+                    yield skipped if has_changed(self.rgb, rgb) else values
             except UserError as error:
                 warn(sentence(str(error)))
                 yield mistaken
@@ -290,10 +289,6 @@ class Subject:
         answer = carrying if carries_mistakes else answer
         answer.__name__ = show.__name__
         return in_words(answer)
-
-    def _is_empty(self, checkpoint, rgb, truth_values, present, own_colors, clicked) -> bool:
-        """Whether no photograph has been given."""
-        return rgb is None and not present
 
     def _scene(self, checkpoint, rgb, truth_values, present, own_colors, clicked) -> Scene:
         if rgb is None:  # though classes are ticked: the server was started anew, or the page left for an hour

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 
 from wsss import UserError
-from wsss.data.faults import picture_faults, sentences
+from wsss.data.faults import picture_faults, refusals
 from wsss.data.item import picked
 from wsss.data.labels import check_classes
 from wsss.data.picture import read_rgb
@@ -71,11 +71,13 @@ class Coco:
         """What is wrong with a photograph; with its outlines too where `masks` are needed."""
         # A mask is drawn at the annotated size, which may be anything until the photograph has confirmed it.
         found = picture_faults(self.images[index], self.sizes[index], "its annotation")
-        return sentences(lambda: self.mask(index)) if masks and not found else found
+        return refusals(lambda: self.mask(index)) if masks and not found else found
 
     def subset(self, kept: Sequence[int]) -> Self:
         """These photographs alone."""
-        return replace(self, labels=self.labels[kept], **picked(self, ("names", "images", "sizes", "regions"), kept))
+        return replace(
+            self, labels=self.labels[list(kept)], **picked(self, ("names", "images", "sizes", "regions"), kept)
+        )
 
 
 def require_pycocotools() -> None:

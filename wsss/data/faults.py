@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,25 +14,24 @@ from wsss.data.picture import photograph_size, read_mask
 _SHOWN = 20
 
 
+@dataclass
 class Faults:
     """What a reader could not use: a sentence for each fault, which begins with file or file:line."""
 
-    def __init__(self) -> None:
-        self.sentences: list[str] = []
-        self.left_out = 0  # photographs of the split that is read
-
-    @contextmanager
-    def _noted(self, left_out: int) -> Iterator[None]:
-        try:
-            yield
-        except UserError as error:
-            self.sentences.append(str(error))
-            self.left_out += left_out
+    sentences: list[str] = field(default_factory=list)
+    left_out: int = 0  # photographs of the split that is read, and lines that name one anew
 
 
-def noting(faults: Faults | None, left_out: int = 0) -> AbstractContextManager:
-    """Within, a UserError is a fault that costs so many photographs; without `faults` to note it in it is raised."""
-    return nullcontext() if faults is None else faults._noted(left_out)
+@contextmanager
+def noting(noted: Faults | None, left_out: int = 0) -> Iterator[None]:
+    """Within, a UserError is a fault that costs so many photographs; it is raised where nothing is noted."""
+    try:
+        yield
+    except UserError as error:
+        if noted is None:
+            raise
+        noted.sentences.append(str(error))
+        noted.left_out += left_out
 
 
 def listed(faults: Sequence[str]) -> str:
@@ -41,8 +41,8 @@ def listed(faults: Sequence[str]) -> str:
     return "\n".join([f"the data have {count}:", *faults[:_SHOWN], *more])
 
 
-def sentences(ask: Callable[[], object]) -> list[str]:
-    """That of the UserError which `ask` raises, if it does."""
+def refusals(ask: Callable[[], object]) -> list[str]:
+    """The sentence of the UserError that `ask` raises, if it does."""
     try:
         ask()
     except UserError as error:

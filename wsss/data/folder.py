@@ -6,7 +6,7 @@ ROOT/masks/*.png     optional, for evaluation: NAME.png for NAME.jpg; 0 backgrou
 ROOT/classes.txt     optional: the class names, one a line, in the order of their values in the masks
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from wsss.data.labels import Table, check_classes, read_csv, read_text, require_
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
-def read_folder(root: Path, split: str, *, labelled: bool = True, faults: Faults | None = None) -> Photographs:
+def read_folder(root: Path, split: str, *, labelled: bool = True, noted: Faults | None = None) -> Photographs:
     """The photographs of a split, in the order of labels.csv.
 
     The split of a photograph is the CSV's column `split`. Without that column "train" (also "train_aug" or "all") takes
@@ -27,19 +27,19 @@ def read_folder(root: Path, split: str, *, labelled: bool = True, faults: Faults
 
     Args:
         labelled: whether each photograph must have a class.
-        faults: where those of single rows and pictures are noted, which are left out then.
+        noted: where the faults of single rows and pictures go, which are left out then.
 
     Raises:
-        UserError: an unknown split; without `faults` also a picture without a row, a row without its picture, an
-            unknown class, no class where one is needed.
+        UserError: no table or no such one, no pictures, an unknown split; unless it is noted, also a picture without a
+            row, a row without its picture, an unknown class, no class where one is needed.
     """
-    table = read_csv(root / "labels.csv", _classes(root / "classes.txt"), faults)
-    paths = _paired(table, _images(root / "images"), split, faults)
+    table = read_csv(root / "labels.csv", _classes(root / "classes.txt"), noted)
+    paths = _paired(table, _images(root / "images"), split, noted)
     names = []
     for name in _split(table, split, {name for name, path in paths.items() if _mask_path(root, path)}):
         if name not in paths:
             continue
-        with noting(faults, left_out=1):
+        with noting(noted, left_out=1):
             if labelled:
                 require_label(table.vectors[name], table.place(name))
             names.append(name)
@@ -69,30 +69,31 @@ def _images(folder: Path) -> list[Path]:
     return images
 
 
-def _paired(table: Table, images: Sequence[Path], split: str, faults: Faults | None) -> dict[str, Path]:
+def _paired(table: Table, images: Sequence[Path], split: str, noted: Faults | None) -> dict[str, Path]:
     """The picture of each row, whose name may have its suffix or not; a row or picture alone is a fault."""
-    by_file = {path.name: path for path in images}
-    by_stem = {path.stem: path for path in reversed(images)}
-    if table.refused:
-        faults.left_out += sum(_is_of(own, split) for own in table.refused.values())
-    rows = dict.fromkeys((by_file.get(name) or by_stem.get(name) for name in table.refused), 0)
+    by_name = {path.stem: path for path in reversed(images)} | {path.name: path for path in images}
+    rows: dict[Path, int] = {}
+    stems: dict[str, Path] = {}
     paths: dict[str, Path] = {}
     for name, line in table.lines.items():
-        with noting(faults, left_out=_is_of(table.splits.get(name, ""), split)):
-            path = by_file.get(name) or by_stem.get(name)
+        with noting(noted, left_out=_is_of(table.splits.get(name, ""), split)):
+            path = by_name.get(name)
             if path is None:
                 raise UserError(f"{table.path}:{line}: there is no picture {name!r} in the folder images")
             if path in rows:
                 raise UserError(f"{table.path}:{line}: {path.name} stands in line {rows[path]} already")
             rows[path] = line
-            _require_own_name(path, by_stem)
+            _require_own_stem(path, stems)
             paths[name] = path
+    refused = {by_name.get(name, name): own for name, own in table.refused.items()}
     for path in images:
-        with noting(faults, left_out=1):
-            if path not in rows:
-                _require_own_name(path, by_stem)
+        with noting(noted, left_out=1):
+            if path not in rows and path not in refused:
+                _require_own_stem(path, stems)
                 where = table.path.name
                 raise UserError(f"{path}: has no row in {where}; add its classes there, or take the picture away")
+    if noted is not None:
+        noted.left_out += sum(_is_of(own, split) for path, own in refused.items() if path not in rows)
     return paths
 
 
@@ -101,9 +102,9 @@ def _is_of(own: str, split: str) -> bool:
     return own in ("", split) or split == "all"
 
 
-def _require_own_name(path: Path, by_stem: Mapping[str, Path]) -> None:
+def _require_own_stem(path: Path, stems: dict[str, Path]) -> None:
     """Masks and results are kept under the name without its suffix."""
-    if (other := by_stem[path.stem]) != path:
+    if (other := stems.setdefault(path.stem, path)) != path:
         raise UserError(f"{path}: {other.name} has the same name but for the suffix; rename one")
 
 
@@ -111,12 +112,12 @@ def _split(table: Table, split: str, with_mask: set[str]) -> list[str]:
     """The rows of a split. Raises UserError when there is none."""
     if split == "all":
         return list(table.lines)
-    if table.splits:
-        names = [name for name, own in table.splits.items() if own == split]
-        if not names:
-            there = ", ".join(sorted(set(table.splits.values())))
+    splits = {*table.splits.values(), *table.refused.values()}
+    if any(splits):
+        if split not in splits:
+            there = ", ".join(sorted(splits - {""}))
             raise UserError(f"{table.path}: no row has the split {split!r}; there are {there}")
-        return names
+        return [name for name, own in table.splits.items() if own == split]
     if split in ("train", "train_aug"):
         return list(table.lines)
     if split != "val":

@@ -81,6 +81,10 @@ class Photographs:
 
     def faults(self, index: int, *, masks: bool) -> list[str]:
         """What is wrong with the files of a photograph; with its mask where `masks` are needed."""
+        place = self.places.get(self.names[index])
+        return [f"{fault} ({place})" if place else fault for fault in self._file_faults(index, masks)]
+
+    def _file_faults(self, index: int, masks: bool) -> list[str]:
         image, mask = self.images[index], self.masks[index]
         if not masks:  # those of photographs that train by their labels are read by nobody
             return picture_faults(image)
@@ -94,7 +98,7 @@ class Photographs:
 
     def subset(self, kept: Sequence[int]) -> Self:
         """These photographs alone."""
-        return replace(self, labels=self.labels[kept], **picked(self, ("names", "images", "masks"), kept))
+        return replace(self, labels=self.labels[list(kept)], **picked(self, ("names", "images", "masks"), kept))
 
 
 def picked(source: Source, fields: Sequence[str], kept: Sequence[int]) -> dict[str, tuple]:

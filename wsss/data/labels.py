@@ -30,7 +30,7 @@ class Table(NamedTuple):
     vectors: dict[str, np.ndarray]  # (K-1,) float32 in {0, 1}
     lines: dict[str, int]  # where each photograph stands in the file; empty for a file without lines
     splits: dict[str, str]  # empty without a column "split"
-    refused: dict[str, str]  # the photographs whose rows have faults, and their splits, "" without that column
+    refused: dict[str, str]  # the photographs that no row without a fault names, and their splits, "" without any
 
     def place(self, name: str) -> str:
         """Where the labels of a photograph stand: file:line."""
@@ -62,58 +62,64 @@ def check_classes(classes: Sequence[str], where: str) -> tuple[str, ...]:
     return tuple(classes)
 
 
-def read_csv(path: Path, classes: Sequence[str] | None = None, faults: Faults | None = None) -> Table:
-    """A table of labels, in one of two forms told apart by the header:
+def read_csv(path: Path, classes: Sequence[str] | None = None, noted: Faults | None = None) -> Table:
+    """A table of labels, a row a line, in one of two forms told apart by the header:
 
         image,cat,dog                image,labels[,split]
         2007_000175,0,1              holiday.jpg,cat;dog[,train]
 
     The classes are `classes`; without them the columns of the first form, the sorted names in the second.
 
+    Args:
+        noted: where the faults of single rows go, which are left out then.
+
     Raises:
-        UserError: the file is not such a table, or, without `faults` to note them in, a row has an unknown class, a
-            value other than 0 and 1, or the photograph of an earlier row. The sentence starts with file:line. Whether a
-            row without a class can be used is for `require_label` to say.
+        UserError: the file is not such a table; unless it is noted, also a row with an unknown class, a value other
+            than 0 and 1, or the photograph of an earlier row. The sentence starts with file:line. Whether a row
+            without a class can be used is for `require_label` to say.
     """
     header, *rows = _rows(path)
     titles = [name.lower() for name in header.fields[1:]]
     plain, has_split = titles in (["labels"], ["labels", "split"]), titles == ["labels", "split"]
     columns = None if plain else check_classes(header.fields[1:], f"{path}:{header.line}")
-    named: dict[int, list[str]] = {}  # by line
+    named: dict[str, list[str]] = {}
+    lines: dict[str, int] = {}
     for row in rows:
-        with noting(faults):
+        with noting(noted):
             _require_like(header, row, path)
-            _, *fields = row.fields
-            where = f"{path}:{row.line}"
-            named[row.line] = _split_names(fields[0]) if plain else _flagged_names(fields, columns, where)
+            where, photograph, *fields = f"{path}:{row.line}", *row.fields
+            if photograph in lines:
+                raise UserError(f"{where}: {photograph!r} stands in line {lines[photograph]} already")
+            named[photograph] = _split_names(fields[0]) if plain else _flagged_names(fields, columns, where)
+            lines[photograph] = row.line
     classes = check_classes(classes or columns or sorted(set().union(*named.values())), str(path))
-    table = Table(path, classes, {}, {}, {}, {})
-    for row in rows:
-        photograph, where = row.fields[0], f"{path}:{row.line}"
-        split = row.fields[2] if has_split and len(row.fields) == 3 else ""
-        table.refused[photograph] = split
-        if row.line not in named:
-            continue
-        with noting(faults):
-            if photograph in table.lines:
-                raise UserError(f"{where}: {photograph!r} stands in line {table.lines[photograph]} already")
-            table.vectors[photograph] = label_vector(named[row.line], classes, where)
-            table.lines[photograph] = row.line
-            if has_split:
-                table.splits[photograph] = split
-    for photograph in table.lines:
-        del table.refused[photograph]
-    return table
+    vectors: dict[str, np.ndarray] = {}
+    for photograph, names in named.items():
+        with noting(noted):
+            vectors[photograph] = label_vector(names, classes, f"{path}:{lines[photograph]}")
+    # Of two rows of one photograph the first counts.
+    splits = {row.fields[0]: row.fields[2] for row in reversed(rows) if has_split and len(row.fields) == 3}
+    return Table(
+        path,
+        classes,
+        vectors,
+        lines={name: lines[name] for name in vectors},
+        splits={name: splits[name] for name in vectors} if has_split else {},
+        refused={row.fields[0]: splits.get(row.fields[0], "") for row in rows if row.fields[0] not in vectors},
+    )
 
 
 def _rows(path: Path) -> list[Row]:
     """The header and the rows that are not blank."""
     lines = enumerate(io.StringIO(read_text(path), newline=None), start=1)
-    rows = [_row(number, text.removesuffix("\n"), path) for number, text in lines if text.strip(" \t\n,")]
+    rows = [_row(number, text.removesuffix("\n"), path) for number, text in lines if text.strip()]
+    rows = [row for row in rows if any(row.fields)]
     form = "the header must be image,CLASS,CLASS... or image,labels"
     if not rows:
         raise UserError(f"{path}: is empty; {form}")
     header = rows[0]
+    if header.fault:
+        raise UserError(header.fault)
     if header.fields[0].lower() != "image" or len(header.fields) < 2:
         raise UserError(f"{path}:{header.line}: {form}, got {','.join(header.fields)!r}")
     return rows
@@ -125,7 +131,7 @@ def _row(number: int, text: str, path: Path) -> Row:
         (fields,) = csv.reader([text], strict=True)
         fault = ""
     except csv.Error as error:
-        fields, fault = text.split(","), f"{path}:{number}: is not a CSV line ({error})"
+        fields, fault = text.replace('"', "").split(","), f"{path}:{number}: is not a CSV line ({error})"
     return Row(number, [field.strip() for field in fields], fault)
 
 

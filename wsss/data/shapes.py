@@ -71,7 +71,7 @@ class Shapes:
         """These pictures alone."""
         chosen = copy(self)
         chosen._numbers = [self._numbers[index] for index in kept]
-        chosen.names, chosen.labels = tuple(self.names[index] for index in kept), self.labels[kept]
+        chosen.names, chosen.labels = tuple(self.names[index] for index in kept), self.labels[list(kept)]
         return chosen
 
     def _generator(self, index: int) -> np.random.Generator:

@@ -8,7 +8,7 @@ import numpy as np
 
 from wsss import UserError
 from wsss.data.coco import Coco, read_coco, require_pycocotools
-from wsss.data.faults import Faults, listed, mask_size, sentences
+from wsss.data.faults import Faults, listed, mask_size, refusals
 from wsss.data.folder import read_folder
 from wsss.data.item import Checkable, Photographs, item
 from wsss.data.shapes import Shapes
@@ -22,14 +22,14 @@ _DRAWN = {"train": (160, 0), "val": (40, 1)}  # number of pictures, seed
 
 
 def read(
-    dataset: str, root: Path | None, split: str, *, labelled: bool = True, faults: Faults | None = None
+    dataset: str, root: Path | None, split: str, *, labelled: bool = True, noted: Faults | None = None
 ) -> Checkable:
     """The photographs of a split of `root`, laid out as `dataset`: voc, folder or coco; shapes are drawn, without root.
 
     Args:
         labelled: whether each photograph must have a class, as where labels are learned; of COCO those without are left
             out.
-        faults: where those of single lines and photographs are noted, which are left out then; one of COCO's file of
+        noted: where the faults of single lines and photographs go, which are left out then; one of COCO's file of
             annotations is raised all the same.
 
     Raises:
@@ -43,8 +43,8 @@ def read(
     with reading(root):
         if dataset == "coco":
             return read_coco(root, split, labelled=labelled)
-        read_list = read_voc if dataset == "voc" else read_folder
-        return read_list(root, split, labelled=labelled, faults=faults)
+        reader = read_voc if dataset == "voc" else read_folder
+        return reader(root, split, labelled=labelled, noted=noted)
 
 
 def require_root(dataset: str, root: Path | None) -> None:
@@ -63,7 +63,7 @@ def require_root(dataset: str, root: Path | None) -> None:
 def with_masks(source: Checkable, folder: Path) -> Checkable:
     """The same photographs with the masks folder/NAME.png, as `wsss.pseudo_labels` writes them.
 
-    Their values are VOC's where the classes are, whatever the layout; others are for `check` to refuse.
+    Their values are VOC's where the classes are, whatever the layout; others are faults of a photograph.
 
     Raises:
         UserError: there is no such folder.
@@ -105,8 +105,8 @@ class Masked:
         path = self._masks.masks[index]
         if path is None:
             return [f"{self.names[index]}: has no mask, which is needed here"]
-        unusable = sentences(lambda: mask_size(path, self._masks.mask_values, are_pseudo=True))
-        return unusable or sentences(lambda: item(self, index))
+        unusable = refusals(lambda: mask_size(path, self._masks.mask_values, are_pseudo=True))
+        return unusable or refusals(lambda: item(self, index))
 
     def subset(self, kept: Sequence[int]) -> "Masked":
         """These pictures alone."""
@@ -127,7 +127,7 @@ def check(source: Checkable, *, masks: bool = False) -> list[str]:
     asks that there be one for each photograph and that it hold classes; this decodes them.
     """
     faults = []
-    if isinstance(source, Coco) and masks and (missing := sentences(require_pycocotools)):
+    if isinstance(source, Coco) and masks and (missing := refusals(require_pycocotools)):
         faults, masks = missing, False  # each photograph would say the same
     if not len(source):
         faults.append("the data hold no photograph")

@@ -11,6 +11,7 @@ from wsss.data.faults import Faults, noting
 from wsss.data.item import Photographs
 from wsss.data.labels import Table, read_csv, read_text, read_xml, require_label
 from wsss.data.npy import read_npy
+from wsss.disk import reading
 
 VOC_CLASSES = (
     "aeroplane",
@@ -71,7 +72,7 @@ class Entry(NamedTuple):
     line: int
 
 
-def read_voc(root: Path, split: str, *, labelled: bool = True, faults: Faults | None = None) -> Photographs:
+def read_voc(root: Path, split: str, *, labelled: bool = True, noted: Faults | None = None) -> Photographs:
     """The photographs of ImageSets/Segmentation/{split}.txt.
 
     `root` is the devkit (JPEGImages, Annotations...) or a folder with it in VOC2012 or VOCdevkit/VOC2012. Labels come
@@ -80,27 +81,27 @@ def read_voc(root: Path, split: str, *, labelled: bool = True, faults: Faults | 
 
     Args:
         labelled: whether each photograph must have a class.
-        faults: where those of single lines and photographs are noted, which are left out then.
+        noted: where the faults of single lines and photographs go, which are left out then.
 
     Raises:
-        UserError: no devkit, no such list, classes that are not VOC's; without `faults` also a list entry that leaves
-            the folder or stands there twice, a photograph without labels. Whether the pictures can be read is for
-            `source.check`.
+        UserError: no devkit, no such list or an empty one, no such table of labels, classes that are not VOC's; unless
+            it is noted, also a list entry that leaves the folder or stands there twice, a photograph without labels.
+            Whether the pictures can be read is for `source.check`.
     """
     devkit = _devkit(root)
     path = _list_path(devkit, split)
-    table = _table(devkit, root, faults)
+    table = _table(devkit, root, noted)
     classes = table.classes if table else VOC_CLASSES
     values = voc_values(classes)
     if values is None:
         unknown = next(name for name in classes if name not in VOC_CLASSES)
         raise UserError(f"{table.path}: {unknown!r} is no class of VOC; own classes go with the layout 'folder'")
     entries, labels = [], []
-    for entry in read_list(path, faults):
+    for entry in read_list(path, noted):
         if table and entry.name in table.refused:
-            faults.left_out += 1
+            noted.left_out += 1
             continue
-        with noting(faults, left_out=1):
+        with noting(noted, left_out=1), reading(path):
             labels.append(_labels(entry, path, table, devkit, labelled))
             entries.append(entry)
     return Photographs(
@@ -135,13 +136,13 @@ def _list_path(devkit: Path, split: str) -> Path:
     return path
 
 
-def read_list(path: Path, faults: Faults | None = None) -> list[Entry]:
+def read_list(path: Path, noted: Faults | None = None) -> list[Entry]:
     """A list of photographs, one a line: an id, or the two columns /JPEGImages/x.jpg /SegmentationClassAug/x.png.
 
     Blank lines, CRLF, a byte order mark and spaces around are accepted.
 
     Raises:
-        UserError: an empty list, or, without `faults` to note them in, an entry that leads out of the folder, one that
+        UserError: an empty list, or, unless it is noted, an entry that leads out of the folder, one that
             stands there twice (also in another case: the files of the two could not be told apart everywhere). The
             sentence starts with file:line.
     """
@@ -151,7 +152,7 @@ def read_list(path: Path, faults: Faults | None = None) -> list[Entry]:
     entries: list[Entry] = []
     seen: dict[str, int] = {}
     for line, fields in lines:
-        with noting(faults, left_out=1):
+        with noting(noted, left_out=1):
             where = f"{path}:{line}"
             entry = _entry(fields, line, where)
             if (first := seen.setdefault(entry.name.casefold(), line)) != line:
@@ -180,12 +181,12 @@ def _inner_path(field: str, where: str) -> str:
     return str(path)
 
 
-def _table(devkit: Path, root: Path, faults: Faults | None) -> Table | None:
+def _table(devkit: Path, root: Path, noted: Faults | None) -> Table | None:
     """The labels of the file that is there, or None when the boxes are to be read."""
     for name in ("image_labels.csv", "cls_labels.npy"):
         for path in (devkit / name, root / name):
             if path.exists():
-                return read_csv(path, faults=faults) if path.suffix == ".csv" else read_npy(path, VOC_CLASSES)
+                return read_csv(path, noted=noted) if path.suffix == ".csv" else read_npy(path, VOC_CLASSES)
     return None
 
 
