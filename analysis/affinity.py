@@ -12,7 +12,7 @@ from analysis.predictor import Predictor, require_number
 from wsss import UserError
 from wsss.refinement import DILATIONS, affinity, neighbor_offsets
 
-KINDS = ("color", "label", "joint")
+KINDS = ("color", "class", "joint")
 """Color affinity alone (alpha = 1), class affinity alone (alpha = 0), and both as they act (Eq. 5)."""
 
 DIRECTIONS = {
@@ -39,9 +39,7 @@ class Probe:
     columns: np.ndarray  # (N,)
     dilations: np.ndarray  # (N,) int, distance in pixels of the refinement
     directions: tuple[str, ...]  # N arrows
-    color: np.ndarray  # (N,) float32 weights that sum to 1
-    label: np.ndarray  # (N,)
-    joint: np.ndarray  # (N,)
+    weights: dict[str, np.ndarray]  # of each of KINDS, (N,) float32 that sum to 1
 
 
 @torch.inference_mode()
@@ -73,10 +71,14 @@ def probe(
         raise UserError(f"the pixel {pixel} does not lie in the photograph of {size[0]} rows and {size[1]} columns")
     require_number("alpha", alpha)
     row, column = (place * cells // side for place, cells, side in zip(pixel, grid, size, strict=True))
-    colors, labels = predictor.kernels(encoding, present if of_background else [name], dilations, background_affinity)
-    label = labels[:1] if of_background else labels[1:]
+    objects = present if of_background else [name]
+    color_kernel, class_kernels = predictor.kernels(encoding, objects, dilations, background_affinity)
+    class_kernel = class_kernels[:1] if of_background else class_kernels[1:]
     here = np.s_[:, :, row : row + 1, column : column + 1]
-    weights = [affinity(colors[here], label[here], share)[0, :, 0, 0].cpu().numpy() for share in (1.0, 0.0, alpha)]
+    weights = {
+        kind: affinity(color_kernel[here], class_kernel[here], share)[0, :, 0, 0].cpu().numpy()
+        for kind, share in zip(KINDS, (1.0, 0.0, alpha), strict=True)
+    }
     offsets = np.array(neighbor_offsets(dilations))
     reach = np.abs(offsets).max(1)
     return Probe(
@@ -85,7 +87,7 @@ def probe(
         np.array([_center(column + dx, grid[1], size[1]) for dx in offsets[:, 1]]),
         reach,
         tuple(DIRECTIONS[tuple(step)] for step in offsets // reach[:, None]),
-        *weights,
+        weights,
     )
 
 
@@ -109,7 +111,7 @@ def draw(rgb: np.ndarray, seen: Probe, kind: str = "joint", *, within: int | Non
         view = rgb[top : seen.at[0] + reach + 1, left : seen.at[1] + reach + 1]
     factor = max(1.0, _DRAWN_SIDE / min(view.shape[:2]))
     out = cv2.resize(view, None, fx=factor, fy=factor, interpolation=cv2.INTER_CUBIC)
-    weights, most = getattr(seen, kind), _MOST_RADIUS * min(out.shape[:2])
+    weights, most = seen.weights[kind], _MOST_RADIUS * min(out.shape[:2])
     shares = weights / max(float(weights.max()), 1e-12)
     places = np.rint((np.stack([seen.columns - left, seen.rows - top], 1) + 0.5) * factor).astype(int)
     for n in np.argsort(-shares):  # small ones last, so that none is hidden

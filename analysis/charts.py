@@ -78,7 +78,7 @@ def affinity_bars(seen: Probe, alpha: float) -> go.Figure:
     for kind, name, color in zip(KINDS, names, (_BLUE, _ORANGE, _GREEN), strict=True):
         bars = go.Bar(
             x=[rings, list(seen.directions)],
-            y=getattr(seen, kind),
+            y=seen.weights[kind],
             name=name,
             marker_color=color,
             hovertemplate="%{x}: %{y:.3f}<extra>" + name + "</extra>",

@@ -32,8 +32,8 @@ def test_the_weights_are_those_of_the_refinement(predictor, encoding):
     color, (_, label) = predictor.kernels(encoding, ["dog"])
     for kind, alpha in zip(KINDS, (1.0, 0.0, 0.8), strict=True):
         expected = affinity(color, label[None], alpha)[0, :, row, column]
-        np.testing.assert_allclose(getattr(seen, kind), expected, rtol=1e-4, atol=1e-7)
-        assert getattr(seen, kind).sum() == pytest.approx(1, abs=1e-5)
+        np.testing.assert_allclose(seen.weights[kind], expected, rtol=1e-4, atol=1e-7)
+        assert seen.weights[kind].sum() == pytest.approx(1, abs=1e-5)
 
 
 def test_a_step_of_the_refinement_is_the_weighted_mean_of_these_neighbors(predictor, encoding):
@@ -45,16 +45,16 @@ def test_a_step_of_the_refinement_is_the_weighted_mean_of_these_neighbors(predic
         places * cells // side for places, cells, side in zip((seen.rows, seen.columns), grid, size, strict=True)
     )
     at = tuple(place * cells // side for place, cells, side in zip(seen.at, grid, size, strict=True))
-    assert after[at] == pytest.approx((seen.joint * before[rows, columns]).sum(), abs=1e-5)
+    assert after[at] == pytest.approx((seen.weights["joint"] * before[rows, columns]).sum(), abs=1e-5)
 
 
 def test_neighbors_are_named_by_ring_and_direction(predictor, encoding):
     seen = probe(predictor, encoding, PIXEL, "cat", PRESENT, alpha=0.5)
-    assert len(seen.joint) == 48 and sorted(set(seen.dilations)) == [1, 2, 4, 8, 12, 24]
+    assert len(seen.weights["joint"]) == 48 and sorted(set(seen.dilations)) == [1, 2, 4, 8, 12, 24]
     assert set(seen.directions) == set(DIRECTIONS.values())
     right = [n for n, arrow in enumerate(seen.directions) if arrow == "→"]
     assert (seen.rows[right] == seen.at[0]).all() and (seen.columns[right] > seen.at[1]).all()
-    assert len(probe(predictor, encoding, PIXEL, "cat", PRESENT, alpha=0.5, dilations=(1, 4)).joint) == 16
+    assert len(probe(predictor, encoding, PIXEL, "cat", PRESENT, alpha=0.5, dilations=(1, 4)).weights["joint"]) == 16
 
 
 @pytest.mark.parametrize("pixel", [(0, 0), (299, 450), (0, 450)])
@@ -70,9 +70,10 @@ def test_a_constant_background_score_favors_no_neighbor_and_that_of_the_objects_
     for flag in (False, True):
         config = replace(predictor.config, background_affinity=flag)
         other = Predictor(predictor.network, config, predictor.classes, {})
-        own[flag] = probe(other, encoding, PIXEL, "background", ["cat"], alpha=0.8).label
+        own[flag] = probe(other, encoding, PIXEL, "background", ["cat"], alpha=0.8).weights["class"]
     np.testing.assert_allclose(own[False], 1 / 48, rtol=1e-4)
-    np.testing.assert_allclose(own[True], probe(predictor, encoding, PIXEL, "cat", ["cat"], alpha=0.8).label, rtol=1e-4)
+    of_cat = probe(predictor, encoding, PIXEL, "cat", ["cat"], alpha=0.8).weights["class"]
+    np.testing.assert_allclose(own[True], of_cat, rtol=1e-4)
 
 
 def test_the_drawing_is_a_picture_of_its_own(predictor, encoding):
@@ -85,7 +86,8 @@ def test_the_drawing_is_a_picture_of_its_own(predictor, encoding):
 
 def test_the_area_and_the_brightness_of_a_circle_are_the_weight():
     weights = np.float32([0.8, 0.2])
-    seen = Probe((50, 50), np.array([20, 20]), np.array([20, 80]), np.array([1, 1]), ("↖", "↗"), *[weights] * 3)
+    places = np.array([20, 20]), np.array([20, 80])
+    seen = Probe((50, 50), *places, np.array([1, 1]), ("↖", "↗"), {"joint": weights})
     drawn = draw(np.zeros((100, 100, 3), np.uint8), seen)
     heavy, light = drawn[:250, :320], drawn[:250, 320:]
     areas = [np.count_nonzero(circle.any(2)) for circle in (heavy, light)]

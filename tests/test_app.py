@@ -165,7 +165,7 @@ def test_a_sweep_answers_with_a_measure_for_each_value(visitor):
 
 def test_the_weights_of_a_pixels_neighbours_sum_to_one(visitor):
     _, weights = visitor.predict(handle_file(str(CAT)), "cat", 100, 200, 0.8, api_name="/affinity")
-    for kind in ("color", "label", "joint"):
+    for kind in ("color", "class", "joint"):
         assert len(weights[kind]) == 48 and sum(weights[kind]) == pytest.approx(1, abs=1e-4)
 
 

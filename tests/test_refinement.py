@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from wsss.refinement import (
     DILATIONS,
     affinity,
-    iterates,
     kernel,
     neighbor_offsets,
     propagate,
@@ -275,7 +274,7 @@ def test_weights_are_a_distribution_over_the_neighbors(alpha):
 
 @pytest.mark.parametrize("alpha", [0.0, 0.8, 1.0])
 def test_each_step_stays_within_the_range_of_the_one_before(alpha):
-    steps = list(iterates(*scene(), alpha=alpha))
+    steps = [refine(*scene(), alpha=alpha, steps=count) for count in range(11)]
     for before, after in zip(steps, steps[1:], strict=False):
         assert (after.amin((2, 3)) >= before.amin((2, 3)) - 1e-6).all()
         assert (after.amax((2, 3)) <= before.amax((2, 3)) + 1e-6).all()
@@ -368,20 +367,12 @@ def test_a_photograph_is_refined_on_its_own():
         torch.testing.assert_close(together[i : i + 1], alone)
 
 
-def test_iterates_begin_with_the_given_maps_and_end_with_the_refined():
-    given = scene()
-    steps = list(iterates(*given, alpha=0.6, steps=4))
-    assert len(steps) == 5
-    assert torch.equal(steps[0], given[2])
-    torch.testing.assert_close(steps[-1], refine(*given, alpha=0.6, steps=4), rtol=0, atol=1e-5)
-    torch.testing.assert_close(steps[2], refine(*given, alpha=0.6, steps=2), rtol=0, atol=1e-5)
-
-
-def test_editing_an_iterate_does_not_disturb_the_next():
-    expected = list(iterates(*scene(), steps=3))
-    for before, after in zip(expected, iterates(*scene(), steps=3), strict=True):
-        assert torch.equal(before, after)
-        after.zero_()
+def test_no_step_gives_the_maps_back_and_two_are_twice_one():
+    image, scores, probs = scene()
+    assert torch.equal(refine(image, scores, probs, steps=0), probs)
+    once = refine(image, scores, probs, alpha=0.6, steps=1)
+    twice = refine(image, scores, once, alpha=0.6, steps=1)
+    torch.testing.assert_close(refine(image, scores, probs, alpha=0.6, steps=2), twice, rtol=0, atol=1e-5)
 
 
 # --- Number formats, gradient, inputs
@@ -408,26 +399,10 @@ def test_no_gradient_flows():
     assert not refine(*given).requires_grad
 
 
-def test_whoever_reads_the_iterates_keeps_autograd_and_autocast():
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        steps = [(torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")) for _ in iterates(*scene(), steps=2)]
-    assert steps == [(True, True)] * 3
-
-
-def test_two_refinements_side_by_side_leave_autograd_as_it_was():
-    try:
-        for _ in zip(iterates(*scene(), alpha=0.8), iterates(*scene(), alpha=1.0), strict=True):
-            pass
-        assert torch.is_grad_enabled()
-    finally:
-        torch.set_grad_enabled(True)
-
-
 def test_the_defaults_are_those_of_the_paper():
     image, scores, probs = scene()
     explicit = refine(image, scores, probs, alpha=0.8, steps=10, dilations=(1, 2, 4, 8, 12, 24), present=None)
     assert torch.equal(refine(image, scores, probs), explicit)
-    torch.testing.assert_close(list(iterates(image, scores, probs))[10], explicit, rtol=0, atol=1e-5)
 
 
 def test_leaves_its_inputs_as_they_were():

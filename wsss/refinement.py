@@ -49,11 +49,12 @@ def kernel(x: Tensor, dilations: Sequence[int] = DILATIONS) -> Tensor:
     return difference.abs().mul(scale.unsqueeze(2)).sum(1)
 
 
-def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
-    """The weights delta of a pixel's neighbours: softmax over them of alpha * color + (1 - alpha) * label.
+def affinity(color_kernel: Tensor, class_kernel: Tensor, alpha: float) -> Tensor:
+    """The weights delta of a pixel's neighbours: their softmax of alpha * color_kernel + (1 - alpha) * class_kernel.
 
     Args:
-        color, label: kernels of the image and of one class's scores, (B, N, H, W); one color may serve all labels.
+        color_kernel, class_kernel: of the image and of one class's scores, (B, N, H, W); one of colors may serve all
+            classes.
         alpha: 1 looks at colors only (PAMR), 0 at the class only.
 
     Returns:
@@ -61,9 +62,10 @@ def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
 
     Source: Eq. 5 and the softmax below it.
     """
-    if fused.usable(color, label) and color.shape[1:] == label.shape[1:] and len(color) in (1, len(label)):
-        return fused.affinity(color, label, alpha)
-    return torch.lerp(label, color, alpha).softmax(dim=1)
+    fits = color_kernel.shape[1:] == class_kernel.shape[1:] and len(color_kernel) in (1, len(class_kernel))
+    if fits and fused.usable(color_kernel, class_kernel):
+        return fused.affinity(color_kernel, class_kernel, alpha)
+    return torch.lerp(class_kernel, color_kernel, alpha).softmax(dim=1)
 
 
 @torch.no_grad()
@@ -90,40 +92,6 @@ def spread(maps: Tensor, weights: Tensor, steps: int, dilations: Sequence[int] =
     for _ in range(steps):
         maps = propagate(maps, weights, dilations)
         yield maps
-
-
-def iterates(
-    image: Tensor,
-    scores: Tensor,
-    probs: Tensor,
-    *,
-    alpha: float = 0.8,
-    steps: int = 10,
-    dilations: Sequence[int] = DILATIONS,
-    present: Tensor | None = None,
-) -> Iterator[Tensor]:
-    """The maps m_0, m_1, ..., m_T of the refinement, each (B, K, H, W); arguments as in `refine`."""
-    _require(image, scores, probs, present, alpha, steps, dilations)
-    image, scores, probs = (x.detach().float() for x in (image, scores, probs))
-    # Only the classes of each photograph are refined: pairs (photograph, class) take the place of the batch. On a GPU
-    # to count them is to wait for it; there all are refined, unless `present` lies in the host's memory.
-    if present is not None and present.device.type == "cpu":
-        photograph, of_class = (index.to(probs.device, non_blocking=True) for index in present.nonzero(as_tuple=True))
-    else:
-        all_of = (torch.arange(number, device=probs.device) for number in probs.shape[:2])
-        photograph, of_class = torch.cartesian_prod(*all_of).unbind(1)
-    absent = None if present is None else ~present.to(probs.device, non_blocking=True)[:, :, None, None]
-    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
-        color = kernel(image, dilations)[photograph]
-        label = kernel(scores[photograph, of_class].unsqueeze(1), dilations)
-        weights = affinity(color, label, alpha)
-
-    def as_given(maps: Tensor) -> Tensor:
-        whole = torch.zeros_like(probs).index_put((photograph, of_class), maps)
-        return whole if absent is None else whole.masked_fill_(absent, 0)
-
-    # Autograd and autocast are not held across the yields: they belong to whoever reads the iterates.
-    return (as_given(maps) for maps in spread(probs[photograph, of_class], weights, steps, dilations))
 
 
 def with_background_scores(scores: Tensor, present: Tensor) -> Tensor:
@@ -184,14 +152,26 @@ def refine(
     Source: Eq. 5 and 6.
     """
     _require(image, scores, probs, present, alpha, steps, dilations)
-    settings = {"alpha": alpha, "steps": steps}
     image, scores, probs = (x.detach().float() for x in (image, scores, probs))
     if fused.usable(image, scores, probs) and (present is None or present.device.type == "cpu"):
         present = torch.ones(probs.shape[:2], dtype=torch.bool) if present is None else present
         offsets, scale = neighbor_offsets(dilations), {"bandwidth": _BANDWIDTH, "epsilon": _EPSILON}
-        return fused.refine(image, scores, probs, present, offsets, **settings, **scale)
-    last = deque(iterates(image, scores, probs, **settings, dilations=dilations, present=present), maxlen=1)
-    return last.pop()
+        return fused.refine(image, scores, probs, present, offsets, alpha=alpha, steps=steps, **scale)
+    # Only the classes of each photograph are refined: pairs (photograph, class) take the place of the batch. On a GPU
+    # to count them is to wait for it; there all are refined, unless `present` lies in the host's memory.
+    if present is not None and present.device.type == "cpu":
+        photograph, of_class = (index.to(probs.device, non_blocking=True) for index in present.nonzero(as_tuple=True))
+    else:
+        all_of = (torch.arange(number, device=probs.device) for number in probs.shape[:2])
+        photograph, of_class = torch.cartesian_prod(*all_of).unbind(1)
+    with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
+        class_kernel = kernel(scores[photograph, of_class].unsqueeze(1), dilations)
+        weights = affinity(kernel(image, dilations)[photograph], class_kernel, alpha)
+        maps = deque(spread(probs[photograph, of_class], weights, steps, dilations), maxlen=1).pop()
+        refined = torch.zeros_like(probs).index_put((photograph, of_class), maps)
+    if present is None:
+        return refined
+    return refined.masked_fill_(~present.to(probs.device, non_blocking=True)[:, :, None, None], 0)
 
 
 def _require(

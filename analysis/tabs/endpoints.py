@@ -141,8 +141,8 @@ class Endpoints:
         predictor, encoding = self._encoded(picture)
         present = predictor.present(encoding)
         seen = probe(predictor, encoding, _pixel(row, column), name, present, alpha=alpha)
-        arrays = {kind: getattr(seen, kind).tolist() for kind in ("rows", "columns", "color", "label", "joint")}
-        return encoding.rgb, arrays
+        weights = {kind: of_kind.tolist() for kind, of_kind in seen.weights.items()}
+        return encoding.rgb, {"rows": seen.rows.tolist(), "columns": seen.columns.tolist()} | weights
 
     def _encoded(self, picture: np.ndarray | None) -> tuple[Predictor, Encoding]:
         """The picture as the first checkpoint sees it, which is read anew where its files have changed."""

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from analysis.affinity import draw, probe
+from analysis.affinity import KINDS, draw, probe
 from analysis.charts import affinity_bars, trajectory_figure
 from analysis.exports import arrays_npz, mask_png
 from analysis.predictor import MOST_STEPS
@@ -26,7 +26,6 @@ from wsss.refinement import DILATIONS
 FILM = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30)
 """The steps that the film strip shows."""
 
-_KINDS = {"joint": "joint", "color": "color", "class": "label"}  # the page's names of `affinity.KINDS`
 _OPACITY = 0.55
 _SECONDS_A_STEP = 0.4
 _CAUSES = (
@@ -160,7 +159,7 @@ def _details() -> tuple[gr.Plot, gr.Radio, list[gr.components.Component]]:
     with gr.Row():
         drawn = picture("The pixel's neighbours")
         near = picture("The nearest rings, enlarged")
-    kind = gr.Radio(list(_KINDS), value="joint", label="Weights drawn", info="joint: both, mixed by alpha (Eq. 5)")
+    kind = gr.Radio(KINDS[::-1], value="joint", label="Weights drawn", info="joint: both, mixed by alpha (Eq. 5)")
     bars = gr.Plot(label="The pixel's weights (Eq. 5)")
     return gr.Plot(label="Step by step"), kind, [drawn, near, bars]
 
@@ -263,7 +262,7 @@ def _probed(scene: Scene, *given) -> tuple:
     values, rgb = Values(*settings), scene.encoding.rgb
     seen = probe(scene.predictor, scene.encoding, scene.pixel, values.shown, scene.present, **values.refinement)
     near = values.rings[(len(values.rings) - 1) // 2]
-    return draw(rgb, seen, _KINDS[kind]), draw(rgb, seen, _KINDS[kind], within=near), affinity_bars(seen, values.alpha)
+    return draw(rgb, seen, kind), draw(rgb, seen, kind, within=near), affinity_bars(seen, values.alpha)
 
 
 def _step_of(rgb: np.ndarray | None, event: gr.SelectData) -> Any:

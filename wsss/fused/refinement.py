@@ -25,11 +25,11 @@ def kernel(x: Tensor, offsets: Sequence[tuple[int, int]], bandwidth: float, epsi
     return torch.from_numpy(out).transpose(1, 2)
 
 
-def affinity(color: Tensor, label: Tensor, alpha: float) -> Tensor:
-    """`refinement.affinity` of label (B, N, H, W) and color, the same or of batch 1; laid out as `kernel`."""
-    color, label = (array(x.transpose(1, 2)) for x in (color, label))
-    out = np.empty_like(label)
-    flat = [x.reshape(-1, *x.shape[2:]) for x in (color, label, out)]
+def affinity(color_kernel: Tensor, class_kernel: Tensor, alpha: float) -> Tensor:
+    """`refinement.affinity` of class kernels (B, N, H, W) and as many of color, or one; laid out as `kernel`."""
+    color, of_class = (array(x.transpose(1, 2)) for x in (color_kernel, class_kernel))
+    out = np.empty_like(of_class)
+    flat = [x.reshape(-1, *x.shape[2:]) for x in (color, of_class, out)]
     shared(partial(_affinity_rows, *flat[:2], np.float32(alpha), flat[2]), len(flat[2]), out.size)
     return torch.from_numpy(out).transpose(1, 2)
 
