@@ -33,7 +33,7 @@ from wsss.allocator import keep_freed_memory
 from wsss.data.item import Photographs
 from wsss.data.picture import read_rgb
 from wsss.disk import make_folder
-from wsss.exits import Unwritable, said
+from wsss.exits import Unwritable, report
 from wsss.losses import region_loss
 from wsss.presets import animals
 from wsss.shape_cue import sample_offsets, self_information
@@ -130,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         make_folder(out)  # said now, not after minutes
     except (UserError, Unwritable) as error:
-        return said(error)
+        return report(error)
     begun, measured = time.perf_counter(), []
     for row in rows():
         measured.append(row)
@@ -139,7 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{row.work:<66} {row.peer:<34}{values}  {row.target:<26}{met}", flush=True)
     table, grown = pd.DataFrame([asdict(row) for row in measured]), growth()
     text = markdown(table, grown, time.perf_counter() - begun)
-    print(text.split("grows:")[1])
+    print(f"\n{lines(grown)}\n")
     table.to_csv(out / "benchmark.csv", index=False)
     (out / "benchmark.md").write_text(text)
     figure(grown).write_html(out / "benchmark.html")

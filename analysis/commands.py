@@ -67,7 +67,7 @@ def resumed_argv(found: runs.Found) -> list[str]:
         kept = [flag for flag in training_flags(found) if flag[0] not in _OF_ITS_BEGIN]
     except UserError as error:
         raise UserError(f"{error}; resume it in a terminal by --resume") from None
-    # The first line of the command is replaced: what a file says is never run, only given to our own command.
+    # The first three words are ours: what a file says is never run, only given to our own command.
     return [sys.executable, "-m", "wsss.train", *words_of(kept), f"--out={found.folder}", "--resume"]
 
 

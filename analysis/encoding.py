@@ -21,9 +21,9 @@ class Encoding:
     image_probs: np.ndarray  # (K-1,), of the photograph's classes
     probs: np.ndarray  # (K, H, W) float32, at the photograph's size, refined and weighed as at test
     maps: Tensor  # (K, g, g') the probabilities on the grid of the refinement: m_0 of Eq. 6
-    image: Tensor  # (1, 3, g, g') the colors of Eq. 5
-    source: Tensor  # (1, K, g, g') s of Eq. 5
-    color: Tensor  # (1, N, g, g') color kernel of Eq. 5
+    colors: Tensor  # (1, 3, g, g') of Eq. 5, in [0, 1]
+    scores: Tensor  # (1, K, g, g') s of Eq. 5
+    color_kernel: Tensor  # (1, N, g, g') of Eq. 5
     key: str  # digest of the photograph
 
     @classmethod
@@ -41,8 +41,8 @@ class Encoding:
             image_probs=output.image_scores.sigmoid()[0].cpu().numpy(),
             probs=mean_probs([Look(image, False, output)], rgb.shape[:2], **settings).cpu().numpy(),
             maps=maps[0],
-            image=colors,
-            source=logits if config.refine_source == "score" else maps,
-            color=kernel(colors),
+            colors=colors,
+            scores=logits if config.refine_source == "score" else maps,
+            color_kernel=kernel(colors),
             key=key,
         )

@@ -1,4 +1,4 @@
-"""Plotly figures."""
+"""Plotly figures of scores, and the look that all figures share."""
 
 from collections.abc import Sequence
 

@@ -25,21 +25,13 @@ from wsss import UserError
 from wsss.network import Output, ShapeAwareNetwork
 from wsss.probabilities import to_image
 
-METHODS = {
-    "GradCAM": "GradCAM",
-    "GradCAM++": "GradCAMPlusPlus",
-    "HiResCAM": "HiResCAM",
-    "LayerCAM": "LayerCAM",
-    "XGradCAM": "XGradCAM",
-    "EigenCAM": "EigenCAM",
-    "EigenGradCAM": "EigenGradCAM",
-}
-"""Methods that answer at once, and the class of grad-cam that each is. EigenCAM's map is of no class."""
+METHODS = ("GradCAM", "GradCAM++", "HiResCAM", "LayerCAM", "XGradCAM", "EigenCAM", "EigenGradCAM")
+"""Methods that answer at once. EigenCAM's map is of no class."""
 
 SIGNLESS_METHODS = ("EigenCAM", "EigenGradCAM")
 """Their map is a principal component, whose sign is arbitrary."""
 
-SLOW_METHODS = {"ScoreCAM": "ScoreCAM", "AblationCAM": "AblationCAM"}
+SLOW_METHODS = ("ScoreCAM", "AblationCAM")
 """Methods that run the network once for each channel; see `estimated_seconds`."""
 
 TARGETS = ("image score", "predicted region", "pixel")
@@ -93,6 +85,11 @@ def grad_cam() -> ModuleType:
     return pytorch_grad_cam
 
 
+def _class_of(method: str) -> type:
+    """grad-cam's own of that name."""
+    return getattr(grad_cam(), method.replace("++", "PlusPlus"))
+
+
 def stages(network: ShapeAwareNetwork) -> dict[str, nn.Module]:
     """The module whose output is the features of each stage, in the order of the forward pass.
 
@@ -131,8 +128,9 @@ def explain(
     Raises:
         UserError: a name is unknown, the pixel lies outside, or grad-cam is not installed.
     """
-    if unknown := [method for method in methods if method not in METHODS | SLOW_METHODS]:
-        raise UserError(f"there is no method {unknown[0]!r}; choose from {', '.join(METHODS | SLOW_METHODS)}")
+    known = (*METHODS, *SLOW_METHODS)
+    if unknown := [method for method in methods if method not in known]:
+        raise UserError(f"there is no method {unknown[0]!r}; choose from {', '.join(known)}")
     if methods:
         grad_cam()  # before the lock, which others wait for
     image, question = _asked(predictor, encoding, name, target, pixel)
@@ -266,7 +264,7 @@ def _at(pixel: tuple[int, int] | None, size: tuple[int, ...], index: int) -> Que
 
 def _maps(method: str, evidence: Evidence) -> list[Cam]:
     """The maps of a method that needs nothing but features and gradients: it gets no network to hook into."""
-    cam = getattr(grad_cam(), METHODS[method])(nn.Linear(1, 1), [])
+    cam = _class_of(method)(nn.Linear(1, 1), [])
     cams = []
     for stage, features in evidence.features.items():
         values = _finite(cam.get_cam_image(None, None, None, features, evidence.gradients[stage], False))
@@ -297,7 +295,7 @@ def _slow_maps(method: str, predictor: Predictor, image: Tensor, question: Quest
     options = {"ablation_layer": grad_cam().ablation_layer.AblationLayer()} if method == "AblationCAM" else {}
     cams = []
     for stage, module in stages(network).items():
-        cam = getattr(grad_cam(), SLOW_METHODS[method])(_Answer(network, question), [], **options)
+        cam = _class_of(method)(_Answer(network, question), [], **options)
         features = evidence.features[stage]
         values = cam.get_cam_image(image, module, [torch.sum], features, None, False)
         cams.append(Cam(stage, method, _finite(values)))

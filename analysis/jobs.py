@@ -123,18 +123,18 @@ def stop(found: runs.Found) -> str:
 
     A process is only signalled while it is the one that started the run: an id that another program has by now is not.
     """
-    keeper, trainer = runs.of_job(found.job, found.folder), runs.of_run(found.run)
-    if keeper is None and trainer is None:
+    warden, trainer = runs.living_warden(found.job, found.folder), runs.living_trainer(found.run)
+    if warden is None and trainer is None:
         return f"{found.name} does not run"
     is_killed = False
     with suppress(ProcessLookupError, psutil.NoSuchProcess):
-        if keeper is None:
+        if warden is None:
             is_killed = _stop_alone(found, trainer)
         elif not found.job.get("stop"):  # a second signal would have the trainer leave without saving
-            os.killpg(keeper.pid, signal.SIGTERM)
+            os.killpg(warden.pid, signal.SIGTERM)
     if is_killed:
         return f"{found.name} did not end within {warden.GRACE:g} s and was killed; its last saved state stands"
-    has_steps = keeper is None or found.job.get("kind") == "training"
+    has_steps = warden is None or found.job.get("kind") == "training"
     return f"{found.name} finishes its step, saves and ends" if has_steps else f"{found.name} ends, without a report"
 
 

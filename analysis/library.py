@@ -44,11 +44,11 @@ class Library:
 
     @property
     def names(self) -> list[str]:
-        """Of all checkpoints, the default one first."""
+        """The names of all checkpoints, the default one first."""
         return list(self._folders)
 
     def folder(self, name: str) -> Path:
-        """Of that checkpoint. Raises UserError when there is none."""
+        """The folder of that checkpoint. Raises UserError when there is none."""
         if not isinstance(name, str) or name not in self._folders:
             raise UserError(f"there is no checkpoint {str(name)[:80]!r}; there are {', '.join(self._folders)}")
         return self._folders[name]

@@ -91,7 +91,7 @@ def at_most(work: str, ours: float, peer: str, theirs: float, target: float, uni
     return Row(work, scale * ours, peer, scale * theirs, unit, ratio, f"at most {target:g} of it", ratio <= target)
 
 
-def at_least_a_second(work: str, ours: float, peer: str, theirs: float, target: float) -> Row:
+def at_least_in_rate(work: str, ours: float, peer: str, theirs: float, target: float) -> Row:
     """How many times more images a second."""
     ratio = ours / theirs
     return Row(work, ours, peer, theirs, "images/s", ratio, f"at least {target:g} times faster", ratio >= target)

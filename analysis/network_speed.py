@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from analysis.measuring import CPU, Row, alternating, at_least_a_second, at_most, in_turn, on
+from analysis.measuring import CPU, Row, alternating, at_least_in_rate, at_most, in_turn, on
 from analysis.peers import straightforward_evaluation, straightforward_step, with_convolutions_as_published
 from analysis.timing import SIZE
 from wsss.config import Config
@@ -87,7 +87,7 @@ def throughput_row(photographs: Photographs, pairs: int = 3) -> Row:
 
     mine, theirs = alternating(ours, straightforward, pairs)
     rates = len(photographs) / mine, len(photographs) / theirs
-    return at_least_a_second("training `animals`, its own teacher", rates[0], "straightforward loop", rates[1], 1.5)
+    return at_least_in_rate("training `animals`, its own teacher", rates[0], "straightforward loop", rates[1], 1.5)
 
 
 def evaluation_row(photographs: int = 200, straightforward: int = 40, pairs: int = 2) -> Row:
@@ -108,6 +108,4 @@ def evaluation_row(photographs: int = 200, straightforward: int = 40, pairs: int
         compiles=False,
     )
     rates = photographs / mine, straightforward / theirs
-    return at_least_a_second(
-        f"evaluation of {photographs} photographs", rates[0], "straightforward loop", rates[1], 1.5
-    )
+    return at_least_in_rate(f"evaluation of {photographs} photographs", rates[0], "straightforward loop", rates[1], 1.5)

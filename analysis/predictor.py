@@ -147,14 +147,16 @@ class Predictor:
         return [name for name, is_seen in zip(self.classes, seen, strict=True) if is_seen]
 
     def mask(self, encoding: Encoding, threshold: float = 0.0, *, refined_by: str = "SPR") -> np.ndarray:
-        """The network's mask, (H, W) uint8; pixels whose class has a probability below the threshold are unlabelled.
+        """The network's mask, (H, W) uint8; pixels whose class is less probable than the threshold are unlabelled.
+
+        Where a CRF refines, its mask is compared with the probabilities before it.
 
         Raises:
             UserError: the threshold is not a number in [0, 1], `refined_by` is none of REFINED_BY, or the CRF is not
                 installed.
         """
         require_number("the threshold", threshold)
-        probs = self.probs(encoding, refined_by)
+        probs = self.probs_before_crf(encoding, refined_by)
         # Without the lock: a CRF takes a second, between whose steps others may ask the network.
         mask = self._masks.get_unlocked((encoding.key, refined_by), lambda: _mask(encoding.rgb, probs, refined_by))
         if threshold == 0:
@@ -162,8 +164,8 @@ class Predictor:
         prob = np.take_along_axis(probs, mask[None].astype(np.int64), 0)[0]
         return np.where(prob < threshold, np.uint8(UNLABELLED), mask)
 
-    def probs(self, encoding: Encoding, refined_by: str = "SPR") -> np.ndarray:
-        """The class probabilities (K, H, W) float32 that such a mask is made of; a CRF smooths those of the network.
+    def probs_before_crf(self, encoding: Encoding, refined_by: str) -> np.ndarray:
+        """The class probabilities (K, H, W) float32 that such a mask is made of: for a CRF those that it smooths.
 
         Raises:
             UserError: `refined_by` is none of REFINED_BY.
@@ -241,13 +243,13 @@ class Predictor:
     def _both_kernels(
         self, encoding: Encoding, classes: list[int], dilations: tuple[int, ...], background_affinity: bool
     ) -> tuple[Tensor, Tensor]:
-        source = encoding.source
+        scores = encoding.scores
         if background_affinity:
-            present = torch.zeros(source.shape[:2], dtype=torch.bool)
+            present = torch.zeros(scores.shape[:2], dtype=torch.bool)
             present[:, classes] = True
-            source = with_background_scores(source, present)
-        color = encoding.color if dilations == DILATIONS else kernel(encoding.image, dilations)
-        return color, kernel(source[0, classes].unsqueeze(1), dilations)
+            scores = with_background_scores(scores, present)
+        color_kernel = encoding.color_kernel if dilations == DILATIONS else kernel(encoding.colors, dilations)
+        return color_kernel, kernel(scores[0, classes].unsqueeze(1), dilations)
 
     @torch.inference_mode()
     def _refine(

@@ -29,9 +29,11 @@ def scene(batch: int, classes: int, size: tuple[int, int], present: int) -> tupl
 def refinement_rows(size: tuple[int, int] = SIZE, pairs: int = 5, least: float = 35) -> Iterator[Row]:
     """One photograph of 3 present classes: PAMR, roofline, new alpha, memory."""
     image, *maps, present = scene(1, 21, size, 3)
-    every = alternating(lambda: refine(image, *maps, present=present), lambda: pamr(image, maps[1], 10), min(3, pairs))
+    mine, theirs = alternating(
+        lambda: refine(image, *maps, present=present), lambda: pamr(image, maps[1], 10), min(3, pairs)
+    )
     work = f"SPR, {size[1]}x{size[0]}, 3 of 21 classes, T = 10"
-    yield at_least(work, *_named(*every, "PAMR as built, of all 21"), least)
+    yield at_least(work, mine, "PAMR as built, of all 21", theirs, least)
     image, scores, probs, present = scene(1, 3, size, 3)
     work = f"SPR, {size[1]}x{size[0]}, 3 classes, T = 10"
 
@@ -51,7 +53,8 @@ def refinement_rows(size: tuple[int, int] = SIZE, pairs: int = 5, least: float =
         for _ in spread(probs[0], affinity(color, label, 0.5), 10):
             pass
 
-    yield at_most("new alpha, kernels kept", *_named(*alternating(new_alpha, ours, pairs), "full SPR"), 0.6)
+    mine, whole = alternating(new_alpha, ours, pairs)
+    yield at_most("new alpha, kernels kept", mine, "full SPR", whole, 0.6)
     array = 4 * probs.numel() * 8 * len(DILATIONS)
     mine, theirs = peak_bytes(ours), peak_bytes(lambda: pamr(image, probs, 1))
     if not mine:
@@ -103,10 +106,6 @@ def growth(pairs: int = 2) -> pd.DataFrame:
     for classes in (3, 7, 21):
         add("classes, 3 of them present", classes, 224, 3, 10, 1, classes)
     return pd.DataFrame(rows, columns=["varied", "value", "ms", "ns per pixel and present class"])
-
-
-def _named(ours: float, theirs: float, peer: str) -> tuple[float, str, float]:
-    return ours, peer, theirs
 
 
 def figure(grown: pd.DataFrame) -> object:

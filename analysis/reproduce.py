@@ -29,12 +29,11 @@ from wsss import UserError, checkpoint, run, train, two_stage
 from wsss.data.item import Source
 from wsss.data.source import read, require_sound
 from wsss.evaluate import evaluate, require_classes
-from wsss.exits import Stopped, said
 from wsss.flags import add_flags, from_flags, latest
 from wsss.probabilities import prediction_settings
 from wsss.resuming import config_to_resume
 from wsss.state import has_state, newest_whole
-from wsss.stopping import StopRequest
+from wsss.stopping import exit_code_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -63,13 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--out", type=Path, default=runs.root() / "results", metavar="DIR", help="of the tables; %(default)s"
     )
     arguments, flags = parser.parse_known_args(argv)
-    try:
-        with StopRequest():
-            return _reproduce(arguments, flags)
-    except Stopped as stopped:
-        return stopped.code
-    except Exception as error:
-        return said(error)
+    return exit_code_of(lambda _: _reproduce(arguments, flags))
 
 
 def _reproduce(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -98,7 +91,7 @@ def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
             code = _classify(common, classified) or train.main([*argv, *_from_where(out, classified)])
             if code:
                 return code
-            rows.append(_scores(variant, seed, out / "model", argv))
+            rows.append(_scores(variant, seed, out / "model", "train", argv))
             tables.write(arguments.out, arguments.table, pd.DataFrame(rows))
     return 0
 
@@ -139,14 +132,15 @@ def _two_stage(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
         if code := two_stage.main(argv):
             return code
         for name, model in (("single-stage", "labels"), ("two-stage", "segmentation")):
-            row = _scores(Variant(name, (), (), PAPER_STAGES[name]), seed, out / model / "model", argv)
-            rows.append(row | {"command": row["command"].replace("wsss.train", "wsss.two_stage")})
+            rows.append(
+                _scores(Variant(name, (), (), PAPER_STAGES[name]), seed, out / model / "model", "two_stage", argv)
+            )
         tables.write(arguments.out, arguments.table, pd.DataFrame(rows))
     return 0
 
 
-def _scores(variant: Variant, seed: int, model: Path, argv: Sequence[str]) -> dict[str, Any]:
-    """One line of a table of trained networks, from what its training has written."""
+def _scores(variant: Variant, seed: int, model: Path, module: str, argv: Sequence[str]) -> dict[str, Any]:
+    """One line of a table of trained networks, from what its training, `python -m wsss.MODULE`, has written."""
     content = checkpoint.read_config(model)
     return {
         "variant": variant.name,
@@ -156,7 +150,7 @@ def _scores(variant: Variant, seed: int, model: Path, argv: Sequence[str]) -> di
         "paper mIoU": variant.paper[0],
         "paper boundary IoU": variant.paper[1],
         "commit": content.get("commit", ""),
-        "command": f"python -m wsss.train {shlex.join(_of_any_machine(argv))}",
+        "command": f"python -m wsss.{module} {shlex.join(_of_any_machine(argv))}",
     }
 
 

@@ -115,7 +115,7 @@ def look(folder: Path) -> Found:
     # A resumed run that ends before it owns the folder leaves the run.json of the part before.
     run_of_job = {} if run and job and _number(run.get("start")) < _number(job.get("start")) else run
     status, code, error = _ended(run_of_job, job)
-    if of_job(job, folder) or of_run(run):
+    if living_warden(job, folder) or living_trainer(run):
         status, code, error = _alive(run_of_job, job, folder), None, None
     return Found(
         folder,
@@ -159,7 +159,7 @@ def _ended(run: dict[str, Any], job: dict[str, Any]) -> tuple[str, int | None, s
     return ("killed", code, f"signal {-code} ended it") if code < 0 else ("failed", code, None)
 
 
-def of_job(job: dict[str, Any], folder: Path) -> psutil.Process | None:
+def living_warden(job: dict[str, Any], folder: Path) -> psutil.Process | None:
     """The living warden of a job; None where another program has its process id by now."""
     process = _process(job)
     with suppress(psutil.Error, ProcessLookupError):
@@ -169,7 +169,7 @@ def of_job(job: dict[str, Any], folder: Path) -> psutil.Process | None:
     return None
 
 
-def of_run(run: dict[str, Any]) -> psutil.Process | None:
+def living_trainer(run: dict[str, Any]) -> psutil.Process | None:
     """The living process that run.json names; None where another program has its process id by now."""
     return _process(run) if run.get("status") == "running" else None
 
@@ -222,10 +222,15 @@ def checkpoints() -> dict[str, Path]:
     shipped = sorted(path.parent for path in (REPOSITORY / "checkpoints").glob("*/config.json"))
     found = {folder.name: folder for folder in shipped}
     for run in found_runs():
-        for kind, words in (("best", "best"), ("model", "last")):
-            if (run.folder / kind / "config.json").is_file():
-                found[f"runs/{run.name} ({words})"] = run.folder / kind
+        for words, folder in checkpoints_of(run.folder).items():
+            found[f"runs/{run.name} ({words})"] = folder
     return found
+
+
+def checkpoints_of(folder: Path) -> dict[str, Path]:
+    """The checkpoints of a run, the best first, and the last."""
+    kinds = {"best": folder / "best", "last": folder / "model"}
+    return {words: path for words, path in kinds.items() if (path / "config.json").is_file()}
 
 
 def typed(text: str) -> Path:

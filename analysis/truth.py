@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from wsss import UNLABELLED, UserError
-from wsss.data.picture import read_mask
+from wsss.data.picture import class_indices, read_mask
 from wsss.data.voc import mask_values
 
 
@@ -38,11 +38,7 @@ def in_classes(values: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     They are VOC's indices where the classes are VOC's, as in all masks that this project writes; values of other
     classes are background.
     """
-    mapping = np.zeros(256, np.uint8)
-    mapping[UNLABELLED] = UNLABELLED
-    for k, value in enumerate(mask_values(classes)):
-        mapping[value] = k
-    return mapping[values]
+    return class_indices(values, mask_values(classes))
 
 
 def doubt(values: np.ndarray, classes: Sequence[str]) -> str | None:

@@ -74,17 +74,16 @@ def _convert_apart(weights: Path, folder: Path, like: Path, described: Path | No
             # No GPU: CUDA reserves more addresses than the limit on memory leaves.
             env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
+            capture_output=True,
             timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
         raise UserError(f"{weights.name}: is too large: it takes more than {seconds:g} s to open") from None
-    said = ended.stderr.decode(errors="replace")
-    if ended.returncode == 2 and "error: " in said:
-        raise UserError(said.rpartition("error: ")[2].strip())
+    if ended.returncode == 2 and (sentence := ended.stdout.decode(errors="replace").strip()):
+        raise UserError(sentence)
     if ended.returncode != 0:
+        said = ended.stderr.decode(errors="replace")
         _LOG.error("opening %s ended with %s: %s", weights.name, ended.returncode, said[-4000:])
         raise UserError(f"{weights.name}: cannot be opened within the memory and time that an upload may take")
 
@@ -131,7 +130,7 @@ def _try(folder: Path) -> None:
 
 
 def _limit() -> None:
-    """Of this process, from now on."""
+    """Limit this process's memory and time from now on."""
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     for kind, most in (
         (resource.RLIMIT_AS, taken + MOST_MEMORY),
@@ -144,19 +143,19 @@ def _limit() -> None:
 
 
 def main(argv: list[str]) -> int:
-    """WEIGHTS FOLDER LIKE [DESCRIBED]; returns the exit code."""
+    """WEIGHTS FOLDER LIKE [DESCRIBED]; a mistake is a sentence on standard output. Returns the exit code."""
     torch.set_num_threads(1)
     weights, *others = map(Path, argv)
     _limit()
     try:
         convert(weights, *others)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error)
         return 2
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
             raise
-        print(f"error: {weights.name}: is too large: it takes more memory than an upload may", file=sys.stderr)
+        print(f"{weights.name}: is too large: it takes more memory than an upload may")
         return 2
     return 0
 

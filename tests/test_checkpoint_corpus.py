@@ -339,7 +339,7 @@ def test_an_upload_that_takes_more_memory_than_it_may_is_refused_in_words(weight
     argv = [str(path) for path in (tmp_path / "large.safetensors", tmp_path / "out", served / "config.json")]
     child = Child(lambda: upload.main(argv), tmp_path / "log")
     assert child.wait() == 2
-    assert child.said().strip() == "error: large.safetensors: is too large: it takes more memory than an upload may"
+    assert child.said().strip() == "large.safetensors: is too large: it takes more memory than an upload may"
 
 
 def test_weights_whose_counters_are_no_whole_numbers_are_refused(weights, served, tmp_path):

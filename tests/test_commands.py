@@ -516,7 +516,7 @@ def test_weights_that_overflow_in_the_network_are_refused(shapes_model, tmp_path
 
 @pytest.mark.parametrize("closed", ["1", "2"])
 def test_a_command_without_standard_output_or_error_ends_as_it_would(closed):
-    program = "import sys; from wsss import UserError, exits; sys.exit(exits.said(UserError('x')))"
+    program = "import sys; from wsss import UserError, exits; sys.exit(exits.report(UserError('x')))"
     command = f'{sys.executable} -c "{program}" {closed}>&-'
     ended = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 2 and "Traceback" not in ended.stderr + ended.stdout

@@ -17,7 +17,7 @@ from torch.autograd import gradcheck
 from wsss import fused
 from wsss.fused import compiled
 from wsss.losses import classification_loss, pair_costs, pixel_loss, region_loss
-from wsss.pseudo import pseudo_mask, with_background
+from wsss.pseudo import present_classes, pseudo_mask
 from wsss.refinement import affinity, kernel, propagate, refine, spread
 from wsss.shape_cue import manhattan_offsets, self_information
 
@@ -222,7 +222,7 @@ def test_a_step_of_refinement_and_losses_asks_the_gpu_for_no_number(given):
         image, logits = (torch.empty(2, 3, 24, 24, device="cuda") for _ in range(2))
         labels = torch.empty(2, 2, device="cuda")
         logits.requires_grad_()
-        present = with_background(labels) if given else None
+        present = present_classes(labels) if given else None
         probs = logits.softmax(1)
         target = pseudo_mask(refine(image, logits, probs, present=present), labels)
         loss = classification_loss(logits.mean((2, 3))[:, 1:], labels)

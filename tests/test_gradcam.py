@@ -72,7 +72,9 @@ def test_the_maps_are_those_of_grad_cam(predictor, encoding, method):
     image, size = to_image(encoding.rgb, 64), to_image(encoding.rgb, 64).shape[:-3:-1]
     for cam in explain(predictor, encoding, "cat", methods=[method])[1:]:
         network = copy.deepcopy(predictor.network)
-        theirs = getattr(grad_cam(), METHODS[method])(ImageScore(network), [stages(network)[cam.stage]])
+        theirs = getattr(grad_cam(), method.replace("++", "PlusPlus"))(
+            ImageScore(network), [stages(network)[cam.stage]]
+        )
         expected = theirs(image, [torch.sum])
         theirs.activations_and_grads.release()
 

@@ -58,7 +58,7 @@ def place(tmp_path, monkeypatch) -> Iterator[Path]:
 def end_all() -> None:
     """Kill what the page still takes for a job of it, and nothing else."""
     for found in [*runs.found_runs(), *runs.found_evaluations()]:
-        if keeper := runs.of_job(found.job, found.folder):
+        if keeper := runs.living_warden(found.job, found.folder):
             for process in [keeper, *keeper.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):  # it may have ended by itself meanwhile
                     process.kill()

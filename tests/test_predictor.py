@@ -59,7 +59,7 @@ def test_a_crf_smooths_what_the_network_itself_says(predictor, encoding, cat):
 def test_the_networks_own_answer_can_be_seen_beside_the_refined_one(predictor, encoding, cat):
     settings = prediction_settings(predictor.config) | {"refine_steps": 0}
     expected = predict_probs(predictor.network, cat, **settings)
-    assert np.array_equal(predictor.probs(encoding, "none"), expected)
+    assert np.array_equal(predictor.probs_before_crf(encoding, "none"), expected)
     assert np.array_equal(predictor.mask(encoding, refined_by="none"), expected.argmax(0))
     assert not np.array_equal(predictor.mask(encoding), expected.argmax(0))
     sure = predictor.mask(encoding, 0.9, refined_by="none")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from wsss.pseudo import pseudo_mask, with_background
+from wsss.pseudo import present_classes, pseudo_mask
 
 
 def claims(background, *objects):
@@ -54,7 +54,7 @@ def test_labels_get_a_background_that_is_always_present():
     labels = torch.tensor([[0, 1, 0], [0, 0, 0]])
     expected = [[True, False, True, False], [True, False, False, False]]
     for dtype in (torch.int64, torch.float32, torch.bool, torch.uint8):
-        present = with_background(labels.to(dtype))
+        present = present_classes(labels.to(dtype))
         assert present.dtype == torch.bool
         assert present.tolist() == expected
 

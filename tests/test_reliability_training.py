@@ -874,7 +874,7 @@ ALONE = Group(0, 1, torch.device("cpu"))
 
 
 def test_a_group_of_one_agrees_with_itself():
-    assert ALONE.agreed(15) == 15 and ALONE.told("") == [] and ALONE.told("a") == ["a"]
+    assert ALONE.maximum(15) == 15 and ALONE.gathered("") == [] and ALONE.gathered("a") == ["a"]
 
 
 def test_preflight_needs_a_photograph_that_is_left(tmp_path):

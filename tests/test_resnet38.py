@@ -306,24 +306,24 @@ def test_takes_batch_counters_where_a_file_has_them():
 def test_a_missing_key_is_an_error_that_names_it():
     state = weights(LAYOUTS["mxnet"])
     del state["res3b1_branch2a_weight"]
-    with pytest.raises(UserError, match=r"b3_1\.conv_branch2a\.weight \(256, 256, 3, 3\) is missing"):
+    with pytest.raises(UserError, match=r"b3_1\.conv_branch2a\.weight is missing"):
         load_published(without_weights(), state)
 
 
 def test_an_unknown_key_is_an_error_that_names_it():
-    with pytest.raises(UserError, match=r"layer1\.weight \(3, 5\) is unknown"):
+    with pytest.raises(UserError, match=r"'layer1\.weight' is unknown"):
         load_published(without_weights(), weights(LAYOUTS["pth"]) | {"layer1.weight": torch.zeros(3, 5)})
 
 
 @pytest.mark.parametrize("name", ["bn2a_branch2a_weight", "res2a_branch2a_gamma", "bn7_", "bn8a_branch2a_beta", ""])
 def test_a_name_that_only_resembles_mxnet_is_unknown(name):
-    with pytest.raises(UserError, match=rf"WideResNet-38: {name} \(1,\) is unknown"):
+    with pytest.raises(UserError, match=rf"'{name}' is unknown"):
         load_published(without_weights(), weights(LAYOUTS["pth"]) | {name: torch.zeros(1)})
 
 
 def test_a_wrong_shape_is_an_error_that_names_both():
     state = weights(LAYOUTS["pth"]) | {"bn7.bias": torch.zeros(2048)}
-    with pytest.raises(UserError, match=r"bn7\.bias \(2048,\) instead of \(4096,\) is of another shape"):
+    with pytest.raises(UserError, match=r"bn7\.bias is \(2048,\) instead of \(4096,\)"):
         load_published(without_weights(), state)
 
 
@@ -331,9 +331,8 @@ def test_many_misfits_make_one_short_sentence():
     with pytest.raises(UserError) as caught:
         load_published(without_weights(), {"layer1.0.weight": torch.zeros(64), "layer1.1.weight": torch.zeros(64)})
     text = str(caught.value)
-    assert "conv1a.weight (64, 3, 3, 3), b2.bn_branch2a.weight (64,)" in text
-    assert "and 188 more are missing" in text
-    assert "layer1.0.weight (64,), layer1.1.weight (64,) are unknown" in text
+    assert "conv1a.weight is missing; b2.bn_branch2a.weight is missing" in text
+    assert text.endswith("and 190 more")
     assert "\n" not in text
     assert len(text) < 400
 

@@ -33,7 +33,7 @@ from wsss.objective import Schedule, loss_terms, reduce_image, refined_probs, to
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
 from wsss.presets import tiny, voc
 from wsss.probabilities import predict_probs, prediction_settings, to_image
-from wsss.pseudo import with_background
+from wsss.pseudo import present_classes
 from wsss.pseudo_labels import training_mask
 from wsss.refinement import refine, with_background_scores
 from wsss.state import load_state, newest_whole
@@ -339,7 +339,7 @@ def test_the_class_affinity_of_the_background_is_a_setting(flag):
     with torch.no_grad():
         output = network(image)
     logits, probs = output.resized_logits(size), output.resized_probs(size)
-    present = with_background(view.labels)
+    present = present_classes(view.labels)
     scores = with_background_scores(logits, present) if flag else logits
     colors, steps = reduce_image(image, size), config.refine_steps
     expected = refine(colors, scores, probs, alpha=0.3, steps=steps, present=present)

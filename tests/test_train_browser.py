@@ -67,7 +67,7 @@ def place(runs_folder, monkeypatch) -> Iterator[None]:
     before = set(runs_folder.glob("*")) | set(runs_folder.glob("evaluations/*"))
     yield
     for found in [*runs.found_runs(), *runs.found_evaluations()]:
-        if keeper := runs.of_job(found.job, found.folder):
+        if keeper := runs.living_warden(found.job, found.folder):
             for process in [keeper, *keeper.children(recursive=True)]:
                 process.kill()
     for folder in (set(runs_folder.glob("*")) | set(runs_folder.glob("evaluations/*"))) - before:

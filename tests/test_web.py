@@ -32,7 +32,7 @@ from analysis.serving import serving
 from analysis.tabs import compare, guard
 from analysis.tabs.cache import go_on_removing
 from analysis.tabs.sessions import keep_no_description, keep_while_used
-from analysis.tabs.words import failures_in_words, sentence, told
+from analysis.tabs.words import as_gr_error, failures_in_words, sentence
 from wsss import UserError, checkpoint
 from wsss.config import from_dict
 from wsss.data.shapes import Shapes
@@ -475,7 +475,7 @@ def test_a_failure_of_ours_is_a_sentence_with_a_number_and_the_log_has_the_rest(
     right = 0
     for error in FAILURES:
         caplog.clear()
-        with pytest.raises(gr.Error) as shown, told("a test"):
+        with pytest.raises(gr.Error) as shown, as_gr_error("a test"):
             raise error
         number = re.fullmatch(
             r"Something went wrong on the server; its log tells more under (\w{8})\.", shown.value.message

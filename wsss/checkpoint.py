@@ -220,7 +220,7 @@ def commit() -> str:
 
 
 def require_whole(folder: Path) -> dict[str, Any]:
-    """The contents of config.json, when each file is the one that it describes. Raises UserError naming another."""
+    """The contents of config.json. Raises UserError naming the first file that is not the one that it describes."""
     content = read_config(folder)
     described = content.get("files")
     if not isinstance(described, dict) or "model.safetensors" not in described:  # of an older version

@@ -36,7 +36,7 @@ class Group(NamedTuple):
         """Whether this process writes files and talks."""
         return self.rank == 0
 
-    def agreed(self, number: int) -> int:
+    def maximum(self, number: int) -> int:
         """The largest of all processes' numbers: what one of them knows, all know."""
         if self.world == 1:
             return number
@@ -44,7 +44,7 @@ class Group(NamedTuple):
         dist.all_reduce(shared, dist.ReduceOp.MAX, group=self.control)
         return int(shared)
 
-    def follow(self, tensors: Iterable[Tensor]) -> None:
+    def broadcast(self, tensors: Iterable[Tensor]) -> None:
         """Give these tensors, all of one type, the values that they have in the first process."""
         if self.world == 1:
             return
@@ -54,7 +54,7 @@ class Group(NamedTuple):
         for tensor, values in zip(tensors, shared.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(values.view_as(tensor))
 
-    def told(self, sentence: str) -> list[str]:
+    def gathered(self, sentence: str) -> list[str]:
         """The sentences of all processes, without the empty ones."""
         if self.world == 1:
             return [sentence] if sentence else []

@@ -153,7 +153,7 @@ _ANY_SIZE = ({"dynamic_img_size": True, "dynamic_img_pad": True}, {"dynamic_img_
 
 
 def _options(name: str, output_stride: int) -> dict[str, int | bool]:
-    """Of `timm.create_model`, so that the model takes any image and ends at the output stride.
+    """Arguments of `timm.create_model` with which the model takes any image and ends at the output stride.
 
     Models that end there by themselves (most vision transformers) need not be told the stride.
     """
@@ -214,16 +214,16 @@ def _freeze(encoder: Encoder, stages: int) -> None:
     """Freeze the parameters of the first `stages` stages; modules are registered in the order of their use."""
     if stages > len(encoder.channels):
         raise UserError(f"frozen_stages is {stages}, but the encoder has {len(encoder.channels)} stages")
-    modules = dict(encoder.backbone.named_modules())
-    frozen = list(modules.values()) if stages == len(encoder.channels) else []
-    if 0 < stages < len(encoder.channels):
+    if stages == len(encoder.channels):
+        encoder.backbone.requires_grad_(False)
+    elif stages > 0:
+        modules = dict(encoder.backbone.named_modules())
         last = _stage_modules(encoder.backbone)[stages - 1]
         last = last if last in modules else f"model.{last}"  # timm wraps vision transformers
         end = max(place for place, name in enumerate(modules) if f"{name}.".startswith(f"{last}."))
-        frozen = list(modules.values())[: end + 1]
-    for module in frozen:
-        for parameter in module.parameters(recurse=stages == len(encoder.channels)):
-            parameter.requires_grad_(False)
+        for module in list(modules.values())[: end + 1]:
+            for parameter in module.parameters(recurse=False):
+                parameter.requires_grad_(False)
 
 
 def _stage_modules(backbone: nn.Module) -> Sequence[str]:

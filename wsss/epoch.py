@@ -45,7 +45,7 @@ def close_epoch(
     Raises:
         Stopped: a signal came meanwhile.
     """
-    config, number, miou = checkpoints.config, progress.number, None
+    config, number, miou = checkpoints.config, progress.epoch, None
     network.eval()
     if validation is None:
         checkpoints.save(network, step)
@@ -56,17 +56,17 @@ def close_epoch(
         miou = scores["miou"]
         checkpoints.save(network, step, val=scores)
         keep_best(checkpoints.out / "model", checkpoints.out / "best", miou)
-        progress.scores(step, scores)
+        progress.after_evaluation(step, scores)
     previews = checkpoints.out / "previews" / f"epoch_{number:02d}"
     if validation is not None and config.previews and not previews.exists():
         with stop.at_once():
             write_previews(previews, network, validation, config)
-    progress.summary(step, miou)
+    progress.end_epoch(step, miou)
 
 
 def _is_looked_at(progress: Progress, eval_epochs: int) -> bool:
     """Whether this epoch ends with an evaluation: the last one of the run does, and each of so many."""
-    return progress.number == progress.epochs or (eval_epochs > 0 and progress.number % eval_epochs == 0)
+    return progress.epoch == progress.epochs or (eval_epochs > 0 and progress.epoch % eval_epochs == 0)
 
 
 def keep_best(model: Path, best: Path, miou: float) -> None:

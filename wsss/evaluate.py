@@ -21,7 +21,6 @@ from wsss.data.source import LAYOUTS, read, require_sound
 from wsss.data.translated import differences, translated
 from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
-from wsss.exits import Stopped, said
 from wsss.folding import folded
 from wsss.mask_files import require_apart, save_mask
 from wsss.metrics import Scores
@@ -29,7 +28,7 @@ from wsss.network import ShapeAwareNetwork
 from wsss.predict import add_refinement_flags
 from wsss.probabilities import MULTI_SCALE_HELP, predict_probs, prediction_settings
 from wsss.records import HEADLINES
-from wsss.stopping import StopRequest
+from wsss.stopping import exit_code_of
 from wsss.workers import each_of
 
 
@@ -113,22 +112,19 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.per_image and not arguments.json:
         parser.error("--per-image adds to the report; name its file with --json")
+    return exit_code_of(lambda _: _report(arguments))
+
+
+def _report(arguments: argparse.Namespace) -> None:
+    if arguments.json:
+        _require_place(arguments.json, arguments.checkpoint)  # said now, not after the evaluation
+    report = _evaluate(arguments)
     try:
-        with StopRequest():
-            if arguments.json:
-                _require_place(arguments.json, arguments.checkpoint)  # said now, not after the evaluation
-            report = _evaluate(arguments)
-            try:
-                if arguments.json:  # before what is printed, which may be cut off
-                    with replacing(arguments.json) as temporary:
-                        temporary.write_text(json.dumps(report, indent=1) + "\n")
-            finally:  # where the file cannot be written, the scores are not lost
-                _print(report)
-    except Stopped as stopped:
-        return stopped.code
-    except Exception as error:
-        return said(error)
-    return 0
+        if arguments.json:  # before what is printed, which may be cut off
+            with replacing(arguments.json) as temporary:
+                temporary.write_text(json.dumps(report, indent=1) + "\n")
+    finally:  # where the file cannot be written, the scores are not lost
+        _print(report)
 
 
 def _require_place(report: Path, model: Path) -> None:

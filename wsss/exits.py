@@ -77,8 +77,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or is_of_torch or any(sign in str(error) for sign in signs)
 
 
-def said(error: Exception, if_full: str = "") -> int:
-    """Say what is `explained`, on standard error; returns its exit code. A failure that nobody foresaw is raised."""
+def report(error: Exception, if_full: str = "") -> int:
+    """Say what is `explained` on standard error; returns its exit code. A failure that nobody foresaw is raised."""
     if (known := explained(error, if_full)) is None:
         raise error
     code, sentence = known

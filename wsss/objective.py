@@ -10,7 +10,7 @@ from wsss import UNLABELLED
 from wsss.config import Config
 from wsss.losses import classification_loss, pixel_loss, region_loss
 from wsss.network import Output
-from wsss.pseudo import pseudo_mask, with_background
+from wsss.pseudo import present_classes, pseudo_mask
 from wsss.refinement import refine, with_background_scores
 
 
@@ -117,7 +117,7 @@ def refined_probs(
 ) -> Tensor:
     """What SPR makes of a network's output, (B, K, h, w) at `size`; classes that `labels` deny are 0."""
     logits, probs = output.resized_logits(size), output.resized_probs(size)
-    present = with_background(labels)
+    present = present_classes(labels)
     scores = logits if config.refine_source == "score" else probs
     if config.background_affinity:
         scores = with_background_scores(scores, present)

@@ -12,10 +12,9 @@ from wsss.data.folder import SUFFIXES
 from wsss.data.picture import read_rgb
 from wsss.disk import make_folder, reading
 from wsss.distributed import pick_device
-from wsss.exits import Stopped, said
 from wsss.mask_files import require_apart, save_mask, save_overlay, save_probs
 from wsss.probabilities import MULTI_SCALE_HELP, predict_probs, prediction_settings
-from wsss.stopping import StopRequest
+from wsss.stopping import exit_code_of
 
 
 def add_refinement_flags(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be used, and name them")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args(argv)
-    try:
-        with StopRequest():
-            _predict(arguments)
-    except Stopped as stopped:
-        return stopped.code
-    except Exception as error:
-        return said(error)
-    return 0
+    return exit_code_of(lambda _: _predict(arguments))
 
 
 def _predict(arguments: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from wsss.config import Config
 from wsss.network import Output, ShapeAwareNetwork
 from wsss.objective import reduce_image, refinement_grid
-from wsss.pseudo import with_background
+from wsss.pseudo import present_classes
 from wsss.refinement import refine
 
 MULTI_SCALE = (0.75, 1.0, 1.25)
@@ -145,7 +145,7 @@ def pixel_probs(
     Source: the paper refines in training alone (Sec. 3.2.1). Here the scores are the logits and the background's is its
     constant, whatever a config asks for in training: neither probabilities nor `with_background_scores` brought more.
     """
-    present = with_background(torch.ones_like(output.image_scores) if objects is None else objects)
+    present = present_classes(torch.ones_like(output.image_scores) if objects is None else objects)
     if not refine_steps:
         probs = F.interpolate(output.logits, size, mode="bilinear", align_corners=False).softmax(1)
         return probs * present[:, :, None, None]

@@ -12,7 +12,7 @@ from wsss.run import Run
 
 
 class Progress:
-    """Of the process that leads; `epoch` begins a bar, `step` moves it, `summary` ends it.
+    """Of the process that leads; `begin_epoch` begins a bar, `after_step` moves it, `end_epoch` ends it.
 
     `step` is where the run begins or goes on, `epochs` where it ends: before the schedule's end, if it is told to.
     """
@@ -27,7 +27,7 @@ class Progress:
         self._sums: dict[str, float] = {}
         self._counted = 0
         self._bar: tqdm | None = None
-        self.number = 0  # of the epoch under way, from 1
+        self.epoch = 0  # of the epoch under way, from 1
         self._update_run(step)
 
     @property
@@ -44,14 +44,14 @@ class Progress:
         speed = self.speed(step)
         return (self.steps - step) * self.config.batch / speed if speed else None
 
-    def epoch(self, epoch: int, done: int) -> None:
+    def begin_epoch(self, epoch: int, done: int) -> None:
         """Begin the bar of an epoch of which `done` steps are done."""
-        self.number = epoch + 1
+        self.epoch = epoch + 1
         total = self.schedule.steps_per_epoch
-        self._bar = tqdm(initial=done, total=total, desc=f"epoch {self.number}/{self.epochs}")
+        self._bar = tqdm(initial=done, total=total, desc=f"epoch {self.epoch}/{self.epochs}")
         self._sums, self._counted = {}, 0
 
-    def step(self, step: int, factor: float, terms: Mapping[str, float]) -> None:
+    def after_step(self, step: int, factor: float, terms: Mapping[str, float]) -> None:
         """Tell of a step: the bar each time, a line of the log each log_steps and at an epoch's end."""
         self._bar.update()
         self._counted += 1
@@ -67,14 +67,14 @@ class Progress:
         self._bar.set_postfix_str(f"{self.speed(step):.1f} images/s, loss {terms['total']:.3f}, run ends in {left}")
         self._update_run(step)
 
-    def scores(self, step: int, scores: Mapping[str, float]) -> None:
+    def after_evaluation(self, step: int, scores: Mapping[str, float]) -> None:
         """Tell of an evaluation: a second line of the step."""
         self.records.add(self._place(step) | {name: scores[name] for name in HEADLINES})
 
-    def summary(self, step: int, miou: float | None) -> None:
+    def end_epoch(self, step: int, miou: float | None) -> None:
         """End the bar and print the epoch in one line."""
         self._bar.close()
-        parts = [f"epoch {self.number}/{self.epochs}"]
+        parts = [f"epoch {self.epoch}/{self.epochs}"]
         if self._counted:
             means = {name: self._sums[name] / self._counted for name in TERMS if name in self._sums}
             parts.append(", ".join(f"{name} {value:.3f}" for name, value in means.items()))
@@ -91,7 +91,7 @@ class Progress:
             self._bar.close()
 
     def _place(self, step: int) -> dict[str, float]:
-        return {"step": step, "epoch": self.number, "seconds": round(self.seconds, 1)}
+        return {"step": step, "epoch": self.epoch, "seconds": round(self.seconds, 1)}
 
     def _update_run(self, step: int) -> None:
         if self.run is None:

@@ -6,7 +6,7 @@ from torch import Tensor
 from wsss import UNLABELLED
 
 
-def with_background(labels: Tensor) -> Tensor:
+def present_classes(labels: Tensor) -> Tensor:
     """Image-level labels (B, K-1) -> the classes present, (B, K) bool; the background always is."""
     return torch.cat([labels.new_ones(len(labels), 1), labels], 1) > 0
 
@@ -35,7 +35,7 @@ def claims(
     share = refined.new_full((1, refined.shape[1], 1, 1), object_cutoff)
     share[:, 0] = background_cutoff
     threshold = (refined.amax((2, 3), keepdim=True) * share).clamp(min=least_cutoff)
-    return (refined > threshold) & with_background(labels)[:, :, None, None]
+    return (refined > threshold) & present_classes(labels)[:, :, None, None]
 
 
 def pseudo_mask(refined: Tensor, labels: Tensor, **cutoffs: float) -> Tensor:

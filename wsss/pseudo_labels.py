@@ -28,7 +28,6 @@ from wsss.data.item import Source, files
 from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
 from wsss.evaluate import require_classes
-from wsss.exits import Stopped, said
 from wsss.folding import folded
 from wsss.json_file import read_json
 from wsss.mask_files import save_mask
@@ -36,8 +35,8 @@ from wsss.network import ShapeAwareNetwork
 from wsss.objective import refined_probs, refinement_grid
 from wsss.preflight import require_sound_splits, survey
 from wsss.probabilities import MULTI_SCALE_HELP, views
-from wsss.pseudo import with_background
-from wsss.stopping import StopRequest
+from wsss.pseudo import present_classes
+from wsss.stopping import exit_code_of
 from wsss.words import shown
 from wsss.workers import each_of
 
@@ -72,7 +71,7 @@ def training_mask(
         (H, W) uint8 of class indices, each of the background or of a class present; 255 unlabelled.
     """
     device, given = next(network.parameters()).device, torch.from_numpy(labels)[None]
-    present = np.flatnonzero(with_background(given)[0].numpy())
+    present = np.flatnonzero(present_classes(given)[0].numpy())
     total, count = torch.zeros((), device=device), 0
     for view, is_flipped in views(rgb, config.test_short_side, multi_scale=multi_scale, device=device):
         grid = refinement_grid(view, config.refine_stride)
@@ -172,14 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
     arguments = parser.parse_args(argv)
-    try:
-        with StopRequest():
-            _write(arguments)
-    except Stopped as stopped:
-        return stopped.code
-    except Exception as error:
-        return said(error)
-    return 0
+    return exit_code_of(lambda _: _write(arguments))
 
 
 def _write(arguments: argparse.Namespace) -> None:

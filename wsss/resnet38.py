@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsss import UserError
+from wsss.weights import require_fit
 
 _LATE = {16: (2, 1, 2), 8: (1, 2, 4)}
 """Output stride -> stride of b5, dilation of b5, dilation of b6 and b7: a stride given up doubles what follows it."""
@@ -30,9 +31,6 @@ _HEADS = ("fc8.", "linear1000.", "linear1000_")
 _MXNET_BLOCK = re.compile(r"(res|bn)([2-7])(?:a|b(\d))_(branch1|branch2a|branch2b[12])_([a-z_]+)")
 _MXNET_BN7 = re.compile(r"bn7_([a-z_]+)")
 _MXNET_BN = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_var": "running_var"}
-
-_NAMED = 3
-"""How many keys an error names before it only counts."""
 
 
 class ResidualBlock(nn.Module):
@@ -189,12 +187,11 @@ def load_published(model: ResNet38, state: Mapping[str, Tensor | np.ndarray]) ->
         UserError: a key is missing, unknown or given twice, or a shape differs; `model` is then as it was.
     """
     expected = model.state_dict()
-    given = _encoder_keys(state)
-    _require_fit(
-        {name: tuple(value.shape) for name, value in expected.items()},
-        {name: tuple(value.shape) for name, value in given.items()},
-    )
-    model.load_state_dict({**expected, **given})
+    # mxnet and old torch lack these counters, and frozen batch norm does not read them.
+    counters = {name: value for name, value in expected.items() if name.endswith(".num_batches_tracked")}
+    given = counters | _encoder_keys(state)
+    require_fit(expected, given, "not the published weights of WideResNet-38")
+    model.load_state_dict(given)
 
 
 def _conv3x3(in_channels: int, out_channels: int, stride: int, dilation: int) -> nn.Conv2d:
@@ -235,28 +232,3 @@ def _torch_name(name: str) -> str:
     if kind == "bn" and entry in _MXNET_BN:
         return f"{block}.bn_{branch}.{_MXNET_BN[entry]}"
     return name
-
-
-def _require_fit(expected: Mapping[str, tuple[int, ...]], given: Mapping[str, tuple[int, ...]]) -> None:
-    """Compares names and shapes. Raises one UserError that names the first of each kind of misfit.
-
-    `num_batches_tracked` may be missing: mxnet and old torch lack this counter, and frozen batch norm does not read it.
-    """
-    needed = [name for name in expected if not name.endswith(".num_batches_tracked")]
-    misfits = {
-        "missing": [f"{name} {expected[name]}" for name in needed if name not in given],
-        "unknown": [f"{name} {shape}" for name, shape in given.items() if name not in expected],
-        "of another shape": [
-            f"{name} {shape} instead of {expected[name]}"
-            for name, shape in given.items()
-            if expected.get(name, shape) != shape
-        ],
-    }
-    found = [f"{_first(names)} {kind}" for kind, names in misfits.items() if names]
-    if found:
-        raise UserError(f"not the weights of WideResNet-38: {'; '.join(found)}; give the published .pth file")
-
-
-def _first(names: list[str]) -> str:
-    rest = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {rest} more" if rest > 0 else "") + (" are" if len(names) > 1 else " is")

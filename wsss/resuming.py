@@ -11,6 +11,13 @@ from wsss.distributed import restarts, warn
 from wsss.flags import from_flags
 from wsss.state import has_state, newest_whole
 
+CHANGES_NO_RESULT = {
+    *("workers", "cache", "device"),
+    *("log_steps", "save_steps", "eval_epochs", "keep_states", "previews", "tensorboard"),
+    "masks",  # a folder may have been moved, as that of --data may
+}
+"""The settings with which a run may go on otherwise than it began."""
+
 
 def goes_on_by_itself(out: Path) -> bool:
     """Whether torchrun has started this again after a failure and there is a state to go on from."""
@@ -36,12 +43,10 @@ def config_to_resume(out: Path, given: dict[str, Any]) -> Config:
     """
     newest = newest_whole(out / "states", say=warn)
     saved = checkpoint.config_of(newest, checkpoint.read_config(newest))
-    free = {f.name for f in fields(Config) if f.metadata["group"] == "records"} | {"workers", "cache", "device"}
-    free.add("masks")  # a folder may have been moved, as that of --data may
     for name, value in given.items():
         if (name, value) == ("precision", "auto"):
             continue  # it stays what was found fastest then
-        if name not in free and value != getattr(saved, name):
+        if name not in CHANGES_NO_RESULT and value != getattr(saved, name):
             has = f"the run has {name} {getattr(saved, name)}"
             raise UserError(f"{out}: {has}, it cannot be resumed with {value}; choose another folder for that")
-    return replace(saved, **{name: value for name, value in given.items() if name in free})
+    return replace(saved, **{name: value for name, value in given.items() if name in CHANGES_NO_RESULT})

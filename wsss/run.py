@@ -66,7 +66,7 @@ class Run:
             temporary.write_text(json.dumps(self.content, indent=1) + "\n")
 
     @contextmanager
-    def told(self) -> Iterator["Run"]:
+    def recorded(self) -> Iterator["Run"]:
         """A context whose failure is written down."""
         try:
             yield self

@@ -43,10 +43,10 @@ def take_step(
     # To look at a number is to wait for the GPU: all are looked at once.
     *values, norm = torch.stack([*terms.values(), _gradient_norm(learner)]).tolist()
     told = dict(zip(terms, values, strict=True))
-    if group.agreed(int(not all(map(math.isfinite, (*values, norm))))):
+    if group.maximum(int(not all(map(math.isfinite, (*values, norm))))):
         photographs = ", ".join(names[i] for i in view.index.tolist())
         term = _term_at_fault(told, learner, view, config, now, group)
-        found = group.told(f"{term} at step {now.step + 1}; the photographs were {photographs}" if term else "")
+        found = group.gathered(f"{term} at step {now.step + 1}; the photographs were {photographs}" if term else "")
         raise NotFinite("; ".join(found) or f"the gradient is not finite at step {now.step + 1}; see {photographs}")
     learner.scaler.step(learner.optimiser)
     learner.scaler.update()
@@ -55,7 +55,7 @@ def take_step(
     if learner.average is not None:
         learner.average.update_parameters(learner.network)
         # Batch norm has seen this process's share of the batch alone. The state that a run goes on from is the first's.
-        group.follow(buffer for buffer in learner.average.buffers() if buffer.is_floating_point())
+        group.broadcast(buffer for buffer in learner.average.buffers() if buffer.is_floating_point())
     return told
 
 
@@ -96,7 +96,7 @@ def _can_be_refined(teacher: Output) -> bool:
 
 
 def _gradient_norm(learner: Learner) -> Tensor:
-    """Of all weights; 0 in float16, where the scaler skips a step whose gradient is not finite and tries again."""
+    """The norm of all gradients; 0 in float16, where the scaler passes over a step whose gradient is not finite."""
     gradients = [weight.grad for weight in learner.network.parameters() if weight.grad is not None]
     if learner.scaler.is_enabled():
         return torch.zeros((), device=gradients[0].device)

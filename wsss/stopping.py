@@ -3,10 +3,10 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from wsss.exits import Stopped
+from wsss.exits import Stopped, report
 
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _ECHO = 3.0  # seconds
@@ -66,3 +66,14 @@ class StopRequest:
         self.signal, self._since = number, time.monotonic()
         if not self._defers:
             raise Stopped(number)
+
+
+def exit_code_of(work: Callable[[StopRequest], int | None], if_full: str = "") -> int:
+    """That of a command: what its work returns, 0 for None; 128 + signal; or that of a failure, which is said."""
+    try:
+        with StopRequest() as stop:
+            return work(stop) or 0
+    except Stopped as stopped:
+        return stopped.code
+    except Exception as error:
+        return report(error, if_full)

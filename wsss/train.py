@@ -28,7 +28,7 @@ from wsss.data.reduced import Reduced
 from wsss.data.source import require_root
 from wsss.distributed import Group, joined
 from wsss.epoch import Checkpoints, close_epoch
-from wsss.exits import Stopped, said
+from wsss.exits import Stopped
 from wsss.flags import add_flags
 from wsss.loading import loader
 from wsss.network import build
@@ -42,7 +42,7 @@ from wsss.resuming import config_of_run, goes_on_by_itself
 from wsss.run import IF_FULL, Run, command_line, owned
 from wsss.state import Learner, load_state, newest_whole, save_state
 from wsss.step import take_step
-from wsss.stopping import StopRequest
+from wsss.stopping import StopRequest, exit_code_of
 
 
 def train(
@@ -89,7 +89,7 @@ def train(
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
     before = newest_whole(states) if resume else begin_with
     learner, step = _begun(config, source, group, before, last * schedule.steps_per_epoch)
-    if group.agreed(step) != -group.agreed(-step):
+    if group.maximum(step) != -group.maximum(-step):  # the greatest is not the least
         raise UserError(f"{out}: the processes find different states there; give them one folder that they share")
     network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     photographs = Reduced(source, config.short_side, config.cache and not config.workers)
@@ -107,12 +107,12 @@ def train(
 
         for epoch in range(max(0, step - 1) // schedule.steps_per_epoch, last):
             if progress:
-                progress.epoch(epoch, step - epoch * schedule.steps_per_epoch)
+                progress.begin_epoch(epoch, step - epoch * schedule.steps_per_epoch)
             with closing(_steps_of(epoch, step, network, learner, photographs, schedule, group)) as steps:
                 for step, factor, terms in steps:
-                    signal_number = group.agreed(stop.signal)  # all processes leave at the same step
+                    signal_number = group.maximum(stop.signal)  # all processes leave at the same step
                     if progress:
-                        progress.step(step, factor, terms)
+                        progress.after_step(step, factor, terms)
                         if signal_number or step % config.save_steps == 0 or step % schedule.steps_per_epoch == 0:
                             save(step)
                     if signal_number:
@@ -120,7 +120,7 @@ def train(
             if progress:
                 with suppress(Stopped):  # the epoch is saved; a resumed run begins by looking at it
                     close_epoch(checkpoints, learner.shipped, validation, step, progress, stop)
-            if signal_number := group.agreed(stop.signal):
+            if signal_number := group.maximum(stop.signal):
                 return 128 + signal_number
     return 0
 
@@ -165,7 +165,7 @@ def with_precision(config: Config, group: Group) -> Config:
     if config.precision != "auto":
         return config
     fastest = fastest_precision(group.device)
-    is_slow = group.agreed(fastest == "float32")  # it is measured, and all processes must take the same
+    is_slow = group.maximum(fastest == "float32")  # it is measured, and all processes must take the same
     return replace(config, precision="float32" if is_slow else fastest)
 
 
@@ -205,13 +205,7 @@ def main(argv: list[str] | None = None) -> int:
     add_flags(parser)
     arguments = parser.parse_args(argv)
     keep_freed_memory()
-    try:
-        with StopRequest() as stop:
-            return _train(arguments, command_line("wsss.train", argv), stop)
-    except Stopped as stopped:
-        return stopped.code
-    except Exception as error:
-        return said(error, IF_FULL)
+    return exit_code_of(lambda stop: _train(arguments, command_line("wsss.train", argv), stop), IF_FULL)
 
 
 def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) -> int:
@@ -236,7 +230,9 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
             sweep(out)
             if not resume and (out / "states").exists():
                 raise UserError(f"{out}: holds a run already; go on with it by --resume, or choose another --out")
-            run = stack.enter_context(Run(out, argv, device=str(group.device), processes=group.world, **facts).told())
+            run = stack.enter_context(
+                Run(out, argv, device=str(group.device), processes=group.world, **facts).recorded()
+            )
             if any(found.faults for found in surveys):
                 counts = (f"{found.skipped} of {found.split}" for found in surveys)
                 print(f"left out for their faults: {', '.join(counts)}")

@@ -18,7 +18,7 @@ from wsss.probabilities import to_image
 
 
 def encoding_of(predictor: Predictor, path: str | None, known: np.ndarray | None) -> Encoding | None:
-    """Of the photograph as it is known, or in the file; None, and a sentence to the visitor, if it cannot be used."""
+    """The encoding of a photograph, as it is known or from its file; None, and a warning, if it cannot be used."""
     if path is None:
         return None
     try:

@@ -134,14 +134,19 @@ def _pixel(scene: Scene, opacity, confidence, refined_by, judged) -> tuple[go.Fi
     )
     names = ("background", *predictor.classes)
     return (
-        pixel_bars(predictor.probs(encoding, refined_by)[:, at[0], at[1]], predictor.classes, scene.colors, at),
+        pixel_bars(
+            predictor.probs_before_crf(encoding, refined_by)[:, at[0], at[1]], predictor.classes, scene.colors, at
+        ),
         score_path(maps[:, known, row, column].cpu().numpy(), [names[k] for k in known], scene.colors[known]),
     )
 
 
 def _files(scene: Scene, opacity, confidence, refined_by, judged) -> dict[str, bytes]:
     predictor, encoding = scene.predictor, scene.encoding
-    mask, probs = predictor.mask(encoding, confidence, refined_by=refined_by), predictor.probs(encoding, refined_by)
+    mask, probs = (
+        predictor.mask(encoding, confidence, refined_by=refined_by),
+        predictor.probs_before_crf(encoding, refined_by),
+    )
     return {
         "mask.png": mask_png(mask, predictor.classes),
         "arrays.npz": arrays_npz(probs=probs, image_probs=encoding.image_probs, mask=mask),

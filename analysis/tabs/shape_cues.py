@@ -113,7 +113,7 @@ def _pictures() -> tuple[Pictures, gr.Plot]:
 
 
 def _cues(scene: Scene, values: tuple) -> ShapeCues:
-    """Of the photograph at the size at which the checkpoint's network looks at it."""
+    """The cues of the photograph at the size at which the checkpoint's network looks at it."""
     given = dict(zip(Settings._fields, values, strict=True))
     short_side = scene.predictor.config.test_short_side
     key = scene.encoding.key, repr(values)  # which came over the network and may be anything

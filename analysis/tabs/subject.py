@@ -160,7 +160,7 @@ class Subject:
 
     @property
     def turns(self) -> list[gr.State]:
-        """Of all tabs that follow so far."""
+        """The turns of all tabs that follow so far."""
         return list(self._turns.values())
 
     def watch(self, page: gr.Blocks) -> None:

@@ -181,10 +181,10 @@ def _wire_run(subject: Subject, tabs: gr.Tabs, chosen: Chosen, view: View) -> No
     def opened(name: str, chosen_before: str) -> tuple:
         """Offer the run's best checkpoint to the other tabs, and show it, though it may be the chosen one already."""
         found, label = runs.known(name), f"runs/{name}"
-        folder = next((found.folder / kind for kind in ("best", "model") if (found.folder / kind).is_dir()), None)
-        if folder is None:
+        folders = runs.checkpoints_of(found.folder)
+        if not folders:
             raise UserError(f"{name}: has no checkpoint yet; the first one comes with its first evaluation")
-        subject.library.show(label, folder)
+        subject.library.show(label, next(iter(folders.values())))
         again = unlike_before() if label == chosen_before else gr.skip()
         return gr.Dropdown(choices=subject.library.names, value=label), again, gr.Tabs(selected="Inspect")
 
@@ -308,7 +308,7 @@ def _possible(run: runs.Found) -> tuple[bool, bool, bool]:
     return (
         run.is_alive and run.status != "ending",
         not run.is_alive and run.status != "finished" and has_state(run.folder),
-        any((run.folder / kind / "config.json").exists() for kind in ("best", "model")),
+        bool(runs.checkpoints_of(run.folder)),
     )
 
 

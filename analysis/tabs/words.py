@@ -28,12 +28,12 @@ def in_words(answer: Callable) -> Callable:
 
     @functools.wraps(answer)
     def once(*given):
-        with told(answer.__name__):
+        with as_gr_error(answer.__name__):
             return answer(*given)
 
     @functools.wraps(answer)
     def stream(*given):
-        with told(answer.__name__):
+        with as_gr_error(answer.__name__):
             yield from answer(*given)
 
     return stream if inspect.isgeneratorfunction(answer) else once
@@ -45,14 +45,14 @@ def failures_in_words(page: gr.Blocks) -> None:
 
     @functools.wraps(ask)
     async def asked(*given, **named):
-        with told("the page"):
+        with as_gr_error("the page"):
             return await ask(*given, **named)
 
     page.process_api = asked
 
 
 @contextmanager
-def told(name: str) -> Iterator[None]:
+def as_gr_error(name: str) -> Iterator[None]:
     """Within, every failure becomes a gr.Error in words; `name` says in the log what was asked."""
     try:
         yield

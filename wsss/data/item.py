@@ -7,9 +7,9 @@ from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 
-from wsss import UNLABELLED, UserError
+from wsss import UserError
 from wsss.data.faults import mask_size, picture_faults
-from wsss.data.picture import read_mask, read_rgb
+from wsss.data.picture import class_indices, read_mask, read_rgb
 
 
 class Item(NamedTuple):
@@ -72,12 +72,7 @@ class Photographs:
         path = self.masks[index]
         if path is None:
             return None
-        values = read_mask(path)
-        mapping = np.zeros(256, np.uint8)
-        mapping[UNLABELLED] = UNLABELLED
-        for k, value in enumerate(self.mask_values):
-            mapping[value] = k
-        return mapping[values]
+        return class_indices(read_mask(path), self.mask_values)
 
     def faults(self, index: int, *, masks: bool) -> list[str]:
         """What is wrong with the files of a photograph; with its mask where `masks` are needed."""

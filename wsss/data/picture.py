@@ -1,14 +1,14 @@
 """Reading picture files that may be anything: each is taken as a viewer would show it, or refused in one sentence."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, PngImagePlugin, UnidentifiedImageError
 
-from wsss import UserError
+from wsss import UNLABELLED, UserError
 from wsss.exits import is_out_of_memory
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -100,6 +100,17 @@ def read_mask(path: Path) -> np.ndarray:
             raise UserError(f"{path}: a mask must hold class indices (palette or gray PNG), this is {picture.mode}")
         step = _GRAY_STEP.get(picture.tile[0][3], 1)  # the tile is only there before the picture is decoded
         return np.array(picture) // step
+
+
+def class_indices(values: np.ndarray, of_classes: Sequence[int]) -> np.ndarray:
+    """The values of a mask file, uint8, as indices of the classes with 255 unlabelled.
+
+    `of_classes[k]` is the value of class k, the background first; other values become background.
+    """
+    indices = np.zeros(256, np.uint8)
+    indices[UNLABELLED] = UNLABELLED
+    indices[list(of_classes)] = range(len(of_classes))
+    return indices[values]
 
 
 @contextmanager
