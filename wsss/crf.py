@@ -5,7 +5,6 @@ when it is asked for.
 """
 
 from types import ModuleType
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,24 +13,12 @@ import torch.nn.functional as F
 from wsss import UserError
 from wsss.data.reduced import reduce
 
+_GAUSSIAN = {"sxy": 1, "compat": 1}
+_BILATERAL = {"sxy": 121, "srgb": 5, "compat": 4}
+"""Reach in pixels and gray levels of 255 (standard deviations), and what disagreement costs.
 
-class CrfSettings(NamedTuple):
-    """Two kernels of pixel pairs: how far each reaches (standard deviations) and what disagreement costs (weights)."""
-
-    gauss_sxy: float  # pixels
-    gauss_weight: float
-    bilateral_sxy: float  # pixels
-    bilateral_srgb: float  # gray levels of 255
-    bilateral_weight: float
-
-
-SSSS = CrfSettings(gauss_sxy=3, gauss_weight=3, bilateral_sxy=80, bilateral_srgb=13, bilateral_weight=10)
-"""Of Araslanov and Roth, CVPR 2020 (utils/dcrf.py), as of PSA before; the paper's parent. The paper gives none."""
-
-DEEPLAB = CrfSettings(gauss_sxy=1, gauss_weight=1, bilateral_sxy=121, bilateral_srgb=5, bilateral_weight=4)
-"""Of DeepLab-style evaluations such as ToCo's, CVPR 2023 (tools/infer_seg_voc.py).
-
-It is what `crf` takes unless told otherwise: it makes masks of training photographs of 80.3 % mIoU, `SSSS` of
+Those of DeepLab-style evaluations such as ToCo's, CVPR 2023 (tools/infer_seg_voc.py); the paper gives none. They make
+masks of training photographs of 80.3 % mIoU, those of its parent (Araslanov and Roth, CVPR 2020: 3, 3, 80, 13, 10) of
 78.3 % (by an `animals` of 75.8 %).
 """
 
@@ -56,7 +43,7 @@ def available() -> bool:
     return True
 
 
-def crf(rgb: np.ndarray, probs: np.ndarray, *, steps: int = 10, settings: CrfSettings = DEEPLAB) -> np.ndarray:
+def crf(rgb: np.ndarray, probs: np.ndarray, *, steps: int = 10) -> np.ndarray:
     """Smooth class probabilities so that near pixels, above all those of like color, tend to agree.
 
     The scores of a pixel are first made to sum to one; a pixel without any score is undecided between all classes.
@@ -65,8 +52,6 @@ def crf(rgb: np.ndarray, probs: np.ndarray, *, steps: int = 10, settings: CrfSet
         rgb: (H, W, 3) uint8.
         probs: (K, H, W), not negative, finite. The sum over K need not be one.
         steps: mean-field steps; 0 only normalizes.
-        settings: the kernels, in pixels of the photograph, or of what it is where its short side is reduced to
-            `MOST_SIDE`.
 
     Returns:
         Probabilities, (K, H, W) float32, sum one over K.
@@ -85,13 +70,9 @@ def crf(rgb: np.ndarray, probs: np.ndarray, *, steps: int = 10, settings: CrfSet
     k, h, w = probs.shape
     model = _densecrf().DenseCRF2D(w, h, k)
     model.setUnaryEnergy(-np.log(_normalized(probs)).reshape(k, h * w))
-    model.addPairwiseGaussian(sxy=settings.gauss_sxy, compat=settings.gauss_weight)
-    model.addPairwiseBilateral(
-        sxy=settings.bilateral_sxy,
-        srgb=settings.bilateral_srgb,
-        rgbim=np.require(rgb, requirements=["C", "W"]),  # pydensecrf refuses arrays that it could not write to
-        compat=settings.bilateral_weight,
-    )
+    model.addPairwiseGaussian(**_GAUSSIAN)
+    # pydensecrf refuses arrays that it could not write to.
+    model.addPairwiseBilateral(**_BILATERAL, rgbim=np.require(rgb, requirements=["C", "W"]))
     belief, *spare = model.startInference()
     for _ in range(steps):  # one by one: each holds Python's lock, for which the page's other visitors wait
         model.stepInference(belief, *spare)
