@@ -326,8 +326,8 @@ def test_another_t_computes_no_film_and_no_curves_again(scene, monkeypatch):
         refinement._steps(scene, *values._replace(alpha=0.123))
 
 
-def test_the_refinements_values_have_the_places_of_its_settings():
-    assert refinement.Values._fields == refinement.Settings._fields
+def test_the_refinements_values_have_the_places_of_its_controls():
+    assert refinement.Values._fields == refinement.Controls._fields
 
 
 def test_a_slow_method_must_be_chosen_before_it_runs(scene):

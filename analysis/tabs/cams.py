@@ -21,7 +21,7 @@ _PIXEL = TARGETS[2]
 _SCALES = ("each map's own maximum", "the maximum of all maps of the method")
 
 
-class Settings(NamedTuple):
+class Controls(NamedTuple):
     """What the visitor chooses."""
 
     name: gr.Dropdown
@@ -43,9 +43,9 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
     with gr.Tab("CAMs", id="CAMs") as tab, gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            settings = _settings(subject)
-            slow, run, estimate = _slow_settings()
-            download.build(subject, "cams", _files, settings, settings._fields)
+            controls = _controls(subject)
+            slow, run, estimate = _slow_controls()
+            download.build(subject, "cams", _files, controls, controls._fields)
         with gr.Column(scale=5, min_width=340):
             with gr.Row():
                 region = picture("Predicted region: click a pixel")
@@ -53,25 +53,25 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             maps = picture("Methods by stages", "film")
         seen = gr.State()  # digest of the photograph that was shown last
     pictures = Pictures(region, vanilla, maps)
-    subject.follow(tab, _show, [*settings, seen], [settings.name, settings.target, *pictures, seen])
-    subject.live(moved(settings), _pictured, settings, pictures, show_progress="minimal")
-    clicked = region.select(_pixel, None, [subject.clicked, settings.target], **PRIVATE)
-    subject.then(clicked.then, _pictured, settings, pictures)
+    subject.follow(tab, _show, [*controls, seen], [controls.name, controls.target, *pictures, seen])
+    subject.live(moved(controls), _pictured, controls, pictures, show_progress="minimal")
+    clicked = region.select(_pixel, None, [subject.clicked, controls.target], **PRIVATE)
+    subject.then(clicked.then, _pictured, controls, pictures)
     subject.live([slow.input], _estimated, [slow], [estimate])
     waiting = {"show_progress": "full", "show_progress_on": [maps], "trigger_mode": "once", "queue": True}
     # Drawn as everything else, for the photograph and class of that moment: a visitor may have moved on meanwhile.
     subject.then(
-        subject.live([run.click], _run, [*settings[:2], slow], [], **waiting).then, _pictured, settings, pictures
+        subject.live([run.click], _run, [*controls[:2], slow], [], **waiting).then, _pictured, controls, pictures
     )
     # grad-cam takes seconds to import, for which the first visitor need not wait
     threading.Thread(target=grad_cam, daemon=True).start()
     names = ("cam_class", "cam_target", "methods", "scale", "cam_opacity")
-    return dict(zip(names, settings, strict=True))
+    return dict(zip(names, controls, strict=True))
 
 
-def _settings(subject: Subject) -> Settings:
+def _controls(subject: Subject) -> Controls:
     with gr.Group():
-        return Settings(
+        return Controls(
             gr.Dropdown(list(subject.default.classes), value=None, label="Class", info="whose evidence is shown"),
             gr.Radio(list(TARGETS), value=TARGETS[0], label="Target", info="the score that the maps explain"),
             gr.CheckboxGroup(
@@ -85,7 +85,7 @@ def _settings(subject: Subject) -> Settings:
         )
 
 
-def _slow_settings() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
+def _slow_controls() -> tuple[gr.Dropdown, gr.Button, gr.HTML]:
     with gr.Accordion("Slow methods", open=False):
         slow = gr.Dropdown(
             list(SLOW_METHODS), value=None, label="Method", info="runs the network once for each channel"

@@ -37,7 +37,7 @@ _CAUSES = (
 _BY_OBJECTS = "Eq. 5: its score is then the highest of theirs; its own is constant (0/0), so colors alone decide"
 
 
-class Settings(NamedTuple):
+class Controls(NamedTuple):
     """What the visitor moves."""
 
     alpha: gr.Slider
@@ -93,35 +93,35 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
     with gr.Tab("Refinement", id="Refinement") as tab, gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            settings = _settings(subject)
+            controls = _controls(subject)
             with gr.Row():
                 play = gr.Button("Play", size="sm", min_width=70)
-                set_back = reset.build(subject, settings[:-1], _values)
-            download.build(subject, "pseudo-mask", _files, settings, settings._fields)
+                set_back = reset.build(subject, controls[:-1], _values)
+            download.build(subject, "pseudo-mask", _files, controls, controls._fields)
             timer, playing, rested = gr.Timer(_SECONDS_A_STEP, active=False), gr.State(False), gr.State()
         with gr.Column(scale=5, min_width=340):
             before, pictures, film = _pictures()
             curves, kind, probe_pictures = _details()
-    subject.follow(tab, _show, [*settings, kind], [settings.shown, before, *pictures, *probe_pictures])
-    _wire_play(play, timer, playing, settings.steps, rested)
-    subject.follow(tab, _steps, settings, [film, curves])
-    subject.live([control.change for control in settings[:-1]], _pictured, settings, pictures, api_name="pseudo")
-    _wire_rest(subject, settings, kind, rested, [film, curves], probe_pictures, [before, pictures.after])
+    subject.follow(tab, _show, [*controls, kind], [controls.shown, before, *pictures, *probe_pictures])
+    _wire_play(play, timer, playing, controls.steps, rested)
+    subject.follow(tab, _steps, controls, [film, curves])
+    subject.live([control.change for control in controls[:-1]], _pictured, controls, pictures, api_name="pseudo")
+    _wire_rest(subject, controls, kind, rested, [film, curves], probe_pictures, [before, pictures.after])
     clicked = pictures.pseudo.select(pixel, None, subject.clicked, **PRIVATE)
-    subject.then(clicked.then, _probed, [*settings, kind], probe_pictures)
-    stepped = film.select(_step_of, subject.rgb, settings.steps, **PRIVATE)
-    subject.then(stepped.then, _steps, settings, [film, curves])
+    subject.then(clicked.then, _probed, [*controls, kind], probe_pictures)
+    stepped = film.select(_step_of, subject.rgb, controls.steps, **PRIVATE)
+    subject.then(stepped.then, _steps, controls, [film, curves])
     for done in set_back:
-        subject.then(done.then, _rest, [*settings, kind], [film, curves, *probe_pictures])
+        subject.then(done.then, _rest, [*controls, kind], [film, curves, *probe_pictures])
     names = ("alpha", "T", "threshold", "background_threshold", "floor", "dilations", "by_objects", "maps_of")
-    return dict(zip((*names, "weights"), (*settings, kind), strict=True))
+    return dict(zip((*names, "weights"), (*controls, kind), strict=True))
 
 
-def _settings(subject: Subject) -> Settings:
+def _controls(subject: Subject) -> Controls:
     first = subject.default
     alpha, steps, object_cutoff, background_cutoff, floor, dilations, by_objects = _values(first.config)
     with gr.Group():
-        return Settings(
+        return Controls(
             slider("alpha", alpha, "1: colors only, as PAMR; 0: classes only (Eq. 5)"),
             slider("T", min(steps, MOST_STEPS), "refinement steps (Eq. 6)", MOST_STEPS, 1),
             slider("threshold", object_cutoff, "an object claims scores over this share of its maximum (Sec. 4.1.3)"),
@@ -240,7 +240,7 @@ def _of_class(scene: Scene, *given) -> tuple:
 
 def _wire_rest(
     subject: Subject,
-    settings: Settings,
+    controls: Controls,
     kind: gr.Radio,
     rested: gr.State,
     steps: list[gr.components.Component],
@@ -248,13 +248,13 @@ def _wire_rest(
     heats: list[gr.components.Component],
 ) -> None:
     """All that does not move with a slider; `rested` changes after playing. An event has one answer: `Subject.live`."""
-    asked = [*settings, kind]
-    of_both = [settings.alpha.release, settings.dilations.input, settings.background_affinity.input]
+    asked = [*controls, kind]
+    of_both = [controls.alpha.release, controls.dilations.input, controls.background_affinity.input]
     subject.live(of_both, _rest, asked, [*steps, *probed])
-    others = [control.release for control in settings[1:] if isinstance(control, gr.Slider)]
-    subject.live([*others, rested.change], _steps, settings, steps)
+    others = [control.release for control in controls[1:] if isinstance(control, gr.Slider)]
+    subject.live([*others, rested.change], _steps, controls, steps)
     subject.live([kind.input], _probed, asked, probed)
-    subject.live([settings.shown.input], _of_class, asked, [*heats, *probed])
+    subject.live([controls.shown.input], _of_class, asked, [*heats, *probed])
 
 
 def _probed(scene: Scene, *given) -> tuple:

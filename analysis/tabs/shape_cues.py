@@ -17,7 +17,7 @@ from analysis.tabs.subject import Subject
 from wsss.config import Config
 
 
-class Settings(NamedTuple):
+class Controls(NamedTuple):
     """What the visitor moves."""
 
     radius: gr.Slider
@@ -47,21 +47,21 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     """Lay out the tab and wire it, inside open gr.Tabs. Returns its settings by name."""
     with gr.Tab("Shape cues", id="Shape cues") as tab, gr.Row(equal_height=False):
         with gr.Column(scale=2, min_width=300):
-            settings = _settings()
+            controls = _controls()
             with gr.Row():
-                set_back = reset.build(subject, settings, _values)
-            download.build(subject, "shape-cues", _files, settings, settings._fields)
+                set_back = reset.build(subject, controls, _values)
+            download.build(subject, "shape-cues", _files, controls, controls._fields)
         with gr.Column(scale=5, min_width=340):
             pictures, histogram = _pictures()
-    subject.follow(tab, _pictured, settings, pictures)
-    subject.follow(tab, _counted, settings, [histogram])
-    let_go = [control.release for control in settings if isinstance(control, gr.Slider)]
-    subject.live([*let_go, settings.relative.input, settings.seed.input], _counted, settings, [histogram])
-    subject.live([control.change for control in settings], _pictured, settings, pictures, api_name="shape_cues")
+    subject.follow(tab, _pictured, controls, pictures)
+    subject.follow(tab, _counted, controls, [histogram])
+    let_go = [control.release for control in controls if isinstance(control, gr.Slider)]
+    subject.live([*let_go, controls.relative.input, controls.seed.input], _counted, controls, [histogram])
+    subject.live([control.change for control in controls], _pictured, controls, pictures, api_name="shape_cues")
     for done in set_back:
-        subject.then(done.then, _counted, settings, [histogram])
+        subject.then(done.then, _counted, controls, [histogram])
     names = ("R1", "bandwidth", "tau", "samples", "patch", "drop_rate", "relative", "seed")
-    return dict(zip(names, settings, strict=True))
+    return dict(zip(names, controls, strict=True))
 
 
 def _values(config: Config) -> list[Any]:
@@ -77,10 +77,10 @@ def _values(config: Config) -> list[Any]:
     ]
 
 
-def _settings() -> Settings:
+def _controls() -> Controls:
     radius, bandwidth, temperature, samples, patch, rate, relative, seed = _values(Config())
     with gr.Group():
-        return Settings(
+        return Controls(
             Slider(1, MOST_RADIUS, radius, step=1, label="R1", info="Manhattan radius of the neighbourhood, pixels"),
             Slider(0.05, 3, bandwidth, step=0.05, label="bandwidth", info="h of Eq. 3; colors lie in [0, 1]"),
             Slider(0.05, 3, temperature, step=0.05, label="tau", info="temperature of Eq. 4"),
@@ -114,7 +114,7 @@ def _pictures() -> tuple[Pictures, gr.Plot]:
 
 def _cues(scene: Scene, values: tuple) -> ShapeCues:
     """The cues of the photograph at the size at which the checkpoint's network looks at it."""
-    given = dict(zip(Settings._fields, values, strict=True))
+    given = dict(zip(Controls._fields, values, strict=True))
     short_side = scene.predictor.config.test_short_side
     key = scene.encoding.key, repr(values)  # which came over the network and may be anything
     return scene.predictor.cues.get(key, lambda: shape_cues(scene.encoding.rgb, **given, short_side=short_side))
@@ -136,7 +136,7 @@ def _pictured(scene: Scene, *values) -> tuple:
     features = scene.predictor.kept.get(
         ("shallow", scene.encoding.key), lambda: shallow_features(scene.predictor, scene.encoding)
     )
-    given = dict(zip(Settings._fields, values, strict=True))
+    given = dict(zip(Controls._fields, values, strict=True))
     before, after = feature_energy(features, nats, temperature=given["temperature"], drop_rate=given["drop_rate"])
     limits = 0.0, float(before.max())
     return (
