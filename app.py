@@ -20,6 +20,7 @@ os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # of 10,000 questions it woul
 
 import gradio as gr
 import uvicorn
+from gradio.themes.utils.fonts import LocalFont
 from starlette.middleware import Middleware
 
 from analysis.library import Library
@@ -55,7 +56,9 @@ CSS = """
 .film .image-frame {justify-content: flex-start}
 .film .image-container {padding-top: 2.4rem}
 .film .image-container > button {display: block; overflow-x: auto}
+.picture img {width: 100%; object-fit: contain}
 .picture:not(.fullscreen) img {max-height: 480px}
+label:has(input:focus-visible), input[type="range"]:focus-visible {outline: 2px solid var(--color-accent)}
 .results table {display: block; overflow-x: auto; border: 0}
 .results th, .results td {word-break: normal; overflow-wrap: normal; min-width: 5rem}
 .results table:last-of-type td:last-child {min-width: 32rem}
@@ -83,7 +86,7 @@ def build_page(library: Library) -> gr.Blocks:
             refined = refinement.build(subject)
             settings |= refined | sweep.build(subject, tabs, refined) | compare.build(subject)
             train.build(subject, page, tabs)
-            evaluate.build(subject, tabs)
+            evaluate.build(subject, tabs, settings["judged"])
             results.build()
         subject.watch(page)
         with subject.tools:
@@ -144,7 +147,7 @@ def _serve(page: gr.Blocks, given: Serving) -> None:
             server_port=given.port,
             auth=given.login,
             share=False,
-            theme=gr.themes.Soft(),
+            theme=gr.themes.Soft(font=[LocalFont("IBM Plex Sans", weights=(400, 600)), "sans-serif"]),
             css=CSS,
             js=_LET_GO,
             max_file_size=MOST_FILE,

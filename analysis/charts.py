@@ -115,7 +115,7 @@ def sweep_figure(cells: Sequence[Cell], rows: Axis, columns: Axis | None, measur
     across, down = ([f"{value:g}" for value in axis.values] for axis in (columns, rows))
     form = f"{rows.name} = %{{y}}, {columns.name} = %{{x}}: %{{z:.3f}}<extra></extra>"
     heat = go.Heatmap(
-        x=across, y=down, z=values, colorscale="Cividis", texttemplate="%{z:.2f}", hovertemplate=form, zsmooth=False
+        x=across, y=down, z=values, colorscale="Cividis", texttemplate="%{z:.3f}", hovertemplate=form, zsmooth=False
     )
     return plain(go.Figure(heat), 130 + 32 * len(down)).update_layout(
         title=title,

@@ -10,7 +10,7 @@ from wsss import UNLABELLED
 from wsss.metrics import class_iou, confusion, mean_iou
 
 DIFFERENCES = {
-    "agree on no object": (70, 70, 70),
+    "both background": (70, 70, 70),
     "agree on the object": (170, 170, 170),
     "only left": (230, 130, 20),
     "only right": (40, 130, 230),

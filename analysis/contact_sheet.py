@@ -53,7 +53,7 @@ def contact_sheet(
         shown = cv2.resize(overlay(rgb, cell.mask, colors, 0.6), (width, height), interpolation=cv2.INTER_AREA)
         sheet.paste(Image.fromarray(shown), (left + (_CELL_WIDTH - width) // 2, top))
         value = cell.measures[measure]
-        text = f"{measure} " + ("-" if np.isnan(value) else f"{value:.3f}") + f", valid {cell.measures['valid']:.2f}"
+        text = f"{measure} " + ("-" if np.isnan(value) else f"{value:.3f}") + f", labelled {cell.measures['valid']:.2f}"
         text = text if columns else f"{rows.values[cell.row]:g}:  {text}"
         pen.text((left, top + height + 2), text, (90, 90, 90), font)
     return np.asarray(sheet)

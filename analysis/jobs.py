@@ -176,5 +176,7 @@ def reason(found: runs.Found) -> str:
     """Why a job failed, in its own words; empty where it did not."""
     if found.status not in ("failed", "killed"):
         return ""
-    said = [line for line in run_files.tail(found.folder / runs.LOG).splitlines() if line.startswith("error: ")]
-    return found.error or (said[-1].removeprefix("error: ") if said else _last_line(found.folder))
+    _, is_said, said = f"\n{run_files.tail(found.folder / runs.LOG)}".rpartition("\nerror: ")
+    first, *more = (found.error or said if is_said or found.error else _last_line(found.folder)).splitlines()
+    # All faults of data are told, a line each: the first of them stands for the rest.
+    return f"{first} {more[0]}" if more and first.endswith(":") else first

@@ -12,7 +12,7 @@ from wsss import UNLABELLED
 _GRAY = (180, 180, 180)  # of unlabelled pixels in a legend
 _NO_CLAIM, _CONFLICT = (150, 150, 150), (220, 60, 60)
 _WRONG, _RIGHT = (225, 60, 60), (60, 170, 90)
-_TITLE_HEIGHT = 20
+_TITLE_HEIGHT = 32
 _FRAME_GAP = 4  # pixels between the frames of a film strip
 _CAPTION_WIDTH = 240  # pixels at least of a picture with a caption: two or three words fit in no less
 _CAPTION_MARGIN = 4
@@ -95,6 +95,12 @@ def heat(values: np.ndarray, size: tuple[int, int], limits: tuple[float, float] 
     return cv2.cvtColor(cv2.applyColorMap(gray, cv2.COLORMAP_INFERNO), cv2.COLOR_BGR2RGB)
 
 
+def black_and_white(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A map (h, w) bool, white where it is true, at a size (H, W); no gray between."""
+    gray = cv2.resize(np.uint8(255) * values, size[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    return cv2.cvtColor(gray, cv2.COLOR_GRAY2RGB)
+
+
 def causes(rgb: np.ndarray, claims: np.ndarray) -> np.ndarray:
     """Why pixels stay unlabelled, over the photograph: gray where no class claims them, red where several do.
 
@@ -135,14 +141,14 @@ def film_strip(
         frame = np.full((height + _TITLE_HEIGHT, frame_width(rgb, height), 3), 255, np.uint8)
         resized = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
         frame[_TITLE_HEIGHT:, :width] = overlay(small, resized, colors, 0.6)
-        cv2.putText(frame, title, (3, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (60, 60, 60), 1, cv2.LINE_AA)
+        cv2.putText(frame, title, (3, 23), cv2.FONT_HERSHEY_SIMPLEX, 0.75, (60, 60, 60), 1, cv2.LINE_AA)
         frames.append(frame)
     return np.hstack(frames)
 
 
 def frame_width(rgb: np.ndarray, height: int = 120) -> int:
     """Pixels from one frame of the film strip to the next; a narrow photograph leaves room for its title."""
-    return max(40, _scaled_width(rgb, height)) + _FRAME_GAP
+    return max(84, _scaled_width(rgb, height)) + _FRAME_GAP
 
 
 def _scaled_width(rgb: np.ndarray, height: int) -> int:

@@ -1,6 +1,7 @@
 """The page in a real browser: a visitor uploads a photograph, looks, and moves the sliders."""
 
 import json
+import re
 import shutil
 import time
 import zipfile
@@ -27,12 +28,13 @@ FLAGS = [
     "--disable-gpu",
 ]
 ASTRONAUT = Path(__file__).parent.parent / "analysis" / "examples" / "astronaut.jpg"
+CHECKPOINTS = Path(__file__).parent.parent / "checkpoints"
 PICTURES = {
     "Inspect": ("Photograph | mask", "Mask: click a pixel"),
     "Shape cues": ("Self-information (Eq. 3)", "Drop probability (Eq. 4)", "One draw: black is dropped"),
     "CAMs": (
         "Predicted region: click a pixel",
-        "Vanilla CAM (score map)",
+        "CAM: this network's score map",
         "Methods by stages",
     ),
     "Refinement": ("m_0: not refined yet", "Pseudo mask: click a pixel", "Unlabelled pixels"),
@@ -469,6 +471,39 @@ def test_the_class_of_the_maps_stays_chosen_by_a_link_and_by_hand(blank, address
     sync_api.expect(chosen).to_have_value("sheep")
     page.locator(".gallery-item, button.gallery-item").last.click()  # an astronaut
     sync_api.expect(chosen).not_to_have_value("sheep", timeout=30_000)
+
+
+def test_the_refinement_goes_on_without_the_class_that_it_showed(page):
+    """The page's fixture takes a red error for a complaint."""
+    begin(page)
+    show(page, "Refinement")
+    chosen = page.get_by_label("maps of the class", exact=True).locator("visible=true")
+    sync_api.expect(chosen).to_have_value("cat")
+    film = picture(page, "Step by step: click one")
+    chip = page.get_by_role("checkbox", name=re.compile(r"cat \d+ %"))
+    assert changes(film, chip.click)
+    sync_api.expect(chosen).to_have_value("background")
+    settle(page)
+    assert page.get_by_text("is not in the list of choices").count() == 0
+
+
+@pytest.mark.slow
+def test_another_checkpoint_brings_its_own_settings_until_one_is_moved(page):
+    if not (CHECKPOINTS / "table5-baseline").is_dir():
+        pytest.skip("the checkpoints of Table 5 are not here")
+    begin(page)
+    show(page, "Refinement")
+    curves = page.locator(".js-plotly-plot:visible").first
+    curves.wait_for(timeout=60_000)
+    alpha = number_of(page, "alpha")
+    choose(page, "Checkpoint", "table5-baseline")
+    sync_api.expect(alpha).to_have_value("1")
+    settle(page)
+    move(page, "alpha", "0.5")
+    settle(page)
+    choose(page, "Checkpoint", "animals")
+    settle(page)
+    sync_api.expect(alpha).to_have_value("0.5")
 
 
 def test_the_page_begins_with_an_example_and_another_one_is_one_click(page):

@@ -19,7 +19,7 @@ RIGHT = np.uint8([[0, 1, 0, 2, 2, UNLABELLED, UNLABELLED, UNLABELLED]])
 def test_each_pixel_is_of_one_kind():
     seen, kinds = compare(LEFT, RIGHT, 3), list(DIFFERENCES)
     assert [kinds[k] for k in seen.difference[0]] == [
-        "agree on no object",
+        "both background",
         "agree on the object",
         "only left",
         "only right",
@@ -44,7 +44,7 @@ def test_two_sides_swapped_have_the_same_iou_and_the_mirrored_difference():
 def test_a_mask_agrees_with_itself_and_an_absent_class_is_no_part_of_it():
     seen = compare(LEFT, LEFT, 3)
     assert seen.mean == 1 and np.isnan(seen.iou[2])
-    agreement = {"agree on no object", "agree on the object", "unlabelled in one or both"}
+    agreement = {"both background", "agree on the object", "unlabelled in one or both"}
     assert {name for name, share in seen.shares.items() if share} == agreement
 
 

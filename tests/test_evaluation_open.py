@@ -60,17 +60,18 @@ def subject(shipped_or_fresh, runs, monkeypatch) -> Subject:
 
 
 def test_a_photograph_is_opened_with_its_checkpoint_and_its_truth(pictures, subject):
-    chosen, photograph, tabs, truth = evaluation.open_by(subject)("one", pictures.names[3])
+    chosen, photograph, tabs, truth, judged = evaluation.open_by(subject)("one", pictures.names[3])
     assert chosen.value == "small" and tabs.selected == "Inspect"
     assert np.array_equal(read_rgb(Path(photograph)), pictures.rgb(3))
     shown = read_truth(Path(truth), pictures.classes, pictures.rgb(3).shape[:2])
     assert np.array_equal(shown, pictures.mask(3)) and shown.any()
+    assert judged is True
 
 
 def test_a_photograph_without_a_truth_is_opened_alone(pictures, subject, monkeypatch):
     monkeypatch.setattr(Shapes, "mask", lambda self, index: None)
-    _, photograph, _, truth = evaluation.open_by(subject)("one", pictures.names[3])
-    assert Path(photograph).is_file() and truth is None
+    _, photograph, _, truth, judged = evaluation.open_by(subject)("one", pictures.names[3])
+    assert Path(photograph).is_file() and truth is None and judged == gr.skip()
 
 
 @pytest.mark.slow

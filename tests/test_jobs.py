@@ -270,6 +270,21 @@ def test_j4_a_foreign_process_is_never_signalled_and_no_zombie_is_left(place, mo
     )
 
 
+def test_a_job_that_fails_of_many_faults_tells_the_first(place):
+    found = forged("of-faults", status="failed", exit_code=2, end=time.time())
+    log = found.folder / runs.LOG
+    for said, reason in (
+        (
+            "begun\nerror: the data have 2 faults:\na.png: is broken\nb.png: is empty\n",
+            "the data have 2 faults: a.png: is broken",
+        ),
+        ("begun\nerror: the disk is full\nbye\n", "the disk is full"),
+        ("begun\nkilled in the end\n", "killed in the end"),
+    ):
+        log.write_text(said)
+        assert jobs.reason(runs.known("of-faults")) == reason
+
+
 def test_j5_of_ten_that_start_together_one_runs(place):
     def press(number: int) -> str:
         try:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analysis.figures import score_bars, score_path
-from analysis.render import captioned, film_strip, frame_width, heat, legend, overlay
+from analysis.render import black_and_white, captioned, film_strip, frame_width, heat, legend, overlay
 from wsss import UNLABELLED
 from wsss.data.voc import VOC_PALETTE
 
@@ -96,3 +96,8 @@ def test_a_narrow_photograph_is_not_stretched_in_its_film_strip():
     rgb = np.zeros((200, 50, 3), np.uint8)
     strip = film_strip(rgb, [np.zeros((200, 50), np.uint8)], COLORS, [""])
     assert (strip[-1] == 0).all(1).sum() == 120 * 50 // 200
+
+
+def test_a_draw_is_black_and_white_at_any_size():
+    drawn = black_and_white(np.random.default_rng(0).random((20, 30)) < 0.5, (47, 71))
+    assert drawn.shape == (47, 71, 3) and set(np.unique(drawn)) == {0, 255}

@@ -136,6 +136,13 @@ def test_what_is_measured_is_never_mixed_with_the_papers_numbers():
     assert 60 not in np.concatenate(drawn)
 
 
+def test_one_seed_has_no_range_and_what_was_measured_has_two_decimals():
+    rows = [("a", 0, 50.123, 30.0, 60.0, 40.1)]
+    columns = ["variant", "seed", "mIoU", "boundary IoU", "paper mIoU", "paper boundary IoU"]
+    table = pd.DataFrame(rows, columns=columns).assign(commit="c", command="python")
+    assert "| a | 50.12 | 30.00 | - | - | 1 | 60 | 40.1 |" in tables.markdown("5", table)
+
+
 def test_a_flag_for_training_is_refused_where_nothing_is_trained(folders, capsys):
     assert reproduce.main(["6", "--epochs", "1", *folders]) == 2
     assert "trains none" in capsys.readouterr().err

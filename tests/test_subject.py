@@ -276,9 +276,9 @@ def test_a_map_is_judged_by_the_true_object_where_it_is_known(scene, monkeypatch
     for known in (None, truth, truth + np.uint8(1)):
         cams._captioned(scene._replace(truth=known), cam, "cat", 0.5, None)
     assert said == [
-        "map > max/2 covers 100 % of the object;",
+        "over half its maximum: 100 % of the predicted object;",
         "no region of the class is in the truth",
-        "map > max/2 covers 100 % of the true object;",
+        "over half its maximum: 100 % of the true object;",
     ]
 
 

@@ -49,7 +49,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         with gr.Column(scale=5, min_width=340):
             with gr.Row():
                 region = picture("Predicted region: click a pixel")
-                vanilla = picture("Vanilla CAM (score map)")
+                vanilla = picture("CAM: this network's score map")
             maps = picture("Methods by stages", "film")
         seen = gr.State()  # digest of the photograph that was shown last
     pictures = Pictures(region, vanilla, maps)
@@ -102,7 +102,7 @@ def _show(scene: Scene, given, asked, methods, scale, opacity, seen) -> tuple:
     """
     is_next, name = seen not in (None, scene.encoding.key), given
     if name not in (scene.present if is_next else scene.predictor.classes):
-        name = scene.present[0] if scene.present else scene.predictor.classes[int(scene.encoding.image_probs.argmax())]
+        name = scene.likeliest or scene.predictor.classes[int(scene.encoding.image_probs.argmax())]
     target = TARGETS[0] if asked == _PIXEL and scene.clicked is None else asked
     names = gr.update(choices=list(scene.predictor.classes), **({} if name == given else {"value": name}))
     pictures = _pictured(scene, name, target, methods, scale, opacity)
@@ -166,7 +166,8 @@ def _captioned(scene: Scene, cam: Cam, name: str, opacity: float, most: float | 
     if np.isnan(covered):
         lines.append(f"no region of the class is {'in the truth' if has_truth else 'predicted'}")
     else:
-        lines.append(f"map > max/2 covers {100 * covered:.0f} % of the {'true ' * has_truth}object;")
+        whose = "true" if has_truth else "predicted"
+        lines.append(f"over half its maximum: {100 * covered:.0f} % of the {whose} object;")
         lines.append(
             "no part of the map is above 0" if np.isnan(inside) else f"{100 * inside:.0f} % of that lies inside"
         )

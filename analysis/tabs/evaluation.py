@@ -144,14 +144,15 @@ def open_by(subject: Subject) -> Callable:
     """The handler of that button."""
 
     def opened(left: str, name: str | None) -> tuple:
-        """The clicked photograph with its truth, and the checkpoint that was evaluated, at the top of the page."""
+        """The clicked photograph with its truth, by which it is judged, and the checkpoint that was evaluated."""
         if not name:
             raise UserError("click a photograph of the table first")
         job = runs.known(left, evaluation=True).job
         label, folder = str(job.get("label")), Path(str(job.get("checkpoint")))
         subject.library.show(label, folder)
         photograph, truth = _written(left, name)
-        return gr.Dropdown(choices=subject.library.names, value=label), photograph, gr.Tabs(selected="Inspect"), truth
+        checkpoint = gr.Dropdown(choices=subject.library.names, value=label)
+        return checkpoint, photograph, gr.Tabs(selected="Inspect"), truth, True if truth else gr.skip()
 
     return opened
 

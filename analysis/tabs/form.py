@@ -34,12 +34,14 @@ def build(preset: str) -> list[gr.components.Component]:
     config, components = PRESETS[preset](), []
     for group, members in groupby(fields(Config), key=lambda field: field.metadata["group"]):
         with gr.Accordion(group.capitalize(), open=False), gr.Row():
-            components += [_component(member, getattr(config, member.name)) for member in members]
+            for member in members:
+                with gr.Column(min_width=200):  # a checkbox has no least width of its own
+                    components.append(_component(member, getattr(config, member.name)))
     return components
 
 
 def _component(field: Field, value: Any) -> gr.components.Component:
-    common = {"value": value, "label": field.name, "info": info(field), "min_width": 200}
+    common = {"value": value, "label": field.name, "info": info(field)}
     if field.type is bool:
         return gr.Checkbox(**common)
     if field.metadata["choices"]:

@@ -107,6 +107,8 @@ def _mask(scene: Scene, opacity, confidence, refined_by, judged) -> tuple:
     else:
         shown, names = overlay(rgb, mask, colors, opacity), legend(mask, classes, colors)
         names += _NO_TRUTH if judged else ""
+    if (cutoff := scene.predictor.config.class_cutoff) > scene.encoding.image_probs.max():
+        names += f'<div class="legend">no class is as probable as {100 * cutoff:.0f} %, so all is background</div>'
     return (rgb, shown), names, marked(shown, scene.pixel)
 
 

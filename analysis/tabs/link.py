@@ -35,7 +35,10 @@ _RESTORE = """(...values) => {
 }"""
 
 _MOST = 2**53  # the greatest whole number that a browser tells from the next
-_COPIED = "The link is in the address bar, and on the clipboard where the browser allows that."
+_COPIED = (
+    "The link is in the address bar, and on the clipboard where the browser allows that. "
+    "The photograph and its ticked classes do not travel with it."
+)
 
 _DARK = "() => { document.body.classList.toggle('dark'); }"
 

@@ -1,6 +1,7 @@
 """How pictures and sliders look on every tab."""
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -24,7 +25,7 @@ class Picture(gr.Image):
 
     def postprocess(self, value: np.ndarray | None) -> ImageData | None:
         """The picture as an address that contains it."""
-        return None if value is None else _inline(value)
+        return None if value is None else _inline(value, self.label)
 
 
 class Wipe(gr.ImageSlider):
@@ -34,7 +35,7 @@ class Wipe(gr.ImageSlider):
 
     def postprocess(self, value: tuple[np.ndarray, np.ndarray] | None) -> SliderData | None:
         """The pictures as addresses that contain them."""
-        return None if value is None else SliderData(root=tuple(_inline(rgb) for rgb in value))
+        return None if value is None else SliderData(root=tuple(_inline(rgb, self.label) for rgb in value))
 
 
 class Slider(gr.Slider):
@@ -68,11 +69,12 @@ def wipe(label: str) -> Wipe:
     return Wipe(label=label, max_height=480, **PICTURE)
 
 
-def _inline(rgb: np.ndarray) -> ImageData:
-    """The picture as an address that contains it (RFC 2397)."""
+def _inline(rgb: np.ndarray, label: str) -> ImageData:
+    """The picture as an address that contains it (RFC 2397); where it is downloaded it is called by its label."""
+    name = "-".join(re.findall(r"\w+", label.lower()))
     quality = [cv2.IMWRITE_JPEG_QUALITY, _QUALITY]
     _, encoded = cv2.imencode(".jpeg", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR), quality)
-    return ImageData(url=f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}", orig_name="picture.jpeg")
+    return ImageData(url=f"data:image/jpeg;base64,{base64.b64encode(encoded).decode()}", orig_name=f"{name}.jpeg")
 
 
 def slider(label: str, value: float, info: str | None = None, most: float = 1, step: float = 0.01) -> Slider:

@@ -14,6 +14,7 @@ from analysis.exports import arrays_npz, mask_png
 from analysis.predictor import MOST_STEPS
 from analysis.render import causes, film_strip, frame_width, heat, legend, overlay
 from analysis.tabs import download, reset
+from analysis.tabs.chips import OneClass
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import PICTURE, picture, pixel, slider
 from analysis.tabs.scene import Scene
@@ -129,7 +130,7 @@ def _controls(subject: Subject) -> Controls:
             slider("floor", floor, "least score that claims a pixel"),
             gr.CheckboxGroup(list(DILATIONS), value=dilations, label="dilations", info="distances of the neighbours"),
             gr.Checkbox(by_objects, label="background affinity from the objects", info=_BY_OBJECTS),
-            gr.Dropdown(["background", *first.classes], value=None, label="maps of the class"),
+            OneClass(["background", *first.classes], value=None, label="maps of the class"),
         )
 
 
@@ -169,7 +170,7 @@ def _show(scene: Scene, *given) -> tuple:
     *settings, kind = given
     values, names = Values(*settings), ["background", *scene.present]  # maps of other classes are 0
     is_here = values.shown in names
-    values = values if is_here else values._replace(shown=names[-1])
+    values = values if is_here else values._replace(shown=scene.likeliest or "background")
     before, _ = _heats(scene, *values)
     probed = _probed(scene, *values, kind)
     shown = gr.update(choices=names, **({} if is_here else {"value": values.shown}))  # another may be chosen meanwhile
@@ -260,7 +261,8 @@ def _wire_rest(
 def _probed(scene: Scene, *given) -> tuple:
     *settings, kind = given
     values, rgb = Values(*settings), scene.encoding.rgb
-    seen = probe(scene.predictor, scene.encoding, scene.pixel, values.shown, scene.present, **values.refinement)
+    shown = values.shown if values.shown in scene.predictor.classes else "background"
+    seen = probe(scene.predictor, scene.encoding, scene.pixel, shown, scene.present, **values.refinement)
     near = values.rings[(len(values.rings) - 1) // 2]
     return draw(rgb, seen, kind), draw(rgb, seen, kind, within=near), affinity_bars(seen, values.alpha)
 

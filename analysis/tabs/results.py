@@ -34,7 +34,12 @@ def build() -> None:
         folder, name = offered[title]
         table = tables.read(folder, name)
         choice = {} if is_offered else {"value": title}  # the visitor may have gone on meanwhile
-        return gr.Radio(choices=list(offered), **choice), tables.markdown(name, table), tables.figure(name, table)
+        note = f"\n\n{tables.NOTES[name]}" if folder == folders[0] and name in tables.NOTES else ""
+        return (
+            gr.Radio(choices=list(offered), **choice),
+            tables.markdown(name, table) + note,
+            tables.figure(name, table),
+        )
 
     gr.on(
         [tab.select, chosen.input], in_words(shown), chosen, [chosen, text, plot], trigger_mode="always_last", **PRIVATE

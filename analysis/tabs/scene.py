@@ -16,7 +16,7 @@ class Scene(NamedTuple):
 
     predictor: Predictor
     encoding: Encoding
-    present: list[str]  # names of the classes that the visitor says are there
+    present: list[str]  # names of the classes that the visitor says are there, in the order of the checkpoint's
     truth: np.ndarray | None  # (H, W) uint8 class indices, 255 unlabelled; where the visitor gave a mask
     own_colors: Mapping[str, tuple[int, int, int]] = MappingProxyType({})  # by class, where the visitor chose one
     clicked: tuple[int, int] | None = None  # (row, column) of the pixel that the visitor chose, on whatever tab
@@ -26,6 +26,12 @@ class Scene(NamedTuple):
         """The clicked pixel, or that in the middle."""
         height, width = self.encoding.rgb.shape[:2]
         return tuple(self.clicked or (height // 2, width // 2))
+
+    @property
+    def likeliest(self) -> str | None:
+        """The class in the photograph that the network is surest of; None where there is none."""
+        probs = dict(zip(self.predictor.classes, self.encoding.image_probs, strict=True))
+        return max(self.present, key=probs.__getitem__, default=None)
 
     @property
     def colors(self) -> np.ndarray:

@@ -3,12 +3,11 @@
 from typing import Any, NamedTuple
 
 import gradio as gr
-import numpy as np
 import plotly.graph_objects as go
 
 from analysis.charts import information_histogram
 from analysis.exports import arrays_npz, picture_png
-from analysis.render import heat
+from analysis.render import black_and_white, heat
 from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
 from analysis.tabs import download, reset
 from analysis.tabs.pictures import Number, Slider, picture
@@ -139,15 +138,16 @@ def _pictured(scene: Scene, *values) -> tuple:
     given = dict(zip(Controls._fields, values, strict=True))
     before, after = feature_energy(features, nats, temperature=given["temperature"], drop_rate=given["drop_rate"])
     limits = 0.0, float(before.max())
+    unused = "" if scene.predictor.drops else "; this checkpoint drops nothing: so SCM would"
     return (
         heat(nats, size),
         _note(f"bright is shape, dark is texture; {nats.min():.3f} to {nats.max():.3f} nats"),
         heat(cues.drop, size, limits=(0, 1)),
-        heat(1 - cues.dropped.astype(np.float32), size, limits=(0, 1)),
+        black_and_white(~cues.dropped, size),
         _note(f"{100 * cues.dropped.mean():.0f} % of the positions are dropped"),
         heat(before, size, limits=limits),
         heat(after, size, limits=limits),
-        _note(f"{100 * after.sum() / max(before.sum(), 1e-12):.0f} % of the energy is left"),
+        _note(f"{100 * after.sum() / max(before.sum(), 1e-12):.0f} % of the energy is left" + unused),
     )
 
 

@@ -83,8 +83,9 @@ class Subject:
                 self.present = Chips(
                     list(self.default.classes),
                     label="Classes in the photograph",
-                    info="The image-level label, all that training is given. Ticked: what the network sees, at least "
-                    "its best guess. Change it freely.",
+                    info="The image-level label, all that training is given; the pseudo masks of Refinement, Sweep "
+                    "and Compare are made with it, the network's own mask is not. Ticked: what the network sees, at "
+                    "least its best guess.",
                 )
                 self.about = gr.HTML(arrival.about(self.default))
                 with gr.Accordion("Ground-truth mask to compare with (optional)", open=False):
@@ -294,7 +295,7 @@ class Subject:
         if rgb is None:  # though classes are ticked: the server was started anew, or the page left for an hour
             raise UserError("the server has no photograph of this page: give one, or reload the page")
         predictor = self.library[checkpoint]
-        known = [name for name in present if name in predictor.classes]
+        known = [name for name in predictor.classes if name in present]
         if clicked and not all(place < side for place, side in zip(clicked, rgb.shape, strict=False)):
             clicked = None  # a click that came with a photograph that has gone meanwhile
         truth = None if truth_values is None else in_classes(truth_values, predictor.classes)
