@@ -48,6 +48,9 @@ from analysis.untrained import untrained_checkpoint
 from wsss import UserError
 from wsss.allocator import share_heaps
 
+_FONT = LocalFont("IBM Plex Sans", weights=(400, 700))
+"""Of those that Gradio ships: the regular one of its theme is Montserrat Alternates, whose M and A look Greek."""
+
 CSS = """
 .gradio-container {--block-info-text-color: var(--neutral-600)}
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
@@ -56,7 +59,7 @@ CSS = """
 .film .image-frame {justify-content: flex-start}
 .film .image-container {padding-top: 2.4rem}
 .film .image-container > button {display: block; overflow-x: auto}
-.picture img {width: 100%; object-fit: contain}
+.picture .image-frame, .picture img {width: 100%; object-fit: contain}
 .picture:not(.fullscreen) img {max-height: 480px}
 label:has(input:focus-visible), input[type="range"]:focus-visible {outline: 2px solid var(--color-accent)}
 .results table {display: block; overflow-x: auto; border: 0}
@@ -147,7 +150,7 @@ def _serve(page: gr.Blocks, given: Serving) -> None:
             server_port=given.port,
             auth=given.login,
             share=False,
-            theme=gr.themes.Soft(font=[LocalFont("IBM Plex Sans", weights=(400, 600)), "sans-serif"]),
+            theme=gr.themes.Soft(font=[_FONT, "sans-serif"]),
             css=CSS,
             js=_LET_GO,
             max_file_size=MOST_FILE,

@@ -123,7 +123,8 @@ def figure(name: str, table: pd.DataFrame) -> go.Figure:
             at = [k + shift for k in range(len(names))]
             text = {"text": [f"{value:.1f}" for value in means], "insidetextanchor": "start"}  # the dots are at the top
             drawn.add_bar(x=at, y=means, width=_BAR, name=measure, **text)
-            dots = {"mode": "markers", "marker_color": "gray", "name": "each seed", "showlegend": False}
+            ring = {"color": "white", "line": {"color": "black", "width": 1}}  # seen on bars and on pages of any color
+            dots = {"mode": "markers", "marker": ring, "name": "each seed", "showlegend": False}
             drawn.add_scatter(x=place + shift, y=table[measure], **dots)
         drawn.update_xaxes(tickvals=list(range(len(names))), ticktext=names)
     drawn.update_yaxes(title="percent", rangemode="tozero" if name != "6" else "normal")
