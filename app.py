@@ -89,7 +89,7 @@ def build_page(library: Library) -> gr.Blocks:
             refined = refinement.build(subject)
             settings |= refined | sweep.build(subject, tabs, refined) | compare.build(subject)
             train.build(subject, page, tabs)
-            evaluate.build(subject, tabs, settings["judged"])
+            evaluate.build(subject, tabs, settings["view"])
             results.build()
         subject.watch(page)
         with subject.tools:

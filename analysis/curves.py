@@ -1,6 +1,6 @@
 """Plotly figures of runs and evaluations: losses and scores over the steps, class-wise bars, confusion matrix."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,11 @@ def confusion_figure(report: Mapping[str, Any], title: str = "") -> go.Figure:
     )
 
 
+def _start(percents: Iterable[Sequence[float]]) -> float:
+    """Where an axis begins: at a round number below all, so that names of good classes do not lie on each other."""
+    return max(0, min((10 * (value // 10) for part in percents for value in part), default=0) - 10)
+
+
 def precision_recall_figure(reports: Mapping[str, Mapping[str, Any]]) -> go.Figure:
     """Precision against recall, a point for each class."""
     figure = go.Figure()
@@ -147,8 +152,8 @@ def precision_recall_figure(reports: Mapping[str, Mapping[str, Any]]) -> go.Figu
     title = {"text": "precision and recall of each class (%)", "font_size": 13, "x": 0.5}
     return plain(figure, 320).update_layout(
         title=title,
-        xaxis={"title": "recall", "range": [0, 105]},
-        yaxis={"title": "precision", "range": [0, 108]},
+        xaxis={"title": "recall", "range": [_start(trace.x for trace in figure.data), 105]},
+        yaxis={"title": "precision", "range": [_start(trace.y for trace in figure.data), 108]},
         legend=_LEGEND | {"y": 1.0},
         margin_b=50,
     )

@@ -87,7 +87,7 @@ def plain(figure: go.Figure, height: int) -> go.Figure:
         margin={"l": 10, "r": 10, "t": 44, "b": 30},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
-        font_color="#888888",
+        font={"color": "#888888", "family": "IBM Plex Sans, sans-serif"},
     )
 
 

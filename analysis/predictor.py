@@ -103,7 +103,10 @@ class Predictor:
         height, width = rgb.shape[:2]
         if min(height, width) < _LEAST_SIDE or max(height, width) > MOST_RATIO * min(height, width):
             size = f"{width}x{height} pixels"
-            raise UserError(f"this image cannot be used: it has {size}, too small or too narrow to be looked at")
+            least = f"a side needs {_LEAST_SIDE}, and one may be {MOST_RATIO} times the other at most"
+            raise UserError(
+                f"this image cannot be used: it has {size}, too small or too narrow to be looked at; {least}"
+            )
         rgb = reduce(rgb, _SHOWN_SIDE)
         key = hashlib.sha1(rgb.tobytes() + str(rgb.shape).encode(), usedforsecurity=False).hexdigest()
         return self._encodings.get(key, lambda: Encoding.of(self.network, self.config, rgb, key))

@@ -60,18 +60,18 @@ def subject(shipped_or_fresh, runs, monkeypatch) -> Subject:
 
 
 def test_a_photograph_is_opened_with_its_checkpoint_and_its_truth(pictures, subject):
-    chosen, photograph, tabs, truth, judged = evaluation.open_by(subject)("one", pictures.names[3])
+    chosen, photograph, tabs, truth, view = evaluation.open_by(subject)("one", pictures.names[3])
     assert chosen.value == "small" and tabs.selected == "Inspect"
     assert np.array_equal(read_rgb(Path(photograph)), pictures.rgb(3))
     shown = read_truth(Path(truth), pictures.classes, pictures.rgb(3).shape[:2])
     assert np.array_equal(shown, pictures.mask(3)) and shown.any()
-    assert judged is True
+    assert view == "right or wrong"
 
 
 def test_a_photograph_without_a_truth_is_opened_alone(pictures, subject, monkeypatch):
     monkeypatch.setattr(Shapes, "mask", lambda self, index: None)
-    _, photograph, _, truth, judged = evaluation.open_by(subject)("one", pictures.names[3])
-    assert Path(photograph).is_file() and truth is None and judged == gr.skip()
+    _, photograph, _, truth, view = evaluation.open_by(subject)("one", pictures.names[3])
+    assert Path(photograph).is_file() and truth is None and view == gr.skip()
 
 
 @pytest.mark.slow
@@ -84,7 +84,7 @@ def test_each_opened_photograph_is_judged_right_or_wrong(address, runs):
         page.goto(address)
         page.locator(".js-plotly-plot .bars").first.wait_for(timeout=60_000)  # of the example at the start
         page.get_by_label("right or wrong").check()
-        page.get_by_text("Right and wrong need a ground-truth mask").wait_for(timeout=30_000)
+        page.get_by_text("There is no ground-truth mask").wait_for(timeout=30_000)
         lines = page.get_by_role("gridcell").or_(page.locator("td")).get_by_text("shapes-1-").locator("visible=true")
         judged = page.locator(".legend:visible", has_text="mean IoU")
         said = ""

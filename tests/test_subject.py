@@ -412,23 +412,30 @@ def test_a_ground_truth_tells_right_from_wrong(scene):
     mask = scene.predictor.mask(scene.encoding)
     truth = np.where(mask > 0, 1, 0).astype(np.uint8)  # the cat's; then all is right
     truth[0] = 255
-    (_, right), names, _ = inspect._mask(scene._replace(truth=truth), 1.0, 0.0, "SPR", True)
+    (_, right), names, _ = inspect._mask(scene._replace(truth=truth), 1.0, 0.0, "SPR", inspect.JUDGED)
     assert "mean IoU 100.0 %" in names and "cat 100.0 %" in names
     assert {tuple(color) for color in right[mask == 1]} <= {(60, 170, 90), *map(tuple, right[0])}
     assert (right[1:] != np.array((225, 60, 60))).any(-1).all()
-    (_, wrong), *_ = inspect._mask(scene._replace(truth=np.where(mask > 0, 0, 1)), 1.0, 0.0, "SPR", True)
+    (_, wrong), *_ = inspect._mask(scene._replace(truth=np.where(mask > 0, 0, 1)), 1.0, 0.0, "SPR", inspect.JUDGED)
     assert (wrong == np.array((225, 60, 60))).all()
+
+
+def test_the_ground_truth_can_be_looked_at_itself(scene):
+    truth = np.zeros(scene.encoding.rgb.shape[:2], np.uint8)
+    truth[:20] = 1
+    (_, shown), names, _ = inspect._mask(scene._replace(truth=truth), 1.0, 0.0, "SPR", inspect.TRUTH)
+    assert (shown[1:19, 1:-1] == scene.colors[1]).all() and scene.predictor.classes[0] in names
 
 
 def test_a_mask_without_labels_is_not_judged(scene):
     nothing = np.full(scene.encoding.rgb.shape[:2], 255, np.uint8)
-    _, names, _ = inspect._mask(scene._replace(truth=nothing), 1.0, 0.0, "SPR", True)
+    _, names, _ = inspect._mask(scene._replace(truth=nothing), 1.0, 0.0, "SPR", inspect.JUDGED)
     assert "no pixel" in names and "nan" not in names
 
 
 def test_right_or_wrong_without_a_ground_truth_asks_for_one(scene):
-    (_, shown), names, _ = inspect._mask(scene, 0.5, 0.0, "SPR", True)
-    (_, usual), *_ = inspect._mask(scene, 0.5, 0.0, "SPR", False)
+    (_, shown), names, _ = inspect._mask(scene, 0.5, 0.0, "SPR", inspect.JUDGED)
+    (_, usual), *_ = inspect._mask(scene, 0.5, 0.0, "SPR", inspect.MASK)
     assert np.array_equal(shown, usual) and "give one" in names
 
 

@@ -54,7 +54,7 @@ class State(NamedTuple):
     seen: gr.State
 
 
-def build(subject: Subject, tabs: gr.Tabs, judged: gr.Checkbox) -> None:
+def build(subject: Subject, tabs: gr.Tabs, view: gr.Radio) -> None:
     """Lay out the tab and wire it, inside open gr.Tabs."""
     with gr.Tab("Evaluate", id="Evaluate") as tab:
         with gr.Row(equal_height=False):
@@ -99,7 +99,7 @@ def build(subject: Subject, tabs: gr.Tabs, judged: gr.Checkbox) -> None:
     opened.click(
         in_words(evaluation.open_by(subject)),
         [state.left, name],
-        [subject.checkpoint, subject.photograph, tabs, subject.truth_file, judged],
+        [subject.checkpoint, subject.photograph, tabs, subject.truth_file, view],
         api_name="evaluate_open",
         **UNDOCUMENTED,
         **in_turn,

@@ -12,6 +12,7 @@ import pandas as pd
 from analysis import evaluations, report, run_files, runs
 from analysis.curves import MEASURES, SCORES, class_bars, confusion_figure, precision_recall_figure
 from analysis.exports import mask_png, picture_png
+from analysis.tabs.inspect import JUDGED
 from analysis.tabs.subject import Subject
 from wsss import UserError
 
@@ -152,7 +153,7 @@ def open_by(subject: Subject) -> Callable:
         subject.library.show(label, folder)
         photograph, truth = _written(left, name)
         checkpoint = gr.Dropdown(choices=subject.library.names, value=label)
-        return checkpoint, photograph, gr.Tabs(selected="Inspect"), truth, True if truth else gr.skip()
+        return checkpoint, photograph, gr.Tabs(selected="Inspect"), truth, JUDGED if truth else gr.skip()
 
     return opened
 

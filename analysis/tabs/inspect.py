@@ -25,7 +25,9 @@ _JUDGED = (
     '<span class="entry"><i style="background:#e13c3c"></i>wrong</span>'
     '<span class="entry"><i style="background:#333"></i>not counted</span></div>'
 )
-_NO_TRUTH = '<div class="legend">Right and wrong need a ground-truth mask: give one at the top of the page.</div>'
+_NO_TRUTH = '<div class="legend">There is no ground-truth mask: give one at the top of the page.</div>'
+MASK, JUDGED, TRUTH = VIEWS = "the mask", "right or wrong", "ground truth"
+"""What may lie over the photograph."""
 
 
 class Controls(NamedTuple):
@@ -34,7 +36,7 @@ class Controls(NamedTuple):
     opacity: gr.Slider
     confidence: gr.Slider
     refined_by: gr.Radio
-    judged: gr.Checkbox
+    view: gr.Radio
 
 
 def build(subject: Subject) -> dict[str, gr.components.Component]:
@@ -63,7 +65,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         "opacity": controls.opacity,
         "confidence": controls.confidence,
         "refined_by": controls.refined_by,
-        "judged": controls.judged,
+        "view": controls.view,
     }
 
 
@@ -79,8 +81,10 @@ def _controls() -> Controls:
             info="SPR: in as many steps as the checkpoint was tested with, maybe 0; none: as the paper tests",
             min_width=120,
         )
-        judged = gr.Checkbox(False, label="right or wrong", info="needs a ground-truth mask, above", min_width=120)
-    return Controls(opacity, confidence, refined_by, judged)
+        view = gr.Radio(
+            list(VIEWS), value=MASK, label="shown", info="all but the mask need a ground truth, above", min_width=120
+        )
+    return Controls(opacity, confidence, refined_by, view)
 
 
 def _show(scene: Scene, *settings) -> tuple:
@@ -95,18 +99,19 @@ def _refined(scene: Scene, *settings) -> tuple:
     return *_mask(scene, *settings), bars
 
 
-def _mask(scene: Scene, opacity, confidence, refined_by, judged) -> tuple:
-    """The mask over the photograph twice, once to wipe and once to click, and its legend.
+def _mask(scene: Scene, opacity, confidence, refined_by, view) -> tuple:
+    """What is shown over the photograph twice, once to wipe and once to click, and its legend.
 
-    Judged, it shows where the mask is right and wrong, if the visitor gave a ground truth.
+    Without a ground truth it is the mask, whatever is asked for.
     """
     colors, rgb, classes = scene.colors, scene.encoding.rgb, scene.predictor.classes
     mask = scene.predictor.mask(scene.encoding, confidence, refined_by=refined_by)
-    if judged and scene.truth is not None:
+    if view == JUDGED and scene.truth is not None:
         shown, names = error_map(rgb, scene.truth, mask, opacity), _JUDGED + _judgement(scene.truth, mask, classes)
     else:
-        shown, names = overlay(rgb, mask, colors, opacity), legend(mask, classes, colors)
-        names += _NO_TRUTH if judged else ""
+        drawn = scene.truth if view == TRUTH and scene.truth is not None else mask
+        shown, names = overlay(rgb, drawn, colors, opacity), legend(drawn, classes, colors)
+        names += _NO_TRUTH if view != MASK and scene.truth is None else ""
     if (cutoff := scene.predictor.config.class_cutoff) > scene.encoding.image_probs.max():
         names += f'<div class="legend">no class is as probable as {100 * cutoff:.0f} %, so all is background</div>'
     return (rgb, shown), names, marked(shown, scene.pixel)
@@ -126,7 +131,7 @@ def _judgement(truth: np.ndarray, mask: np.ndarray, classes: Sequence[str]) -> s
     return f'<div class="legend">{" &middot; ".join(parts)}</div>'
 
 
-def _pixel(scene: Scene, opacity, confidence, refined_by, judged) -> tuple[go.Figure, go.Figure]:
+def _pixel(scene: Scene, opacity, confidence, refined_by, view) -> tuple[go.Figure, go.Figure]:
     """What the network thinks of the pixel, and what the refinement makes of it with the checkpoint's settings."""
     predictor, encoding, at = scene.predictor, scene.encoding, scene.pixel
     known = predictor.indices(scene.present)
@@ -143,7 +148,7 @@ def _pixel(scene: Scene, opacity, confidence, refined_by, judged) -> tuple[go.Fi
     )
 
 
-def _files(scene: Scene, opacity, confidence, refined_by, judged) -> dict[str, bytes]:
+def _files(scene: Scene, opacity, confidence, refined_by, view) -> dict[str, bytes]:
     predictor, encoding = scene.predictor, scene.encoding
     mask, probs = (
         predictor.mask(encoding, confidence, refined_by=refined_by),
