@@ -20,6 +20,7 @@ from analysis.sweeps import Settings
 from analysis.tabs import download
 from analysis.tabs.events import CLICK, PRIVATE
 from analysis.tabs.pictures import moved, picture, slider, wipe
+from analysis.tabs.reset import follow
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words, sentence
@@ -86,7 +87,10 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         return gr.Dropdown(choices=names), gr.Dropdown(choices=names), *shown(scene, *controls)
 
     subject.follow(tab, opened, controls, [left.checkpoint, right.checkpoint, *pictures])
-    subject.live(moved(controls), shown, controls, pictures)
+    brought = gr.State()
+    for side in sides.values():
+        follow(subject.library, side.checkpoint, [side.alpha], lambda config: [config.alpha], brought)
+    subject.live([*moved(controls), brought.change], shown, controls, pictures)
     tabulate = in_words(_table_by(subject.library))
     asked = gr.on([files.upload, again.click], tabulate, [files, *controls], table, **_MANY)
     stop.click(None, cancels=asked, api_visibility="private")

@@ -64,6 +64,11 @@ def picture(label: str, elem_classes: str = "picture") -> Picture:
     return Picture(label=label, elem_classes=elem_classes, **PICTURE)
 
 
+def note(text: str) -> gr.HTML:
+    """Words below a picture."""
+    return gr.HTML(f'<div class="legend">{text}</div>')
+
+
 def wipe(label: str) -> Wipe:
     """An empty `Wipe`."""
     return Wipe(label=label, max_height=480, **PICTURE)

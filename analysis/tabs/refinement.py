@@ -16,7 +16,7 @@ from analysis.render import causes, film_strip, frame_width, heat, legend, overl
 from analysis.tabs import download, reset
 from analysis.tabs.chips import OneClass
 from analysis.tabs.events import PRIVATE
-from analysis.tabs.pictures import PICTURE, picture, pixel, slider
+from analysis.tabs.pictures import PICTURE, note, picture, pixel, slider
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject, unlike_before
 from analysis.trajectory import Trajectory, trajectory
@@ -144,6 +144,7 @@ def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
     with gr.Row():
         before = picture("m_0: not refined yet")
         after = picture("m_T: after T steps")
+    note("scores of the class whose maps are shown, from 0 (black) to 1 (bright yellow)")
     with gr.Row():
         with gr.Column(min_width=200):
             pseudo = picture("Pseudo mask: click a pixel")
@@ -160,6 +161,7 @@ def _details() -> tuple[gr.Plot, gr.Radio, list[gr.components.Component]]:
     with gr.Row():
         drawn = picture("The pixel's neighbours")
         near = picture("The nearest rings, enlarged")
+    note("the larger and brighter a circle, the more its pixel weighs; the greatest weight has the largest")
     kind = gr.Radio(KINDS[::-1], value="joint", label="Weights drawn", info="joint: both, mixed by alpha (Eq. 5)")
     bars = gr.Plot(label="The pixel's weights (Eq. 5)")
     return gr.Plot(label="Step by step"), kind, [drawn, near, bars]

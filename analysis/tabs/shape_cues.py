@@ -10,7 +10,7 @@ from analysis.exports import arrays_npz, picture_png
 from analysis.render import black_and_white, heat
 from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
 from analysis.tabs import download, reset
-from analysis.tabs.pictures import Number, Slider, picture
+from analysis.tabs.pictures import Number, Slider, note, picture
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject
 from wsss.config import Config
@@ -98,12 +98,16 @@ def _pictures() -> tuple[Pictures, gr.Plot]:
         with gr.Column(min_width=220):
             information = picture("Self-information (Eq. 3)")
             limits = gr.HTML()
-        drop = picture("Drop probability (Eq. 4)")
+        with gr.Column(min_width=220):
+            drop = picture("Drop probability (Eq. 4)")
+            note("from 0 (black) to 1 (bright yellow)")
         with gr.Column(min_width=220):
             dropped = picture("One draw: black is dropped")
             share = gr.HTML()
     with gr.Row():
-        before = picture("Energy of the features")
+        with gr.Column(min_width=220):
+            before = picture("Energy of the features")
+            note("mean square over the channels, both in the same colors")
         with gr.Column(min_width=220):
             after = picture("After a drop (mean)")
             energy = gr.HTML()

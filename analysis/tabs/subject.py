@@ -75,6 +75,8 @@ class Subject:
                 self.photograph = PhotographFile(
                     str(EXAMPLES[0]), label="Photograph", sources=["upload", "clipboard"], height=200
                 )
+                with gr.Accordion("Ground-truth mask (optional)", open=False):
+                    self.truth_file = gr.File(label="Index mask (PNG)", file_types=[".png"], height=120)
             with gr.Column(scale=3, min_width=300):
                 with gr.Row():
                     self.checkpoint = gr.Dropdown(
@@ -83,13 +85,10 @@ class Subject:
                 self.present = Chips(
                     list(self.default.classes),
                     label="Classes in the photograph",
-                    info="The image-level label, all that training is given; the pseudo masks of Refinement, Sweep "
-                    "and Compare are made with it, the network's own mask is not. Ticked: what the network sees, at "
-                    "least its best guess.",
+                    info="The image-level label, all that training is given. Pseudo masks are made with it, the "
+                    "network's own mask is not. Ticked: what the network sees, at least its best guess.",
                 )
                 self.about = gr.HTML(arrival.about(self.default))
-                with gr.Accordion("Ground-truth mask to compare with (optional)", open=False):
-                    self.truth_file = gr.File(label="Index mask (PNG)", file_types=[".png"], height=120)
             with gr.Column(scale=2, min_width=200):
                 gr.Examples([str(path) for path in EXAMPLES], self.photograph, label="Examples")
                 self.tools = gr.Column()  # for what concerns the whole page
