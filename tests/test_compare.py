@@ -7,8 +7,10 @@ from PIL import Image
 
 from analysis.charts import agreement_bars
 from analysis.compare import DIFFERENCES, compare, in_common, renumbered, worst_first
+from analysis.library import Library
 from analysis.predictor import Predictor
 from analysis.tabs import compare as compare_tab
+from analysis.tabs import side_by_side
 from analysis.tabs.scene import Scene
 from wsss import UNLABELLED, UserError
 
@@ -133,3 +135,17 @@ def test_a_photograph_that_cannot_be_used_is_named_and_left_out(shipped_or_fresh
         usable = dict(compare_tab._usable(Predictor.from_checkpoint(shipped_or_fresh), files))
     assert list(usable) == ["whole.png"]
     assert [str(warning.message).split(":")[0] for warning in told] == ["Narrow.png", "Broken.png"]
+
+
+def test_several_checkpoints_stand_side_by_side_with_their_names(shipped_or_fresh, cat):
+    library = Library([shipped_or_fresh])
+    (name,) = library.names
+    predictor = library[name]
+    scene = Scene(predictor, predictor.encode(cat), ["cat"], None)
+    shown = side_by_side._shown_by(library)
+    one, two = (shown(scene, [name] * count, side_by_side.SCORE_MAP) for count in (1, 2))
+    assert two.shape[1] == 2 * one.shape[1] and np.array_equal(two[:, : one.shape[1]], one)
+    mask = shown(scene, [name], side_by_side.MASK)
+    assert mask.shape == one.shape and not np.array_equal(mask, one)
+    with pytest.raises(UserError, match="choose a checkpoint"):
+        shown(scene, [], side_by_side.MASK)

@@ -102,7 +102,7 @@ def _show(scene: Scene, given, asked, methods, scale, opacity, seen) -> tuple:
     """
     is_next, name = seen not in (None, scene.encoding.key), given
     if name not in (scene.present if is_next else scene.predictor.classes):
-        name = scene.likeliest or scene.predictor.classes[int(scene.encoding.image_probs.argmax())]
+        name = scene.likeliest
     target = TARGETS[0] if asked == _PIXEL and scene.clicked is None else asked
     names = gr.update(choices=list(scene.predictor.classes), **({} if name == given else {"value": name}))
     pictures = _pictured(scene, name, target, methods, scale, opacity)

@@ -17,7 +17,7 @@ from analysis.library import Library
 from analysis.predictor import Predictor
 from analysis.render import overlay
 from analysis.sweeps import Settings
-from analysis.tabs import download
+from analysis.tabs import download, side_by_side
 from analysis.tabs.events import CLICK, PRIVATE
 from analysis.tabs.pictures import moved, picture, slider, wipe
 from analysis.tabs.reset import follow
@@ -78,6 +78,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             with gr.Row():
                 again = gr.Button("Compare them", size="sm", min_width=110)
                 stop = gr.Button("Stop", size="sm", min_width=70)
+        side_by_side.build(subject)
     controls, pictures = [*left, *right], Pictures(pair, difference, shares, bars)
     shown = _shown_by(subject.library)
 

@@ -172,7 +172,7 @@ def _show(scene: Scene, *given) -> tuple:
     *settings, kind = given
     values, names = Values(*settings), ["background", *scene.present]  # maps of other classes are 0
     is_here = values.shown in names
-    values = values if is_here else values._replace(shown=scene.likeliest or "background")
+    values = values if is_here else values._replace(shown=scene.likeliest if scene.present else "background")
     before, _ = _heats(scene, *values)
     probed = _probed(scene, *values, kind)
     shown = gr.update(choices=names, **({} if is_here else {"value": values.shown}))  # another may be chosen meanwhile

@@ -28,10 +28,10 @@ class Scene(NamedTuple):
         return tuple(self.clicked or (height // 2, width // 2))
 
     @property
-    def likeliest(self) -> str | None:
-        """The class in the photograph that the network is surest of; None where there is none."""
+    def likeliest(self) -> str:
+        """The class in the photograph that the network is surest of; of all classes where none is said to be there."""
         probs = dict(zip(self.predictor.classes, self.encoding.image_probs, strict=True))
-        return max(self.present, key=probs.__getitem__, default=None)
+        return max(self.present or probs, key=probs.__getitem__)
 
     @property
     def colors(self) -> np.ndarray:
