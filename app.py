@@ -163,7 +163,9 @@ def _serve(page: gr.Blocks, given: Serving) -> None:
             footer_links=["api", "settings"],
             app_kwargs={"middleware": [Middleware(Guard, host=given.host, name=given.name)]},
             prevent_thread_lock=True,
+            quiet=True,  # it would advise to make the page public
         )
+        print(f"The page is at {page.local_url} (Ctrl+C ends it)", flush=True)
         _end_at_once(page.server)
     except (OSError, OverflowError) as error:
         place = given.host if given.port is None else f"{given.host}, port {given.port}"

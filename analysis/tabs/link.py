@@ -40,7 +40,11 @@ _COPIED = (
     "The photograph and its ticked classes do not travel with it."
 )
 
-_DARK = "() => { document.body.classList.toggle('dark'); }"
+_DARK = "() => { localStorage.setItem('dark', document.body.classList.toggle('dark')); }"
+_AS_BEFORE = """() => {
+  const dark = localStorage.getItem("dark");
+  if (dark !== null) document.body.classList.toggle("dark", dark === "true");
+}"""
 
 
 def build(page: gr.Blocks, settings: dict[str, gr.components.Component], library: Library, tabs: gr.Tabs) -> None:
@@ -56,6 +60,7 @@ def build(page: gr.Blocks, settings: dict[str, gr.components.Component], library
     copied = copy.click(None, controls, None, js=_COPY % names, api_visibility="private")
     copied.then(lambda: gr.Info(_COPIED), api_visibility="private")
     dark.click(None, js=_DARK, api_visibility="private")
+    page.load(None, js=_AS_BEFORE, api_visibility="private")
 
     named = [name for name in names if name.endswith("checkpoint")]
     chosen = page.load(_checkpoints_by(library, named), None, [settings[name] for name in named], **PRIVATE)
