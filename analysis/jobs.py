@@ -123,18 +123,18 @@ def stop(found: runs.Found) -> str:
 
     A process is only signalled while it is the one that started the run: an id that another program has by now is not.
     """
-    warden, trainer = runs.living_warden(found.job, found.folder), runs.living_trainer(found.run)
-    if warden is None and trainer is None:
+    keeper, trainer = runs.living_warden(found.job, found.folder), runs.living_trainer(found.run)
+    if keeper is None and trainer is None:
         return f"{found.name} does not run"
     is_killed = False
     with suppress(ProcessLookupError, psutil.NoSuchProcess):
-        if warden is None:
+        if keeper is None:
             is_killed = _stop_alone(found, trainer)
         elif not found.job.get("stop"):  # a second signal would have the trainer leave without saving
-            os.killpg(warden.pid, signal.SIGTERM)
+            os.killpg(keeper.pid, signal.SIGTERM)
     if is_killed:
         return f"{found.name} did not end within {warden.GRACE:g} s and was killed; its last saved state stands"
-    has_steps = warden is None or found.job.get("kind") == "training"
+    has_steps = keeper is None or found.job.get("kind") == "training"
     return f"{found.name} finishes its step, saves and ends" if has_steps else f"{found.name} ends, without a report"
 
 
@@ -177,6 +177,6 @@ def reason(found: runs.Found) -> str:
     if found.status not in ("failed", "killed"):
         return ""
     _, is_said, said = f"\n{run_files.tail(found.folder / runs.LOG)}".rpartition("\nerror: ")
-    first, *more = (found.error or said if is_said or found.error else _last_line(found.folder)).splitlines()
+    first, *more = (found.error or (said.strip() if is_said else "") or _last_line(found.folder)).splitlines()
     # All faults of data are told, a line each: the first of them stands for the rest.
     return f"{first} {more[0]}" if more and first.endswith(":") else first

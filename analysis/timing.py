@@ -26,7 +26,7 @@ from wsss.allocator import keep_freed_memory
 from wsss.data.picture import read_rgb
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
-from wsss.exits import said
+from wsss.exits import report
 from wsss.loading import loader
 from wsss.objective import Schedule
 from wsss.precision import fastest_precision
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         checkpoint.read_config(arguments.checkpoint)
     except UserError as error:
-        return said(error)
+        return report(error)
     print(f"{SIZE[1]}x{SIZE[0]} photograph, {torch.get_num_threads()} threads")
     for row in [*page_rows(arguments.checkpoint.resolve(), arguments.moves), training_row(arguments.steps)]:
         print("{:<32}{:<32}{:>10}".format(*row))

@@ -72,7 +72,7 @@ def _convert_apart(weights: Path, folder: Path, like: Path, described: Path | No
             command,
             cwd=_ROOT,
             # No GPU: CUDA reserves more addresses than the limit on memory leaves.
-            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+            env=os.environ | {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONIOENCODING": "utf-8:replace"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=seconds,

@@ -288,6 +288,13 @@ def test_an_event_has_at_most_one_answer_that_waits_for_the_one_before(app):
     assert len(waiting) > 30 and max(waiting.values()) == 1, waiting.most_common(3)
 
 
+def test_nothing_but_tabs_lies_among_the_tabs(app):
+    """Gradio counts whatever lies there: a tab behind it would be drawn twice."""
+    page = app.build_page(app.Library(app.offered(app.DEFAULT_CHECKPOINT)))
+    (tabs,) = (block for block in page.blocks.values() if isinstance(block, gr.Tabs))
+    assert len(tabs.children) == 9 and all(isinstance(child, gr.Tab) for child in tabs.children)
+
+
 def test_without_any_checkpoint_the_page_has_its_shape_cues(app, cat, monkeypatch, capsys):
     monkeypatch.setattr(app, "DEFAULT_CHECKPOINT", Path("nowhere/animals"))
     library = app.Library(app.offered(app.DEFAULT_CHECKPOINT))

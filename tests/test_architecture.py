@@ -51,10 +51,10 @@ def test_a_file_imports_only_what_lies_below_it(path):
     [
         "from analysis import tabs",
         "from analysis.tabs import words",
-        "from analysis.tabs.words import told",
+        "from analysis.tabs.words import as_gr_error",
         "import analysis.tabs.words as w",
         "from . import tabs",
-        "from .tabs.words import told",
+        "from .tabs.words import as_gr_error",
         "import gradio as gr",
         "def late():\n    from app import main",
     ],

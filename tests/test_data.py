@@ -1007,6 +1007,13 @@ def test_the_first_of_two_rows_counts_and_the_second_names_no_class(folder):
     assert found.source.names == ("zoo", "schön", "Holiday 2024") and found.source.classes == ("cat", "dog")
 
 
+def test_the_split_of_a_photograph_is_that_of_its_good_row(folder):
+    rows = 'image,labels,split\nzoo,"cat,train\nzoo,dog,val\nschön,cat,train\nHoliday 2024,dog,val\n'
+    (folder / "labels.csv").write_text(rows, "utf-8")
+    kept = {split: survey("folder", folder, split).source.names for split in ("train", "val")}
+    assert kept == {"train": ("schön",), "val": ("zoo", "Holiday 2024")}
+
+
 def test_where_every_row_has_a_fault_all_are_told_and_nothing_is_left(folder):
     found = surveyed_rows(folder, "zoo,cow\nschön,cow\nHoliday 2024,cow\n")
     assert len(found.faults) == 3 and found.skipped == 3 and len(found.source) == 0

@@ -83,8 +83,6 @@ def test_each_opened_photograph_is_judged_right_or_wrong(address, runs):
         page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]).new_page()
         page.goto(address)
         page.locator(".js-plotly-plot .bars").first.wait_for(timeout=60_000)  # of the example at the start
-        page.get_by_label("right or wrong").check()
-        page.get_by_text("There is no ground-truth mask").wait_for(timeout=30_000)
         lines = page.get_by_role("gridcell").or_(page.locator("td")).get_by_text("shapes-1-").locator("visible=true")
         judged = page.locator(".legend:visible", has_text="mean IoU")
         said = ""
@@ -95,5 +93,6 @@ def test_each_opened_photograph_is_judged_right_or_wrong(address, runs):
             page.get_by_role("button", name="Open in Inspect").click()
             judged.filter(has_not_text=said or "nothing is said yet").wait_for(timeout=30_000)
             said = judged.inner_text()
+            assert page.get_by_label("right or wrong").is_checked()
         page.get_by_text("shown at 96x96").wait_for()
         assert not page.get_by_text("belonged to the previous photograph").count()

@@ -58,8 +58,8 @@ def place(tmp_path, monkeypatch) -> Iterator[Path]:
 def end_all() -> None:
     """Kill what the page still takes for a job of it, and nothing else."""
     for found in [*runs.found_runs(), *runs.found_evaluations()]:
-        if keeper := runs.living_warden(found.job, found.folder):
-            for process in [keeper, *keeper.children(recursive=True)]:
+        if alive := runs.living_warden(found.job, found.folder):
+            for process in [alive, *alive.children(recursive=True)]:
                 with suppress(psutil.NoSuchProcess):  # it may have ended by itself meanwhile
                     process.kill()
 
@@ -283,6 +283,19 @@ def test_a_job_that_fails_of_many_faults_tells_the_first(place):
     ):
         log.write_text(said)
         assert jobs.reason(runs.known("of-faults")) == reason
+
+
+def test_a_run_of_a_terminal_that_does_not_end_is_killed_when_it_is_stopped_again(place, monkeypatch):
+    terminal = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
+    terminal.stdout.readline()  # the signal is ignored from now on
+    forged("by-hand", pid=terminal.pid, create_time=psutil.Process(terminal.pid).create_time(), device="cpu")
+    folder = runs.folder_of("by-hand")
+    (folder / warden.FILE).rename(folder / "run.json")
+    assert "finishes its step" in jobs.stop(runs.known("by-hand"))
+    assert terminal.poll() is None
+    monkeypatch.setattr(warden, "GRACE", -1)
+    assert "was killed" in jobs.stop(runs.known("by-hand"))
+    assert terminal.wait(5) == -signal.SIGKILL
 
 
 def test_j5_of_ten_that_start_together_one_runs(place):

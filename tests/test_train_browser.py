@@ -67,8 +67,8 @@ def place(runs_folder, monkeypatch) -> Iterator[None]:
     before = set(runs_folder.glob("*")) | set(runs_folder.glob("evaluations/*"))
     yield
     for found in [*runs.found_runs(), *runs.found_evaluations()]:
-        if keeper := runs.living_warden(found.job, found.folder):
-            for process in [keeper, *keeper.children(recursive=True)]:
+        if alive := runs.living_warden(found.job, found.folder):
+            for process in [alive, *alive.children(recursive=True)]:
                 process.kill()
     for folder in (set(runs_folder.glob("*")) | set(runs_folder.glob("evaluations/*"))) - before:
         shutil.rmtree(folder, ignore_errors=True)

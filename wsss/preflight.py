@@ -60,9 +60,9 @@ def survey(
 
 def require_sound_splits(surveys: Sequence[Surveyed], *, skip_bad: bool) -> None:
     """Raises UserError that lists all faults, or, if they may be skipped, when nothing is left of a split."""
-    faults = [fault for surveyed in surveys for fault in surveyed.faults]
+    faults = list(dict.fromkeys(fault for surveyed in surveys for fault in surveyed.faults))
     if faults and not skip_bad:
-        raise UserError(listed(list(dict.fromkeys(faults))) + "\n(--skip-bad goes on with the rest)")
+        raise UserError(listed(faults) + "\n(--skip-bad goes on with the rest)")
     for surveyed in surveys:
         if not len(surveyed.source):
             if not faults:

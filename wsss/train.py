@@ -233,7 +233,7 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
             run = stack.enter_context(
                 Run(out, argv, device=str(group.device), processes=group.world, **facts).recorded()
             )
-            if any(found.faults for found in surveys):
+            if facts["skipped"]:
                 counts = (f"{found.skipped} of {found.split}" for found in surveys)
                 print(f"left out for their faults: {', '.join(counts)}")
         code = train(

@@ -11,6 +11,7 @@ from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, esti
 from analysis.gradcam import overlay as cam_overlay
 from analysis.render import captioned, grid, marked, overlay
 from analysis.tabs import download
+from analysis.tabs.chips import OneClass
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import moved, picture, pixel, slider
 from analysis.tabs.scene import Scene
@@ -35,7 +36,7 @@ class Pictures(NamedTuple):
     """What is shown."""
 
     region: gr.Image
-    vanilla: gr.Image
+    score_map: gr.Image
     maps: gr.Image
 
 
@@ -49,10 +50,10 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
         with gr.Column(scale=5, min_width=340):
             with gr.Row():
                 region = picture("Predicted region: click a pixel")
-                vanilla = picture("CAM: this network's score map")
+                score_map = picture("CAM: this network's score map")
             maps = picture("Methods by stages", "film")
         seen = gr.State()  # digest of the photograph that was shown last
-    pictures = Pictures(region, vanilla, maps)
+    pictures = Pictures(region, score_map, maps)
     subject.follow(tab, _show, [*controls, seen], [controls.name, controls.target, *pictures, seen])
     subject.live(moved(controls), _pictured, controls, pictures, show_progress="minimal")
     clicked = region.select(_pixel, None, [subject.clicked, controls.target], **PRIVATE)
@@ -72,7 +73,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
 def _controls(subject: Subject) -> Controls:
     with gr.Group():
         return Controls(
-            gr.Dropdown(list(subject.default.classes), value=None, label="Class", info="whose evidence is shown"),
+            OneClass(list(subject.default.classes), value=None, label="Class", info="whose evidence is shown"),
             gr.Radio(list(TARGETS), value=TARGETS[0], label="Target", info="the score that the maps explain"),
             gr.CheckboxGroup(
                 list(METHODS),
@@ -111,12 +112,18 @@ def _show(scene: Scene, given, asked, methods, scale, opacity, seen) -> tuple:
 
 def _pictured(scene: Scene, name, target, methods, scale, opacity) -> tuple:
     """What moves with a choice, in the order of `Pictures`."""
-    vanilla, *cams = _explained(scene, name, target, tuple(methods))
+    name = _known(scene, name)
+    score_map, *cams = _explained(scene, name, target, tuple(methods))
     region = _region(scene.predictor.mask(scene.encoding), scene, name)
     colors = scene.colors[[0, scene.predictor.index(name)]]
     shown = overlay(scene.encoding.rgb, region.astype(np.uint8), colors, 0.55)
-    score_map = _captioned(scene, vanilla, name, opacity, None)
-    return marked(shown, scene.clicked), score_map, _grid(scene, cams, name, scale, opacity)
+    drawn = _captioned(scene, score_map, name, opacity, None)
+    return marked(shown, scene.clicked), drawn, _grid(scene, cams, name, scale, opacity)
+
+
+def _known(scene: Scene, name: str | None) -> str:
+    """The class that was asked for; where it was one of the checkpoint before, the likeliest."""
+    return name if name in scene.predictor.classes else scene.likeliest
 
 
 def _grid(scene: Scene, cams: list[Cam], name: str, scale: str, opacity: float) -> np.ndarray | None:
@@ -183,10 +190,11 @@ def _run(scene: Scene, name, target, slow) -> None:
     """The maps of a slow method, to be remembered."""
     if slow is None:
         raise UserError("choose a slow method first")
-    _remembered(scene, name, target, (slow,))
+    _remembered(scene, _known(scene, name), target, (slow,))
 
 
 def _files(scene: Scene, name, target, methods, scale, opacity) -> dict[str, bytes]:
+    name = _known(scene, name)
     cams = _explained(scene, name, target, tuple(methods))
     drawn = _grid(scene, cams[1:], name, scale, opacity)
     arrays = {f"{cam.stage} {cam.method}".replace(" ", "_"): cam.values for cam in cams}

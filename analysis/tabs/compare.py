@@ -78,17 +78,18 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
             with gr.Row():
                 again = gr.Button("Compare them", size="sm", min_width=110)
                 stop = gr.Button("Stop", size="sm", min_width=70)
-        side_by_side.build(subject)
+        several = side_by_side.build(subject)
     controls, pictures = [*left, *right], Pictures(pair, difference, shares, bars)
     shown = _shown_by(subject.library)
 
     def opened(scene: Scene, *controls) -> tuple:
         """As `shown`, with the checkpoints that have come since among the choices."""
         names = subject.library.names
-        return gr.Dropdown(choices=names), gr.Dropdown(choices=names), *shown(scene, *controls)
+        return *[gr.Dropdown(choices=names)] * 3, *shown(scene, *controls)
 
-    subject.follow(tab, opened, controls, [left.checkpoint, right.checkpoint, *pictures])
-    brought = gr.State()
+    subject.follow(tab, opened, controls, [left.checkpoint, right.checkpoint, several, *pictures])
+    with subject.tools:  # not among the tabs, which are counted
+        brought = gr.State()
     for side in sides.values():
         follow(subject.library, side.checkpoint, [side.alpha], lambda config: [config.alpha], brought)
     subject.live([*moved(controls), brought.change], shown, controls, pictures)

@@ -132,6 +132,8 @@ class Endpoints:
     def affinity(self, picture, name, row, column, alpha) -> tuple:
         """The photograph as the page shows it, and the weights of a pixel's 48 neighbours in the refinement (Eq. 5).
 
+        They are the neighbours' rows and columns, and their weights by color, by class, and joint.
+
         Args:
             picture: as in /segment.
             name: of the class whose score is refined, or background: among the objects that the network sees.

@@ -20,7 +20,7 @@ from analysis.tabs.subject import LIVE, Subject
 from wsss.crf import available as crf_is_available
 from wsss.metrics import class_iou, confusion, mean_iou
 
-_JUDGED = (
+_RIGHT_OR_WRONG = (
     '<div class="legend"><span class="entry"><i style="background:#3caa5a"></i>a right object</span>'
     '<span class="entry"><i style="background:#e13c3c"></i>wrong</span>'
     '<span class="entry"><i style="background:#333"></i>not counted</span></div>'
@@ -107,12 +107,14 @@ def _mask(scene: Scene, opacity, confidence, refined_by, view) -> tuple:
     colors, rgb, classes = scene.colors, scene.encoding.rgb, scene.predictor.classes
     mask = scene.predictor.mask(scene.encoding, confidence, refined_by=refined_by)
     if view == JUDGED and scene.truth is not None:
-        shown, names = error_map(rgb, scene.truth, mask, opacity), _JUDGED + _judgement(scene.truth, mask, classes)
+        shown = error_map(rgb, scene.truth, mask, opacity)
+        names = _RIGHT_OR_WRONG + _judgement(scene.truth, mask, classes)
     else:
         drawn = scene.truth if view == TRUTH and scene.truth is not None else mask
         shown, names = overlay(rgb, drawn, colors, opacity), legend(drawn, classes, colors)
         names += _NO_TRUTH if view != MASK and scene.truth is None else ""
-    if (cutoff := scene.predictor.config.class_cutoff) > scene.encoding.image_probs.max():
+    cutoff = scene.predictor.config.class_cutoff
+    if cutoff > scene.encoding.image_probs.max() and (view != TRUTH or scene.truth is None):
         names += f'<div class="legend">no class is as probable as {100 * cutoff:.0f} %, so all is background</div>'
     return (rgb, shown), names, marked(shown, scene.pixel)
 

@@ -40,10 +40,16 @@ _COPIED = (
     "The photograph and its ticked classes do not travel with it."
 )
 
-_DARK = "() => { localStorage.setItem('dark', document.body.classList.toggle('dark')); }"
+# A browser may refuse to keep anything.
+_DARK = """() => {
+  const dark = document.body.classList.toggle("dark");
+  try { localStorage.setItem("dark", dark); } catch {}
+}"""
 _AS_BEFORE = """() => {
-  const dark = localStorage.getItem("dark");
-  if (dark !== null) document.body.classList.toggle("dark", dark === "true");
+  try {
+    const dark = localStorage.getItem("dark");
+    if (dark !== null) document.body.classList.toggle("dark", dark === "true");
+  } catch {}
 }"""
 
 

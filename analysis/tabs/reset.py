@@ -1,14 +1,16 @@
 """Settings that are brought back: the defaults, or those of the checkpoint, by buttons and with another checkpoint."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 import gradio as gr
 
 from analysis.library import Library
-from analysis.tabs.events import CLICK, PRIVATE
+from analysis.tabs.events import CLICK
 from analysis.tabs.subject import Subject, unlike_before
 from analysis.tabs.words import in_words
+from wsss import UserError, checkpoint
 from wsss.config import Config
 
 
@@ -21,44 +23,56 @@ def build(subject: Subject, controls: Sequence[gr.components.Component], values:
     """
     default = gr.Button("Default settings", size="sm", min_width=110)
     own = gr.Button("Checkpoint's settings", size="sm", min_width=110)
+
+    def of(name: str) -> list:
+        own = values(subject.library[name].config)
+        return [_within(control, value) for control, value in zip(controls, own, strict=True)]
+
     follow(subject.library, subject.checkpoint, controls, values, subject.reopened)
     return [
         default.click(lambda: values(Config()), None, list(controls), api_visibility="private"),
-        own.click(_own_by(subject.library, controls, values), subject.checkpoint, list(controls), **PRIVATE),
+        own.click(of, subject.checkpoint, list(controls), api_visibility="private"),
     ]
 
 
 def follow(
     library: Library,
-    checkpoint: gr.Dropdown,
+    chosen: gr.Dropdown,
     controls: Sequence[gr.components.Component],
     values: Callable[[Config], list],
     brought: gr.State,
 ) -> None:
-    """Where the controls stand as the checkpoint before has them, another one that is chosen brings its own.
+    """Where the controls stand as a checkpoint has them, another one that is chosen brings its own.
 
     What was moved by hand stays. `brought` is another number when some have changed, for what must follow.
     """
-    before, own = gr.State(library.names[0]), _own_by(library, controls, values)
 
-    def follows(chosen: str, left: str, *given) -> list:
-        stand = left in library.names and list(given) == values(library[left].config)
-        new = own(chosen) if stand else list(given)
-        return [chosen, *([gr.skip()] * (len(given) + 1) if new == list(given) else [*new, unlike_before()])]
+    def follows(name: str, *given) -> list:
+        own = _reached(controls, values(_config(library, name)))
+        moved = all(list(given) != _reached(controls, values(config)) for config in _configs(library))
+        return [gr.skip()] * (len(given) + 1) if moved or own == list(given) else [*own, unlike_before()]
 
-    checkpoint.input(in_words(follows), [checkpoint, before, *controls], [before, *controls, brought], **CLICK)
+    chosen.input(in_words(follows), [chosen, *controls], [*controls, brought], **CLICK)
 
 
-def _own_by(
-    library: Library, controls: Sequence[gr.components.Component], values: Callable[[Config], list]
-) -> Callable[[str], list]:
-    """What gives the controls' values of a checkpoint."""
+def _config(library: Library, name: str) -> Config:
+    """That of a checkpoint, whose weights are not read: the page waits."""
+    folder = library.folder(name)
+    return checkpoint.config_of(folder, checkpoint.read_config(folder))
 
-    def own(checkpoint: str) -> list:
-        given = values(library[checkpoint].config)
-        return [_within(control, value) for control, value in zip(controls, given, strict=True)]
 
-    return own
+def _configs(library: Library) -> Iterator[Config]:
+    for name in library.names:
+        with suppress(UserError):  # its files have gone
+            yield _config(library, name)
+
+
+def _reached(controls: Sequence[gr.components.Component], wanted: Sequence[Any]) -> list[Any]:
+    """The values as near as the sliders come to them."""
+    return [
+        min(max(value, control.minimum), control.maximum) if isinstance(control, gr.Slider) else value
+        for control, value in zip(controls, wanted, strict=True)
+    ]
 
 
 def _within(control: gr.components.Component, value: Any) -> Any:

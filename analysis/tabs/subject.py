@@ -58,7 +58,8 @@ class Subject:
         self.truth_values = gr.State()  # what it holds; the file itself is deleted after a while
         self.own_colors = gr.State({})
         self.clicked = gr.State()
-        self.reopened = gr.State()  # a new number tells that the checkpoint of this name has other weights than before
+        # A new number: the checkpoint of this name has other weights than before, or it has brought its own settings.
+        self.reopened = gr.State()
         # What an answer outside the queue has to tell, after a number; a State's change would not be noticed there.
         self.mistake = gr.Textbox(visible="hidden")
         self.ticked = gr.State(False)  # whether the visitor has said what is in the photograph

@@ -113,9 +113,9 @@ def _split(table: Table, split: str, with_mask: set[str]) -> list[str]:
     if split == "all":
         return list(table.lines)
     splits = {*table.splits.values(), *table.refused.values()}
-    if any(splits):
+    if table.splits or any(splits):
         if split not in splits:
-            there = ", ".join(sorted(splits - {""}))
+            there = ", ".join(sorted(splits))
             raise UserError(f"{table.path}: no row has the split {split!r}; there are {there}")
         return [name for name, own in table.splits.items() if own == split]
     if split in ("train", "train_aug"):

@@ -84,6 +84,7 @@ def read_csv(path: Path, classes: Sequence[str] | None = None, noted: Faults | N
     columns = None if plain else check_classes(header.fields[1:], f"{path}:{header.line}")
     named: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
+    splits: dict[str, str] = {}
     for row in rows:
         with noting(noted):
             _require_like(header, row, path)
@@ -92,20 +93,21 @@ def read_csv(path: Path, classes: Sequence[str] | None = None, noted: Faults | N
                 raise UserError(f"{where}: {photograph!r} stands in line {lines[photograph]} already")
             named[photograph] = _split_names(fields[0]) if plain else _flagged_names(fields, columns, where)
             lines[photograph] = row.line
+            if has_split:
+                splits[photograph] = fields[1]
     classes = check_classes(classes or columns or sorted(set().union(*named.values())), str(path))
     vectors: dict[str, np.ndarray] = {}
     for photograph, names in named.items():
         with noting(noted):
             vectors[photograph] = label_vector(names, classes, f"{path}:{lines[photograph]}")
-    # Of two rows of one photograph the first counts.
-    splits = {row.fields[0]: row.fields[2] for row in reversed(rows) if has_split and len(row.fields) == 3}
+    lost = [row for row in rows if row.fields[0] not in vectors]
     return Table(
         path,
         classes,
         vectors,
         lines={name: lines[name] for name in vectors},
-        splits={name: splits[name] for name in vectors} if has_split else {},
-        refused={row.fields[0]: splits.get(row.fields[0], "") for row in rows if row.fields[0] not in vectors},
+        splits={name: splits[name] for name in vectors if has_split},
+        refused={row.fields[0]: row.fields[2] if has_split and len(row.fields) == 3 else "" for row in lost},
     )
 
 
