@@ -75,7 +75,7 @@ def test_each_tab_answers_for_the_visitors_own_photograph(visitor, address, tmp_
     give(visitor, CAT)
     give(other, wide)
     for client, size in ((visitor, (451, 300)), (other, (200, 64))):
-        pair, legend, pointed, _ = client.predict("animals", PRESENT, 0.5, 0.2, "SPR", False, api_name="/mask")
+        pair, legend, pointed, _ = client.predict("animals", PRESENT, 0.5, 0.2, "SPR", "the mask", api_name="/mask")
         after, pseudo, names, unlabelled, _ = refined(client, *REFINEMENT)
         assert {within(shown).size for shown in (*pair, pointed, after, pseudo, unlabelled)} == {size}
         assert "background" in legend and "%" in names
