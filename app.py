@@ -59,7 +59,6 @@ CSS = """
 .film .image-frame {justify-content: flex-start}
 .film .image-container {padding-top: 2.4rem}
 .film .image-container > button {display: block; overflow-x: auto}
-.picture .image-frame, .picture img {width: 100%; object-fit: contain}
 .picture:not(.fullscreen) img {max-height: 480px}
 label:has(input:focus-visible), input[type="range"]:focus-visible {outline: 2px solid var(--color-accent)}
 .results table {display: block; overflow-x: auto; border: 0}
