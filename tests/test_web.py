@@ -566,6 +566,7 @@ def test_what_a_visitor_still_uses_is_not_forgotten():
 # The end
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_what_was_uploaded_is_gone_when_the_server_is_and_that_waits_for_no_page(shipped_or_fresh, tmp_path):
     (tmp_path / "wsss-page-999999999-killed").mkdir()
