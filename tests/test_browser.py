@@ -305,6 +305,7 @@ MARKED = """() => {
 def test_the_curves_mark_the_t_at_which_playing_ends(page_at):
     page = page_at("Refinement")
     page.wait_for_function(f"() => ({MARKED})() > 0", timeout=60_000)
+    settle(page)  # a late answer of the beginning would mark the T of then
     number = number_of(page, "T")
     for ends in ("Stop", "Play"):  # by hand, and at the last step
         page.get_by_role("button", name="Play", exact=True).click()
