@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 from analysis.private import private_folder
@@ -23,7 +24,9 @@ import uvicorn
 from gradio.themes.utils.fonts import LocalFont
 from starlette.middleware import Middleware
 
+from analysis.gradcam import grad_cam
 from analysis.library import Library
+from analysis.predictor import Predictor
 from analysis.tabs import (
     cams,
     checkpoint_upload,
@@ -47,6 +50,7 @@ from analysis.tabs.words import failures_in_words
 from analysis.untrained import untrained_checkpoint
 from wsss import UserError
 from wsss.allocator import share_heaps
+from wsss.exits import Unwritable, report
 
 _FONT = LocalFont("IBM Plex Sans", weights=(400, 700))
 """Of those that Gradio ships: the regular one of its theme is Montserrat Alternates, whose M and A look Greek."""
@@ -124,14 +128,20 @@ def main(argv: list[str] | None = None) -> int:
         page = build_page(library)
         _serve(page, given)
         # In a thread: an interruption that comes while kernels are compiled in the main one would be swallowed.
-        threading.Thread(target=library[library.names[0]].rehearse, daemon=True).start()
+        threading.Thread(target=_warm_up, args=(library[library.names[0]],), daemon=True).start()
         page.block_thread()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    except (UserError, Unwritable) as error:
+        return report(error)
     except KeyboardInterrupt:  # before all was ready
         return 130
     return 0
+
+
+def _warm_up(predictor: Predictor) -> None:
+    """Do what takes seconds once, for which the first visitor need not wait: compile kernels, import grad-cam."""
+    predictor.rehearse()
+    with suppress(UserError):  # it is not installed, as its tab will say
+        grad_cam()
 
 
 def _serve(page: gr.Blocks, given: Serving) -> None:

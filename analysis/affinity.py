@@ -7,10 +7,10 @@ import cv2
 import numpy as np
 import torch
 
-from analysis.encoding import Encoding
-from analysis.predictor import Predictor, require_number
-from wsss import UserError
-from wsss.refinement import DILATIONS, affinity, neighbor_offsets
+from analysis.encoding import Encoding, cell_of, require_pixel
+from analysis.predictor import Predictor
+from analysis.pseudo_settings import PseudoSettings
+from wsss.refinement import affinity, neighbor_offsets
 
 KINDS = ("color", "class", "joint")
 """Color affinity alone (alpha = 1), class affinity alone (alpha = 0), and both as they act (Eq. 5)."""
@@ -49,10 +49,7 @@ def probe(
     pixel: tuple[int, int],
     name: str,
     present: Sequence[str],
-    *,
-    alpha: float,
-    dilations: Sequence[int] = DILATIONS,
-    background_affinity: bool | None = None,
+    settings: PseudoSettings,
 ) -> Probe:
     """The weights of Eq. 5 with which a pixel takes over its neighbours' score of a class.
 
@@ -60,26 +57,24 @@ def probe(
         pixel: (row, column) of encoding.rgb.
         name: of the class, or "background".
         present: names of the objects in the photograph, on which the background's weights hang.
-        background_affinity: as in `Predictor.iterates`.
+        settings: of which alpha and what the kernels depend on matter.
 
     Raises:
-        UserError: the pixel lies outside, there is no such class, or alpha is not in [0, 1].
+        UserError: the pixel lies outside, or there is no such class.
     """
     of_background = name == "background"
     size, grid = encoding.rgb.shape[:2], encoding.maps.shape[-2:]
-    if not all(0 <= place < side for place, side in zip(pixel, size, strict=True)):
-        raise UserError(f"the pixel {pixel} does not lie in the photograph of {size[0]} rows and {size[1]} columns")
-    require_number("alpha", alpha)
-    row, column = (place * cells // side for place, cells, side in zip(pixel, grid, size, strict=True))
+    require_pixel(pixel, size)
+    row, column = cell_of(pixel, size, grid)
     objects = present if of_background else [name]
-    color_kernel, class_kernels = predictor.kernels(encoding, objects, dilations, background_affinity)
+    color_kernel, class_kernels = predictor.kernels(encoding, objects, settings)
     class_kernel = class_kernels[:1] if of_background else class_kernels[1:]
     here = np.s_[:, :, row : row + 1, column : column + 1]
     weights = {
         kind: affinity(color_kernel[here], class_kernel[here], share)[0, :, 0, 0].cpu().numpy()
-        for kind, share in zip(KINDS, (1.0, 0.0, alpha), strict=True)
+        for kind, share in zip(KINDS, (1.0, 0.0, settings.alpha), strict=True)
     }
-    offsets = np.array(neighbor_offsets(dilations))
+    offsets = np.array(neighbor_offsets(settings.dilations))
     reach = np.abs(offsets).max(1)
     return Probe(
         (_center(row, grid[0], size[0]), _center(column, grid[1], size[1])),

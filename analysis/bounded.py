@@ -11,7 +11,7 @@ MOST_BYTES = 192 * 2**20
 
 
 class Bounded:
-    """At most `size` values by their keys, and at most `most_bytes` of arrays in them, computed under `lock`."""
+    """At most `size` values by their keys, and at most `most_bytes` of arrays in them; `lock` guards them."""
 
     def __init__(self, size: int, lock: threading.RLock, most_bytes: int = MOST_BYTES) -> None:
         self.size, self.lock, self.most_bytes = size, lock, most_bytes

@@ -73,7 +73,7 @@ def in_common(left: Sequence[str], right: Sequence[str]) -> list[str]:
     return [name for name in left if name in right]
 
 
-def worst_first(
+def least_alike_first(
     photographs: Iterable[tuple[str, np.ndarray]],
     left: Callable[[np.ndarray], np.ndarray],
     right: Callable[[np.ndarray], np.ndarray],

@@ -1,11 +1,13 @@
 """What is computed once for a photograph, so that a slider only reads it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from wsss import UserError
 from wsss.config import Config
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import reduce_image, refinement_grid
@@ -24,7 +26,7 @@ class Encoding:
     colors: Tensor  # (1, 3, g, g') of Eq. 5, in [0, 1]
     scores: Tensor  # (1, K, g, g') s of Eq. 5
     color_kernel: Tensor  # (1, N, g, g') of Eq. 5
-    key: str  # digest of the photograph
+    key: str  # tells it from others: a digest of the photograph, and the drop where it is another one
 
     @classmethod
     @torch.inference_mode()
@@ -46,3 +48,15 @@ class Encoding:
             color_kernel=kernel(colors),
             key=key,
         )
+
+
+def require_pixel(pixel: tuple[int, int] | None, size: Sequence[int]) -> None:
+    """Raises UserError unless the pixel (row, column) lies in a photograph of this size (H, W)."""
+    if pixel is None or not all(0 <= place < side for place, side in zip(pixel, size, strict=True)):
+        raise UserError(f"the pixel {pixel} does not lie in the photograph of {size[0]} rows and {size[1]} columns")
+
+
+def cell_of(pixel: tuple[int, int], size: Sequence[int], grid: Sequence[int]) -> tuple[int, int]:
+    """Where a pixel of a photograph of size (H, W) lies on a grid (g, g') over it."""
+    row, column = (place * cells // side for place, side, cells in zip(pixel, size, grid, strict=True))
+    return row, column

@@ -3,7 +3,7 @@
 import functools
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,14 +11,18 @@ from analysis import run_files, runs
 from analysis.library import Library
 from analysis.report import Pictures, pictures
 from analysis.truth import read_truth
-from wsss import UserError, checkpoint
+from wsss import UNLABELLED, UserError, checkpoint
 from wsss.data.item import Source
 from wsss.data.source import read
 from wsss.data.translated import translated
 from wsss.data.voc import VOC_PALETTE, mask_values
 from wsss.disk import reading
 
-_NEEDED = ("miou", "mean_boundary_iou", "accuracy", "classes", "confusion", "photographs", "split")
+_NEEDED = (
+    *("checkpoint", "split", "photographs", "multi_scale", "crf", "image_labels_used", "seconds"),
+    *("miou", "mean_boundary_iou", "accuracy", "classes", "confusion"),
+)
+"""What the page and the files to take home read of a report."""
 
 
 def report_of(name: str) -> dict[str, Any]:
@@ -71,42 +75,46 @@ def free_name(chosen: str, split: str) -> str:
     return next(name for name in numbered if name not in taken)
 
 
+def job_of(name: str) -> dict[str, Any]:
+    """What an evaluation was started with. Raises UserError where the page has not started it."""
+    if not (job := runs.known(name, evaluation=True).job):
+        raise UserError(f"{name}: was not started from this page, so that it is not known what it has looked at")
+    return job
+
+
+class Judged(NamedTuple):
+    """A photograph of an evaluation, and what its prediction is judged by."""
+
+    rgb: np.ndarray  # (H, W, 3) uint8
+    truth: np.ndarray | None  # (H, W) class indices, 255 unlabelled; None where there is none
+    classes: tuple[str, ...]  # of the checkpoint, without the background
+
+
+def judged(name: str, photograph: str) -> Judged:
+    """A photograph of an evaluation. Raises UserError where the data are no longer there."""
+    job, classes = job_of(name), tuple(report_of(name)["classes"])[1:]
+    report = runs.folder_of(name, evaluation=True) / runs.REPORT
+    source = _source(*(job.get(key, "") for key in ("dataset", "data", "split")), report, run_files.version(report))
+    if photograph not in source.names:
+        raise UserError(f"{photograph!r}: is no photograph of this split any more")
+    index = source.names.index(photograph)
+    source = translated(source, classes)
+    return Judged(source.rgb(index), source.mask(index), classes)
+
+
 def pictures_of(name: str, photograph: str) -> Pictures:
     """A photograph of an evaluation with its truth, prediction and errors.
 
     Raises:
         UserError: the data or the mask are no longer there.
     """
-    found, classes = runs.known(name, evaluation=True), tuple(report_of(name)["classes"])[1:]
-    source, index = _place_of(found, photograph)
-    source = translated(source, classes)
-    rgb, truth = source.rgb(index), source.mask(index)
-    mask = read_truth(found.folder / "masks" / f"{photograph}.png", classes, rgb.shape[:2])
+    rgb, truth, classes = judged(name, photograph)
+    mask = read_truth(runs.folder_of(name, evaluation=True) / "masks" / f"{photograph}.png", classes, rgb.shape[:2])
     colors = VOC_PALETTE[list(mask_values(classes))]
-    return pictures(rgb, truth if truth is not None else np.full(mask.shape, 255, np.uint8), mask, colors)
-
-
-def truth_of(name: str, photograph: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    """The true mask (H, W) of an evaluation's photograph, None where there is none, and its classes: the checkpoint's.
-
-    Raises:
-        UserError: the data are no longer there.
-    """
-    source, index = _place_of(runs.known(name, evaluation=True), photograph)
-    classes = tuple(report_of(name)["classes"])[1:]
-    return translated(source, classes).mask(index), classes
-
-
-def _place_of(found: runs.Found, photograph: str) -> tuple[Source, int]:
-    """The split of an evaluation, and where in it a photograph is. Raises UserError."""
-    place = (found.job.get(key, "") for key in ("dataset", "data", "split"))
-    source = _source(*place, found.folder, run_files.version(found.folder / runs.REPORT))
-    if photograph not in source.names:
-        raise UserError(f"{photograph!r}: is no photograph of this split any more")
-    return source, source.names.index(photograph)
+    return pictures(rgb, truth if truth is not None else np.full(mask.shape, UNLABELLED, np.uint8), mask, colors)
 
 
 @functools.lru_cache(maxsize=2)
-def _source(dataset: str, data: str, split: str, evaluation: Path, version: tuple[int, int]) -> Source:
+def _source(dataset: str, data: str, split: str, report: Path, version: tuple[int, int]) -> Source:
     """A split is read once for many clicks; anew for another evaluation, since the data may have changed."""
     return read(dataset, Path(data) if data else None, split, labelled=False)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from analysis.encoding import Encoding
+from analysis.encoding import Encoding, cell_of, require_pixel
 from analysis.predictor import Predictor
 from analysis.render import heat
 from wsss import UserError
@@ -251,12 +251,11 @@ def _summed(region: np.ndarray, index: int) -> Question:
 
 def _at(pixel: tuple[int, int] | None, size: tuple[int, ...], index: int) -> Question:
     """A class's score at one pixel of a photograph of this size."""
-    if pixel is None or not all(0 <= place < side for place, side in zip(pixel, size, strict=True)):
-        raise UserError(f"the pixel {pixel} does not lie in the photograph of {size[0]} rows and {size[1]} columns")
+    require_pixel(pixel, size)
 
     def question(output: Output) -> Tensor:
         scores = output.logits[:, index]
-        row, column = (place * n // side for place, n, side in zip(pixel, scores.shape[-2:], size, strict=True))
+        row, column = cell_of(pixel, size, scores.shape[-2:])
         return scores[:, row, column]
 
     return question

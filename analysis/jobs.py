@@ -27,6 +27,7 @@ from wsss.run import BEFORE_A_STATE
 
 _PATIENCE = 20.0  # seconds until a started process has said that it lives
 _DELETED = ".deleted-"  # begins the name of a folder that is being removed
+_COMMAND = "$ "  # begins the line of a log that tells what was started
 _QUIET_FOR = 600.0  # seconds; a folder without run.json that was written to more recently may be in use
 
 
@@ -47,9 +48,9 @@ def start(
     lock = _lock(device, folder)
     try:
         _require_idle(folder, device)
-        if not resume and folder.exists() and not {path.name for path in folder.iterdir()} <= BEFORE_A_STATE:
-            raise UserError(f"there is a run {folder.name!r} already: resume it, delete it, or choose another name")
         try:
+            if not resume and folder.exists() and not {path.name for path in folder.iterdir()} <= BEFORE_A_STATE:
+                raise UserError(f"there is a run {folder.name!r} already: resume it, delete it, or choose another name")
             folder.mkdir(parents=True, exist_ok=True)
             for name in (warden.FILE, "stop"):
                 (folder / name).unlink(missing_ok=True)
@@ -61,6 +62,8 @@ def start(
     deadline = time.monotonic() + _PATIENCE
     while not (folder / warden.FILE).exists():
         if child.poll() is not None or time.monotonic() > deadline:
+            with suppress(ProcessLookupError):  # a late one would begin after its visitor was told that it did not
+                os.killpg(child.pid, signal.SIGKILL)
             raise UserError(f"{folder.name}: the process did not start; {_last_line(folder)}")
         time.sleep(0.02)
     return runs.look(folder)
@@ -69,7 +72,7 @@ def start(
 def _begin(folder: Path, argv: Sequence[str], facts: Mapping[str, Any], lock: int) -> subprocess.Popen:
     """The warden, in a session of its own, with the device's lock; nobody waits for it."""
     with (folder / runs.LOG).open("ab") as log:
-        log.write(f"$ {command_text(argv)}\n".encode())
+        log.write(f"{_COMMAND}{command_text(argv)}\n".encode())
         log.flush()
         child = subprocess.Popen(
             [sys.executable, "-m", "analysis.warden", str(folder.absolute()), json.dumps(facts), "--", *argv],
@@ -168,7 +171,8 @@ def delete(found: runs.Found) -> None:
 
 
 def _last_line(folder: Path) -> str:
-    lines = [line for line in run_files.tail(folder / runs.LOG, 4096).splitlines() if line.strip()]
+    lines = run_files.tail(folder / runs.LOG, 4096).splitlines()
+    lines = [line for line in lines if line.strip() and not line.startswith(_COMMAND)]
     return lines[-1] if lines else "its log is empty"
 
 

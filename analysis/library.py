@@ -11,8 +11,8 @@ from analysis import run_files
 from analysis.predictor import Predictor
 from wsss import UserError
 
-MOST_OPEN = 6
-"""Predictors in memory at once: a visitor of Compare asks three in turn, and a slider must not read a file."""
+MOST_OPEN = 7
+"""Predictors in memory at once: a visitor of Compare asks seven in turn, and a slider must not read a file."""
 
 MOST_UPLOADED = 8
 """Checkpoints that visitors have brought; the oldest makes room for a new one, and its files are removed."""

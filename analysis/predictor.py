@@ -14,8 +14,11 @@ from torch import Tensor
 
 from analysis.bounded import Bounded
 from analysis.encoding import Encoding
+from analysis.pseudo_settings import MOST_STEPS, PseudoSettings
+from analysis.ranges import require_number
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
+from wsss.crf import available as crf_is_available
 from wsss.crf import crf
 from wsss.data.reduced import reduce
 from wsss.data.voc import VOC_PALETTE, mask_values
@@ -24,14 +27,12 @@ from wsss.probabilities import MOST_RATIO, predict_probs, prediction_settings
 from wsss.pseudo import claims, to_mask
 from wsss.refinement import DILATIONS, affinity, kernel, spread, with_background_scores
 
-MOST_STEPS = 30
-"""Refinement steps that the page can scrub through."""
-
 REFINED_BY = ("SPR", "CRF", "none")
 """What a mask may be refined by: SPR as the checkpoint's test has it, a dense CRF in its place, or nothing.
 
 The paper tests with nothing (Sec. 3.3).
 """
+
 
 _SHOWN_SIDE = 512  # larger photographs are shown and asked about at this short side, so that a slider stays live
 _LEAST_SIDE = 16
@@ -43,6 +44,11 @@ _KEPT_KERNELS = 4
 _KEPT_ANSWERS = 16
 _KEPT_CUES = 4
 _KEPT_FILMS = 4
+
+
+def ways_to_refine() -> list[str]:
+    """Those of `REFINED_BY` that this machine has: a CRF may not be installed."""
+    return [way for way in REFINED_BY if way != "CRF" or crf_is_available()]
 
 
 class Predictor:
@@ -89,7 +95,7 @@ class Predictor:
         After an installation the kernels are compiled, which takes about ten seconds; later starts save half a second.
         """
         encoding = self.encode(np.zeros((64, 64, 3), np.uint8))
-        self.iterates(encoding, self.classes[:1], self.config.alpha)
+        self.iterates(encoding, self.classes[:1], PseudoSettings.of(self.config))
 
     def encode(self, rgb: np.ndarray) -> Encoding:
         """Run the network once on a photograph, (H, W, 3) uint8; the last few photographs are remembered.
@@ -136,7 +142,7 @@ class Predictor:
             before = shape_cue.temperature, shape_cue.radius
             try:
                 shape_cue.temperature, shape_cue.radius = drop
-                key = f"{encoding.key} tau {temperature:g} R1 {radius:g}"
+                key = f"{encoding.key} tau {drop[0]} R1 {drop[1]}"
                 return Encoding.of(self.network, self.config, encoding.rgb, key)
             finally:
                 shape_cue.temperature, shape_cue.radius = before
@@ -180,34 +186,21 @@ class Predictor:
         settings = prediction_settings(self.config, refined=False)
         return self._raw.get(encoding.key, lambda: predict_probs(self.network, encoding.rgb, **settings))
 
-    def iterates(
-        self,
-        encoding: Encoding,
-        present: Sequence[str],
-        alpha: float,
-        dilations: Sequence[int] = DILATIONS,
-        background_affinity: bool | None = None,
-    ) -> Tensor:
+    def iterates(self, encoding: Encoding, present: Sequence[str], settings: PseudoSettings) -> Tensor:
         """All maps m_0 ... m_T of the refinement (Eq. 6), T = MOST_STEPS.
 
         Args:
             present: names of the objects in the photograph; only they and the background are refined.
-            alpha: balance of Eq. 5, in [0, 1].
-            dilations: distances of the neighbours in pixels of the grid.
-            background_affinity: whether the background has a class affinity (`with_background_scores`); None: as the
-                checkpoint was trained.
+            settings: of which alpha and what the kernels depend on matter.
 
         Returns:
             (T+1, K, g, g') float32; classes that are not present are 0.
 
         Raises:
-            UserError: alpha is out of range, a class is not the checkpoint's, or a dilation is not the paper's.
+            UserError: a class is not the checkpoint's.
         """
-        require_number("alpha", alpha)
-        _require_dilations(dilations)
-        kind = tuple(sorted(dilations)), self._has_background_affinity(background_affinity)
-        key = encoding.key, tuple(self.indices(present)), round(alpha, 4), *kind
-        return self._iterates.get(key, lambda: self._refine(encoding, present, alpha, *kind))
+        key = encoding.key, tuple(self.indices(present)), settings.alpha, settings.kernel
+        return self._iterates.get(key, lambda: self._refine(encoding, present, settings))
 
     def index(self, name: str) -> int:
         """Index of the class of that name. Raises UserError for an unknown one."""
@@ -219,28 +212,17 @@ class Predictor:
             raise UserError(f"there is no class {unknown[0]!r}; the checkpoint knows {', '.join(self.classes)}")
         return [0, *(k for k, name in enumerate(self.classes, 1) if name in present)]
 
-    def kernels(
-        self,
-        encoding: Encoding,
-        present: Sequence[str],
-        dilations: Sequence[int] = DILATIONS,
-        background_affinity: bool | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """The color kernel (1, N, g, g') and the class kernels (P, N, g, g') of Eq. 5; arguments as in `iterates`.
+    def kernels(self, encoding: Encoding, present: Sequence[str], settings: PseudoSettings) -> tuple[Tensor, Tensor]:
+        """The color kernel (1, N, g, g') and the class kernels (P, N, g, g') of Eq. 5.
 
         The latter are those of the background and the objects named, in the order of `indices`.
 
         Raises:
-            UserError: a dilation is not the paper's, or a class is not the checkpoint's.
+            UserError: a class is not the checkpoint's.
         """
-        _require_dilations(dilations)
-        kind = tuple(dilations), self._has_background_affinity(background_affinity)
         classes = self.indices(present)
-        key = encoding.key, tuple(classes), *kind
-        return self._kernels.get(key, lambda: self._both_kernels(encoding, classes, *kind))
-
-    def _has_background_affinity(self, asked: bool | None) -> bool:
-        return self.config.background_affinity if asked is None else bool(asked)
+        key = encoding.key, tuple(classes), settings.kernel
+        return self._kernels.get(key, lambda: self._both_kernels(encoding, classes, *settings.kernel))
 
     @torch.inference_mode()
     def _both_kernels(
@@ -255,18 +237,11 @@ class Predictor:
         return color_kernel, kernel(scores[0, classes].unsqueeze(1), dilations)
 
     @torch.inference_mode()
-    def _refine(
-        self,
-        encoding: Encoding,
-        present: Sequence[str],
-        alpha: float,
-        dilations: tuple[int, ...],
-        background_affinity: bool,
-    ) -> Tensor:
+    def _refine(self, encoding: Encoding, present: Sequence[str], settings: PseudoSettings) -> Tensor:
         classes = self.indices(present)
-        weights = affinity(*self.kernels(encoding, present, dilations, background_affinity), alpha)
+        weights = affinity(*self.kernels(encoding, present, settings), settings.alpha)
         out = encoding.maps.new_zeros(MOST_STEPS + 1, *encoding.maps.shape)
-        out[:, classes] = torch.stack(list(spread(encoding.maps[classes], weights, MOST_STEPS, dilations)))
+        out[:, classes] = torch.stack(list(spread(encoding.maps[classes], weights, MOST_STEPS, settings.dilations)))
         return out
 
     @torch.inference_mode()
@@ -274,57 +249,40 @@ class Predictor:
         self,
         encoding: Encoding,
         present: Sequence[str],
-        *,
-        alpha: float,
-        steps: int,
-        object_cutoff: float,
-        background_cutoff: float,
-        least_cutoff: float | None = None,
-        dilations: Sequence[int] = DILATIONS,
-        background_affinity: bool | None = None,
+        settings: PseudoSettings,
         size: tuple[int, int] | None = None,
     ) -> Tensor:
-        """Which pixels each class claims after `steps` steps of refinement (Sec. 4.1.3), (K, H, W) bool.
+        """Which pixels each class claims after T steps of refinement (Sec. 4.1.3), (K, H, W) bool.
 
         Args:
+            present: as in `iterates`.
             size: (H, W) of the answer; None: the photograph's.
 
-        The others as in `iterates` and `wsss.pseudo.claims`; least_cutoff None: the checkpoint's.
-
         Raises:
-            UserError: one is out of range.
+            UserError: a class is not the checkpoint's.
         """
-        least_cutoff = self.config.least_cutoff if least_cutoff is None else least_cutoff
-        require_number("T", steps, MOST_STEPS)
-        require_number("the threshold", object_cutoff)
-        require_number("the background's threshold", background_cutoff)
-        require_number("the floor", least_cutoff)
-        refined = self.iterates(encoding, present, alpha, dilations, background_affinity)[int(steps)]
+        refined = self.iterates(encoding, present, settings)[int(settings.steps)]
         classes = self.indices(present)
         out = torch.zeros(len(refined), *(size or encoding.rgb.shape[:2]), dtype=torch.bool, device=refined.device)
         out[classes] = claims(
             _resize(refined[None, classes], out.shape[1:]),
             torch.ones(1, len(classes) - 1, device=refined.device),
-            object_cutoff=object_cutoff,
-            background_cutoff=background_cutoff,
-            least_cutoff=least_cutoff,
+            object_cutoff=settings.object_cutoff,
+            background_cutoff=settings.background_cutoff,
+            least_cutoff=settings.least_cutoff,
         )[0]
         return out
 
-    def pseudo(self, encoding: Encoding, present: Sequence[str], **settings) -> np.ndarray:
-        """The pseudo mask (Sec. 3.2.1, 4.1.3), (H, W) uint8, 255 unlabelled; settings as in `claims`."""
-        return to_mask(self.claims(encoding, present, **settings)[None])[0].to(torch.uint8).cpu().numpy()
-
-
-def require_number(name: str, value: object, most: float = 1) -> None:
-    """Raises UserError unless the value is a number from 0 to `most`; it came over the network and may be anything."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-        raise UserError(f"{name} must be a number from 0 to {most:g}, got {value!r}")
-
-
-def _require_dilations(dilations: Sequence[int]) -> None:
-    if not dilations or not set(dilations) <= set(DILATIONS):
-        raise UserError(f"dilations must be some of {', '.join(map(str, DILATIONS))}, got {list(dilations)}")
+    def pseudo(
+        self,
+        encoding: Encoding,
+        present: Sequence[str],
+        settings: PseudoSettings,
+        size: tuple[int, int] | None = None,
+    ) -> np.ndarray:
+        """The pseudo mask (Sec. 3.2.1, 4.1.3), (H, W) uint8, 255 unlabelled; arguments as in `claims`."""
+        claimed = self.claims(encoding, present, settings, size)
+        return to_mask(claimed[None])[0].to(torch.uint8).cpu().numpy()
 
 
 def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -90,21 +90,21 @@ def growth(pairs: int = 2) -> pd.DataFrame:
     """Time of SPR, also by pixel and present class, over image size, present classes, T, batch, and absent classes."""
     rows = []
 
-    def add(varied: str, value: int, size: int, present: int, steps: int, batch: int, classes: int) -> None:
-        image, scores, probs, there = scene(batch, classes, (size, size), present)
+    def add(varied: str, value: int, *, side: int, present: int = 3, steps: int = 10, batch: int = 1, classes: int = 3):
+        image, scores, probs, there = scene(batch, classes, (side, side), present)
         seconds, _ = alternating(lambda: refine(image, scores, probs, present=there, steps=steps), lambda: None, pairs)
-        rows.append((varied, value, 1e3 * seconds, 1e9 * seconds / (batch * present * size**2)))
+        rows.append((varied, value, 1e3 * seconds, 1e9 * seconds / (batch * present * side**2)))
 
-    for size in (112, 224, 448, 1000):
-        add("side in pixels", size, size, 3, 10, 1, 3)
+    for side in (112, 224, 448, 1000):
+        add("side in pixels", side, side=side)
     for present in (2, 5, 10, 21):
-        add("present classes", present, 224, present, 10, 1, 21)
+        add("present classes", present, side=224, present=present, classes=21)
     for steps in (0, 5, 10, 20):
-        add("T", steps, 448, 3, steps, 1, 3)
+        add("T", steps, side=448, steps=steps)
     for batch in (1, 2, 4, 16):
-        add("batch", batch, 112, 3, 10, batch, 3)
+        add("batch", batch, side=112, batch=batch)
     for classes in (3, 7, 21):
-        add("classes, 3 of them present", classes, 224, 3, 10, 1, classes)
+        add("classes, 3 of them present", classes, side=224, classes=classes)
     return pd.DataFrame(rows, columns=["varied", "value", "ms", "ns per pixel and present class"])
 
 

@@ -1,6 +1,5 @@
-"""Arrays become pictures: masks over photographs, maps as heat, legends."""
+"""Arrays become pictures: masks over photographs, maps as heat."""
 
-import html
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -9,9 +8,12 @@ from PIL import Image, ImageDraw, ImageFont
 
 from wsss import UNLABELLED
 
-_GRAY = (180, 180, 180)  # of unlabelled pixels in a legend
-_NO_CLAIM, _CONFLICT = (150, 150, 150), (220, 60, 60)
-_WRONG, _RIGHT = (225, 60, 60), (60, 170, 90)
+CAUSES = {"several classes claim it": (220, 60, 60), "no class claims it": (150, 150, 150)}
+"""The colors of `causes`."""
+
+ERRORS = {"a right object": (60, 170, 90), "wrong": (225, 60, 60), "not counted": (51, 51, 51)}
+"""The colors of `error_map`; what is not counted is the photograph, darkened."""
+
 _TITLE_HEIGHT = 32
 _FRAME_GAP = 4  # pixels between the frames of a film strip
 _CAPTION_WIDTH = 240  # pixels at least of a picture with a caption: two or three words fit in no less
@@ -108,8 +110,9 @@ def causes(rgb: np.ndarray, claims: np.ndarray) -> np.ndarray:
         rgb: (H, W, 3) uint8.
         claims: how many classes claim a pixel, (H, W) uint8.
     """
-    paints = np.full((256, 1, 3), _CONFLICT, np.uint8)
-    paints[0] = _NO_CLAIM
+    conflict, no_claim = CAUSES.values()
+    paints = np.full((256, 1, 3), conflict, np.uint8)
+    paints[0] = no_claim
     out = cv2.convertScaleAbs(rgb, alpha=2 / 3)
     return cv2.copyTo(cv2.applyColorMap(claims, paints), _where(claims != 1), out)
 
@@ -124,7 +127,8 @@ def error_map(rgb: np.ndarray, truth: np.ndarray, mask: np.ndarray, opacity: flo
     """
     out = np.repeat(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
     counted = (truth != UNLABELLED) & (mask != UNLABELLED)
-    for where, color in ((counted & (truth != mask), _WRONG), (counted & (truth == mask) & (truth > 0), _RIGHT)):
+    right, wrong, _ = ERRORS.values()
+    for where, color in ((counted & (truth != mask), wrong), (counted & (truth == mask) & (truth > 0), right)):
         out[where] = np.rint((1 - opacity) * out[where] + opacity * np.array(color)).astype(np.uint8)
     out[~counted] //= 4
     return out
@@ -192,13 +196,3 @@ def shares(mask: np.ndarray, classes: Sequence[str]) -> dict[str, float]:
     return {
         "unlabelled" if k == UNLABELLED else names[k]: counts[k] / mask.size for k in np.flatnonzero(counts).tolist()
     }
-
-
-def legend(mask: np.ndarray, classes: Sequence[str], colors: np.ndarray) -> str:
-    """HTML with the name, color and area share of each class in the mask; names are escaped."""
-    paints = dict(zip(("background", *classes), colors, strict=True))
-    entries = []
-    for name, share in shares(mask, classes).items():
-        swatch = f"background:rgb({','.join(str(int(value)) for value in paints.get(name, _GRAY))})"
-        entries.append(f'<span class="entry"><i style="{swatch}"></i>{html.escape(name)} {100 * share:.0f} %</span>')
-    return f'<div class="legend">{"".join(entries)}</div>'

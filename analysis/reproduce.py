@@ -66,15 +66,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _reproduce(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
-    if arguments.table in TRAINED:
-        return _trained(arguments, flags)
-    if arguments.table == "two-stage":
-        return _two_stage(arguments, flags)
+    if arguments.table in TRAINED or arguments.table == "two-stage":
+        _require_scores(flags)
+        return _trained(arguments, flags) if arguments.table in TRAINED else _two_stage(arguments, flags)
     if flags:
         raise UserError(f"{flags[0]} is for tables of trained networks; table {arguments.table} trains none")
     table = _by_alpha(arguments) if arguments.table == "6" else _by_refinement(arguments)
     tables.write(arguments.out, arguments.table, table)
     return 0
+
+
+def _require_scores(flags: Sequence[str]) -> None:
+    """Raises UserError where nothing is evaluated: what is trained would have no scores, hours later."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--val-split")
+    if parser.parse_known_args(flags)[0].val_split == "none":
+        raise UserError("--val-split none: a table is made of scores; name the split to evaluate on")
 
 
 def _trained(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
@@ -108,8 +115,6 @@ def _classify(argv: Sequence[str], out: Path) -> int:
     if (run.read(out) or {}).get("status") == "finished":
         config_to_resume(out, asdict(config))
         return 0
-    if config.val_split == "none":
-        raise UserError("--val-split none: a table is made of scores; name the split to evaluate on")
     until = min(config.warmup_epochs, config.epochs)
     return train.main([*argv, f"--until={until}", f"--out={out}", *_from_where(out)])
 

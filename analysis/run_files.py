@@ -51,7 +51,8 @@ class _MetricsFile:
         return self._read[1]
 
 
-_metrics_file = functools.lru_cache(maxsize=64)(_MetricsFile)
+# More than a table of runs is long: each of its lines asks for its run's.
+_metrics_file = functools.lru_cache(maxsize=256)(_MetricsFile)
 
 
 def _read_metrics(path: Path) -> list[dict[str, float]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from analysis import jobs, run_files, runs
 from analysis.commands import Flags, flags_of, words_of
+from analysis.legends import state_line
 from wsss.progress import clock
 
 COLUMNS = (
@@ -47,7 +48,7 @@ def status_html(run: runs.Found) -> str:
     share = 100 * done / steps if steps else 0
     bar = f'<div style="background:#8884;height:6px;border-radius:3px"><div style="background:{color};height:6px;'
     bar += f'border-radius:3px;width:{min(100, share):.1f}%"></div></div>'
-    return f'<div class="legend" data-state="{html.escape(run.status)}">{" &middot; ".join(parts)}</div>{bar}'
+    return state_line(run.status, *parts) + bar
 
 
 def row_of(run: runs.Found) -> list[Any]:

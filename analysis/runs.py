@@ -110,12 +110,14 @@ def _found(parent: Path) -> list[Found]:
 def look(folder: Path) -> Found:
     """The state of a run, from its files and from the processes that they name."""
     run, job = wsss.run.read(folder) or {}, _read(folder / warden.FILE)
-    if job.get("end") and _number(run.get("start")) > _number(job["end"]):
+    keeper = living_warden(job, folder)
+    over = job.get("end") or (None if keeper else job.get("stop"))
+    if over and _number(run.get("start")) > _number(over):
         job = {}  # a terminal has resumed the run since
     # A resumed run that ends before it owns the folder leaves the run.json of the part before.
     run_of_job = {} if run and job and _number(run.get("start")) < _number(job.get("start")) else run
     status, code, error = _ended(run_of_job, job)
-    if living_warden(job, folder) or living_trainer(run):
+    if keeper or living_trainer(run):
         status, code, error = _alive(run_of_job, job, folder), None, None
     return Found(
         folder,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from analysis.encoding import Encoding
 from analysis.predictor import Predictor
+from analysis.ranges import require_number
 from wsss import UserError
 from wsss.probabilities import to_image
 from wsss.shape_cue import drop_probability, information_of_positions, sample_offsets, self_information
@@ -109,7 +110,7 @@ def _require(
     radius: float, bandwidth: float, temperature: float, samples: float, patch: float, drop_rate: float, seed: float
 ) -> None:
     """Raises UserError unless each number lies in its range; they came over the network and may be anything."""
-    for name, value, low, high in (
+    for name, value, least, most in (
         ("R1", radius, 1, MOST_RADIUS),
         ("the bandwidth", bandwidth, 0.001, 1000),
         ("tau", temperature, 0.001, 1000),
@@ -118,7 +119,6 @@ def _require(
         ("the drop rate", drop_rate, 0, 100),
         ("the seed", seed, 0, 2**31 - 1),
     ):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise UserError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}")
+        require_number(name, value, most, least)
     if patch % 2 != 1:
         raise UserError(f"the patch must have an odd side, got {patch:g}")

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import cv2
 import numpy as np
@@ -15,11 +15,11 @@ from PIL.PngImagePlugin import PngInfo
 
 from analysis.encoding import Encoding
 from analysis.exports import identity
-from analysis.predictor import MOST_STEPS, Predictor
+from analysis.predictor import Predictor
+from analysis.pseudo_settings import PseudoSettings
 from wsss import UNLABELLED, UserError
 from wsss.config import Config
 from wsss.metrics import confusion, mean_iou
-from wsss.refinement import DILATIONS
 
 AXES = {
     "alpha": "alpha",
@@ -30,7 +30,7 @@ AXES = {
     "tau": "temperature",
     "R1": "radius",
 }
-"""What can be swept, and which of the `Settings` it is."""
+"""What can be swept, and which of the `SweptSettings` it is."""
 
 MEASURES = {
     "iou": "mean IoU of the labelled pixels with the ground truth",
@@ -51,32 +51,16 @@ _TOLERANCE = 2  # pixels between an outline and an edge
 
 
 @dataclass(frozen=True)
-class Settings:
-    """All that a cell can differ in, and the rest of what its pseudo mask depends on."""
+class SweptSettings(PseudoSettings):
+    """All that a cell can differ in: the settings of its pseudo mask, and of the shape cue before it."""
 
-    alpha: float
-    steps: int
-    object_cutoff: float
-    background_cutoff: float
-    least_cutoff: float
     temperature: float
     radius: int
-    dilations: tuple[int, ...] = DILATIONS
-    background_affinity: bool | None = None  # None: the checkpoint's
 
     @classmethod
-    def of(cls, config: Config) -> "Settings":
-        """Those of a checkpoint."""
-        return cls(
-            config.alpha,
-            min(config.refine_steps, MOST_STEPS),
-            config.object_cutoff,
-            config.background_cutoff,
-            config.least_cutoff,
-            config.drop_temperature,
-            config.info_radius,
-            background_affinity=config.background_affinity,
-        )
+    def of(cls, config: Config) -> Self:
+        """Those that a network was trained with."""
+        return cls(**vars(PseudoSettings.of(config)), temperature=config.drop_temperature, radius=config.info_radius)
 
 
 class Axis(NamedTuple):
@@ -103,7 +87,7 @@ class Cell:
 
     row: int
     column: int
-    settings: Settings
+    settings: SweptSettings
     mask: np.ndarray  # (H, W) uint8, 255 unlabelled
     measures: dict[str, float]  # by the names of MEASURES; NaN where one is not defined
 
@@ -114,7 +98,7 @@ def sweep(
     present: Sequence[str],
     rows: Axis,
     columns: Axis | None,
-    settings: Settings,
+    settings: SweptSettings,
     *,
     truth: np.ndarray | None = None,
 ) -> Iterator[Cell]:
@@ -148,7 +132,7 @@ def sweep(
             drop = chosen.temperature, chosen.radius
             if encoded[0] != drop:
                 encoded = drop, predictor.encode_by_drop(encoding, *drop)
-            mask = _pseudo(predictor, encoded[1], present, chosen)
+            mask = predictor.pseudo(encoded[1], present, chosen)
             beside = masks.get((place[0], place[1] - 1), masks.get((place[0] - 1, place[1])))
             masks[place] = mask
             yield Cell(*place, chosen, mask, _measures(mask, strong, truth, beside, len(predictor.classes) + 1))
@@ -191,7 +175,7 @@ def png(picture: np.ndarray, settings: Mapping[str, Any]) -> bytes:
 
 
 def description(
-    predictor: Predictor, present: Sequence[str], rows: Axis, columns: Axis | None, settings: Settings
+    predictor: Predictor, present: Sequence[str], rows: Axis, columns: Axis | None, settings: SweptSettings
 ) -> dict[str, Any]:
     """What a sweep was, for `png` or a file of its own."""
     return {
@@ -206,26 +190,12 @@ def csv_text(cells: Sequence[Cell]) -> str:
     """One line a cell: its place, its settings, its measures; a measure that is not defined is empty."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["row", "column", *Settings.__dataclass_fields__, *MEASURES])
+    writer.writerow(["row", "column", *SweptSettings.__dataclass_fields__, *MEASURES])
     for cell in sorted(cells, key=lambda cell: (cell.row, cell.column)):
         measures = ["" if np.isnan(cell.measures[name]) else f"{cell.measures[name]:.5f}" for name in MEASURES]
         chosen = asdict(cell.settings) | {"dilations": " ".join(map(str, cell.settings.dilations))}
         writer.writerow([cell.row, cell.column, *chosen.values(), *measures])
     return file.getvalue()
-
-
-def _pseudo(predictor: Predictor, encoding: Encoding, present: Sequence[str], settings: Settings) -> np.ndarray:
-    return predictor.pseudo(
-        encoding,
-        present,
-        alpha=settings.alpha,
-        steps=settings.steps,
-        object_cutoff=settings.object_cutoff,
-        background_cutoff=settings.background_cutoff,
-        least_cutoff=settings.least_cutoff,
-        dilations=settings.dilations,
-        background_affinity=settings.background_affinity,
-    )
 
 
 def _measures(

@@ -1,12 +1,13 @@
 """How the refinement goes, step by step: what Fig. 4 and 9 show, as numbers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from analysis.encoding import Encoding
-from analysis.predictor import MOST_STEPS, Predictor
+from analysis.predictor import Predictor
+from analysis.pseudo_settings import MOST_STEPS, PseudoSettings
 from wsss import UNLABELLED
 from wsss.metrics import confusion, mean_iou
 
@@ -22,20 +23,24 @@ class Trajectory:
 
 
 def trajectory(
-    predictor: Predictor, encoding: Encoding, present: Sequence[str], *, truth: np.ndarray | None = None, **settings
+    predictor: Predictor,
+    encoding: Encoding,
+    present: Sequence[str],
+    settings: PseudoSettings,
+    *,
+    truth: np.ndarray | None = None,
 ) -> Trajectory:
     """Curves over all steps that the page can scrub through, of the very maps and pseudo masks that it shows.
 
     Args:
         truth: ground truth, (H, W) as encoding.rgb, 255 unlabelled.
-        settings: of `Predictor.claims`, without `steps`.
+        settings: all but T matter.
 
     Raises:
-        UserError: a setting is out of range.
+        UserError: a class is not the checkpoint's.
     """
-    kept = {name: settings[name] for name in ("alpha", "dilations", "background_affinity") if name in settings}
-    maps = predictor.iterates(encoding, present, **kept)[:, predictor.indices(present)]
-    masks = [predictor.pseudo(encoding, present, steps=step, **settings) for step in range(MOST_STEPS + 1)]
+    maps = predictor.iterates(encoding, present, settings)[:, predictor.indices(present)]
+    masks = [predictor.pseudo(encoding, present, replace(settings, steps=t)) for t in range(MOST_STEPS + 1)]
     change = (maps[1:] - maps[:-1]).abs().mean((1, 2, 3)).cpu().numpy()
     num_classes = len(predictor.classes) + 1
     return Trajectory(

@@ -20,6 +20,7 @@ from analysis.predictor import Predictor
 from wsss import UserError, checkpoint
 from wsss.config import Config, from_dict
 from wsss.data.labels import check_classes
+from wsss.exits import explained
 from wsss.json_file import read_json
 from wsss.network import build
 from wsss.weights import is_pt, own_names, read_pt, read_weights, require_finite, require_fit, weights_of
@@ -53,12 +54,12 @@ def admit(weights: Path, folder: Path, *, like: Path, described: Path | None = N
             "config" of its own, which count more.
 
     Raises:
-        UserError: it is broken, holds code, is too large, or does not fit; nothing is left behind then.
+        UserError: it is broken, holds code, is too large, or does not fit; there is no folder then.
     """
     try:
         _convert_apart(weights, folder, like, described, seconds)
     except UserError:
-        shutil.rmtree(folder, ignore_errors=True)  # its answers are looked at when it is written
+        shutil.rmtree(folder, ignore_errors=True)  # it is written before its answers are tested
         raise
     return folder
 
@@ -149,13 +150,11 @@ def main(argv: list[str]) -> int:
     _limit()
     try:
         convert(weights, *others)
-    except UserError as error:
-        print(error)
-        return 2
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+    except Exception as error:
+        if (known := explained(error)) is None:
             raise
-        print(f"{weights.name}: is too large: it takes more memory than an upload may")
+        code, sentence = known
+        print(f"{weights.name}: is too large: it takes more memory than an upload may" if code == 5 else sentence)
         return 2
     return 0
 

@@ -21,6 +21,7 @@ from PIL import Image
 
 from analysis.gradcam import explain
 from analysis.predictor import Predictor
+from analysis.pseudo_settings import PseudoSettings
 from analysis.shape_cues import shape_cues
 from analysis.tabs import scene
 from analysis.tabs import shape_cues as cues_tab
@@ -125,8 +126,8 @@ def test_the_interface_gives_what_the_predictor_gives(visitor, shipped_or_fresh)
     assert np.array_equal(np.asarray(Image.open(mask)), predictor.mask(encoding, 0.5))
     assert sum(areas.values()) == pytest.approx(1)
     pseudo, _ = visitor.predict(handle_file(str(CAT)), ["cat", "dog"], 0.3, 7, 0.5, 0.6, api_name="/refine")
-    settings = {"alpha": 0.3, "steps": 7, "object_cutoff": 0.5, "background_cutoff": 0.6}
-    assert np.array_equal(np.asarray(Image.open(pseudo)), predictor.pseudo(encoding, ("cat", "dog"), **settings))
+    settings = PseudoSettings(0.3, 7, 0.5, 0.6, 0.2, DILATIONS, predictor.config.background_affinity)
+    assert np.array_equal(np.asarray(Image.open(pseudo)), predictor.pseudo(encoding, ("cat", "dog"), settings))
     _, nats = visitor.predict(handle_file(str(CAT)), api_name="/self_information")
     image = to_image(encoding.rgb, predictor.config.test_short_side)
     seen = predictor.network.shape_cue.information(image).max().item()

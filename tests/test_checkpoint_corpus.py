@@ -4,6 +4,7 @@ import io
 import json
 import pickle  # to write the files that the package must refuse
 import random
+import resource
 import struct
 import threading
 import time
@@ -340,6 +341,19 @@ def test_an_upload_that_takes_more_memory_than_it_may_is_refused_in_words(weight
     child = Child(lambda: upload.main(argv), tmp_path / "log")
     assert child.wait() == 2
     assert child.said().strip() == "large.safetensors: is too large: it takes more memory than an upload may"
+
+
+def test_an_upload_that_finds_the_disk_full_says_so(weights, served, tmp_path):
+    (tmp_path / "good.safetensors").write_bytes(save(weights))
+    argv = [str(path) for path in (tmp_path / "good.safetensors", tmp_path / "out", served / "config.json")]
+
+    def convert_on_a_full_disk() -> int:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        return upload.main(argv)
+
+    child = Child(convert_on_a_full_disk, tmp_path / "log")
+    assert child.wait() == 2
+    assert "cannot be written" in child.said() and "too large: it takes" not in child.said()
 
 
 def test_weights_whose_counters_are_no_whole_numbers_are_refused(weights, served, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from analysis.charts import agreement_bars
-from analysis.compare import DIFFERENCES, compare, in_common, renumbered, worst_first
+from analysis.compare import DIFFERENCES, compare, in_common, least_alike_first, renumbered
 from analysis.library import Library
 from analysis.predictor import Predictor
 from analysis.tabs import compare as compare_tab
@@ -80,14 +80,14 @@ def test_the_worst_photograph_comes_first():
     def right(rgb: np.ndarray) -> np.ndarray:
         return by_place[rgb[0, 0, 0]]
 
-    first, *_, table = worst_first(photographs, left, right, ["cat", "dog"])
+    first, *_, table = least_alike_first(photographs, left, right, ["cat", "dog"])
     assert len(first) == 1
     assert list(table["photograph"]) == ["far", "near", "same"] and table["IoU"].iloc[-1] == 1
     assert set(DIFFERENCES) < set(table.columns)
 
 
 def test_no_photographs_make_no_table():
-    assert list(worst_first([], lambda rgb: LEFT, lambda rgb: LEFT, ["cat", "dog"])) == []
+    assert list(least_alike_first([], lambda rgb: LEFT, lambda rgb: LEFT, ["cat", "dog"])) == []
 
 
 def test_bars_show_the_classes_that_are_in_either():

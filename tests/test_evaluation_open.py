@@ -13,7 +13,7 @@ import torch
 
 from analysis import commands
 from analysis.library import Library
-from analysis.tabs import evaluation
+from analysis.tabs import evaluation_result
 from analysis.tabs.subject import Subject
 from analysis.truth import read_truth
 from wsss import checkpoint, evaluate
@@ -60,7 +60,7 @@ def subject(shipped_or_fresh, runs, monkeypatch) -> Subject:
 
 
 def test_a_photograph_is_opened_with_its_checkpoint_and_its_truth(pictures, subject):
-    chosen, photograph, tabs, truth, view = evaluation.open_by(subject)("one", pictures.names[3])
+    chosen, photograph, tabs, truth, view = evaluation_result.open_by(subject)("one", pictures.names[3])
     assert chosen.value == "small" and tabs.selected == "Inspect"
     assert np.array_equal(read_rgb(Path(photograph)), pictures.rgb(3))
     shown = read_truth(Path(truth), pictures.classes, pictures.rgb(3).shape[:2])
@@ -70,7 +70,7 @@ def test_a_photograph_is_opened_with_its_checkpoint_and_its_truth(pictures, subj
 
 def test_a_photograph_without_a_truth_is_opened_alone(pictures, subject, monkeypatch):
     monkeypatch.setattr(Shapes, "mask", lambda self, index: None)
-    _, photograph, _, truth, view = evaluation.open_by(subject)("one", pictures.names[3])
+    _, photograph, _, truth, view = evaluation_result.open_by(subject)("one", pictures.names[3])
     assert Path(photograph).is_file() and truth is None and view == gr.skip()
 
 

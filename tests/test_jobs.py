@@ -90,6 +90,21 @@ def test_a_run_that_ended_before_its_first_state_does_not_keep_its_name(place):
         require_own(folder)
 
 
+def test_a_process_that_starts_too_late_is_ended_and_gives_the_device_back(place, monkeypatch):
+    monkeypatch.setattr(jobs, "_PATIENCE", 0.0)
+    with pytest.raises(UserError, match="late: the process did not start"):
+        begin("late")
+    until(is_free)
+    assert not (runs.folder_of("late") / warden.FILE).exists()
+
+
+def test_a_plain_file_in_the_place_of_a_run_is_told_in_words(place):
+    place.mkdir()
+    (place / "notes").write_text("bread, milk")
+    with pytest.raises(UserError, match="notes: cannot be written"):
+        begin("notes")
+
+
 def begin(name: str, code: str = STEPS, kind: str = "training", device: str = "cpu") -> runs.Found:
     folder = runs.folder_of(name, evaluation=kind == "evaluation")
     return jobs.start(folder, [sys.executable, "-c", code], kind=kind, device=device)
@@ -296,6 +311,19 @@ def test_a_run_of_a_terminal_that_does_not_end_is_killed_when_it_is_stopped_agai
     monkeypatch.setattr(warden, "GRACE", -1)
     assert "was killed" in jobs.stop(runs.known("by-hand"))
     assert terminal.wait(5) == -signal.SIGKILL
+
+
+def test_a_run_that_a_terminal_goes_on_with_is_not_asked_to_stop_as_its_dead_warden_was(place):
+    terminal = subprocess.Popen([sys.executable, "-c", STUBBORN], stdout=subprocess.PIPE)
+    forged("resumed", pid=terminal.pid, create_time=psutil.Process(terminal.pid).create_time(), device="cpu")
+    folder = runs.folder_of("resumed")
+    (folder / warden.FILE).rename(folder / "run.json")
+    asked = {"pid": 1, "create_time": 1.0, "host": os.uname().nodename, "kind": "training", "start": 1.0, "stop": 2.0}
+    (folder / warden.FILE).write_text(json.dumps(asked))
+    assert runs.known("resumed").status == "running"
+    terminal.kill()
+    terminal.wait()
+    assert runs.known("resumed").status == "killed"
 
 
 def test_j5_of_ten_that_start_together_one_runs(place):

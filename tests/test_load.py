@@ -24,6 +24,7 @@ from visitor import Refusal, Visitor, running, server
 from analysis.encoding import Encoding
 from analysis.gradcam import explain
 from analysis.predictor import Predictor
+from analysis.pseudo_settings import PseudoSettings
 from wsss import checkpoint
 from wsss.network import build
 from wsss.presets import tiny
@@ -199,12 +200,13 @@ def test_a_slider_that_is_dragged_encodes_its_picture_once(small, monkeypatch):
     monkeypatch.setattr(Encoding, "of", lambda *a: encoded_pictures.append(1) or encode(*a))
     monkeypatch.setattr(Predictor, "_refine", lambda self, *a: runs.append(1) or refine(self, *a))
     rgb, last = decoded(picture(5)), None
-    cutoffs = {"object_cutoff": 0.6, "background_cutoff": 0.6}
+    settings = PseudoSettings.of(predictor.config)
     for step in range(200):
         encoding = predictor.encode(rgb)
-        last = predictor.pseudo(encoding, ("disc",), alpha=0.05 * (step % 12), steps=step % 31, **cutoffs)
+        settings = replace(settings, alpha=0.05 * (step % 12), steps=step % 31)
+        last = predictor.pseudo(encoding, ("disc",), settings)
     fresh = Predictor.from_checkpoint(small)
-    wanted = fresh.pseudo(fresh.encode(rgb), ("disc",), alpha=0.05 * (199 % 12), steps=199 % 31, **cutoffs)
+    wanted = fresh.pseudo(fresh.encode(rgb), ("disc",), settings)
     seen = f"{len(encoded_pictures) - 1} encoded, {len(runs) - 1} refined of 200 changes"
     once = len(encoded_pictures) - 1 == 1 and len(runs) - 1 <= 15
     measured("L3", seen, "1, <= 15, last value shown", once and np.array_equal(last, wanted))

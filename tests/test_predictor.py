@@ -13,7 +13,8 @@ import torch.nn.functional as F
 
 from analysis import predictor as border
 from analysis.encoding import Encoding
-from analysis.predictor import MOST_STEPS, Predictor
+from analysis.predictor import Predictor
+from analysis.pseudo_settings import MOST_STEPS, PseudoSettings
 from wsss import UNLABELLED, UserError
 from wsss.crf import available as crf_is_available
 from wsss.crf import crf
@@ -22,10 +23,10 @@ from wsss.objective import reduce_image
 from wsss.presets import animals
 from wsss.probabilities import predict_probs, prediction_settings, to_image
 from wsss.pseudo import pseudo_mask
-from wsss.refinement import refine, with_background_scores
+from wsss.refinement import DILATIONS, refine, with_background_scores
 
 CLASSES = ("cat", "cow", "dog", "horse", "person", "sheep")
-SETTINGS = {"alpha": 0.8, "steps": 10, "object_cutoff": 0.6, "background_cutoff": 0.7}
+SETTINGS = PseudoSettings(0.8, 10, 0.6, 0.7, 0.2, DILATIONS, True)
 
 
 @pytest.fixture(scope="module")
@@ -91,10 +92,10 @@ def test_a_class_that_the_mask_leaves_out_has_no_probability_and_is_not_ticked(p
 
 
 def test_the_background_may_be_held_by_the_objects_or_by_colors(predictor, encoding):
-    given = {flag: predictor.iterates(encoding, ("cat",), 0.5, background_affinity=flag) for flag in (False, True)}
+    ways = {flag: replace(SETTINGS, background_affinity=flag) for flag in (False, True)}
+    given = {flag: predictor.iterates(encoding, ("cat",), settings) for flag, settings in ways.items()}
     assert torch.equal(given[False][:, 1], given[True][:, 1])
     assert not torch.allclose(given[False][10, 0], given[True][10, 0], atol=1e-3)
-    assert torch.equal(predictor.iterates(encoding, ("cat",), 0.5), given[predictor.config.background_affinity])
 
 
 @pytest.mark.parametrize("alpha", [0.0, 0.8, 1.0])
@@ -107,7 +108,7 @@ def test_the_iterates_are_those_of_refine(predictor, encoding, cat, alpha):
         F.interpolate(x, grid, mode="bilinear", align_corners=False) for x in (output.logits, output.probs)
     )
     present = torch.tensor([[True, True, False, True, False, False, False]])
-    iterates = predictor.iterates(encoding, ("cat", "dog"), alpha)
+    iterates = predictor.iterates(encoding, ("cat", "dog"), replace(SETTINGS, alpha=alpha))
     assert len(iterates) == MOST_STEPS + 1
     for steps in (0, 1, 10):
         scores = with_background_scores(logits, present)
@@ -116,17 +117,17 @@ def test_the_iterates_are_those_of_refine(predictor, encoding, cat, alpha):
 
 
 def test_the_pseudo_mask_is_that_of_the_rule(predictor, encoding):
-    refined = predictor.iterates(encoding, ("cat",), 0.8)[10][None]
+    refined = predictor.iterates(encoding, ("cat",), SETTINGS)[10][None]
     refined = F.interpolate(refined, encoding.rgb.shape[:2], mode="bilinear", align_corners=False)
     labels = torch.tensor([[1.0, 0, 0, 0, 0, 0]])
     expected = pseudo_mask(refined, labels, object_cutoff=0.6, background_cutoff=0.7, least_cutoff=0.2)[0]
-    assert np.array_equal(predictor.pseudo(encoding, ("cat",), **SETTINGS), expected.numpy())
+    assert np.array_equal(predictor.pseudo(encoding, ("cat",), SETTINGS), expected.numpy())
 
 
 def test_only_ticked_classes_appear(predictor, encoding):
-    mask = predictor.pseudo(encoding, ("cow", "sheep"), **SETTINGS)
+    mask = predictor.pseudo(encoding, ("cow", "sheep"), SETTINGS)
     assert set(np.unique(mask)) <= {0, 2, 6, UNLABELLED}
-    assert set(np.unique(predictor.pseudo(encoding, (), **SETTINGS))) <= {0, UNLABELLED}
+    assert set(np.unique(predictor.pseudo(encoding, (), SETTINGS))) <= {0, UNLABELLED}
 
 
 def test_the_network_always_sees_a_class(predictor, encoding):
@@ -153,7 +154,7 @@ def test_memory_is_bounded(predictor):
     for _ in range(border._KEPT_ENCODINGS + 3):
         encoding = predictor.encode(random.integers(0, 255, (32, 40, 3), dtype=np.uint8))
         for alpha in (0.1, 0.2, 0.3):
-            predictor.iterates(encoding, (), alpha)
+            predictor.iterates(encoding, (), replace(SETTINGS, alpha=alpha))
     assert len(predictor._encodings) == border._KEPT_ENCODINGS
     assert len(predictor._iterates) == border._KEPT_ITERATES
 
@@ -170,11 +171,23 @@ def test_a_large_photograph_is_reduced_and_what_is_shown_stands_for_it(predictor
     assert predictor.encode(encoding.rgb) is encoding
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("name", ["alpha", "steps", "object_cutoff", "background_cutoff", "least_cutoff"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 31, True, "0.5", None, [0.5]])
-def test_a_number_that_is_none_or_out_of_range_is_refused_in_words(predictor, encoding, name, value):
+def test_a_number_that_is_none_or_out_of_range_is_refused_in_words(name, value):
     with pytest.raises(UserError, match=r"must be a number from 0 to (1|30), got"):
-        predictor.pseudo(encoding, ("cat",), **SETTINGS | {name: value})
+        replace(SETTINGS, **{name: value})
+
+
+def test_other_dilations_are_refused_in_words_and_their_order_does_not_matter():
+    for given in ((), (3,)):
+        with pytest.raises(UserError, match="dilations must be some of 1, 2, 4, 8, 12, 24, got"):
+            replace(SETTINGS, dilations=given)
+    assert replace(SETTINGS, dilations=[4, 1]) == replace(SETTINGS, dilations=(1, 4))
+
+
+def test_alphas_that_differ_by_little_are_not_taken_for_each_other(predictor, encoding):
+    one, other = (predictor.iterates(encoding, ("cat",), replace(SETTINGS, alpha=a)) for a in (0.80001, 0.80004))
+    assert not torch.equal(one, other)
 
 
 def test_a_threshold_that_is_no_number_is_refused_in_words(predictor, encoding):
@@ -184,7 +197,7 @@ def test_a_threshold_that_is_no_number_is_refused_in_words(predictor, encoding):
 
 def test_an_unknown_class_is_refused_with_those_that_are_known(predictor, encoding):
     with pytest.raises(UserError, match="no class 'unicorn'; the checkpoint knows cat, cow"):
-        predictor.pseudo(encoding, ("unicorn",), **SETTINGS)
+        predictor.pseudo(encoding, ("unicorn",), SETTINGS)
 
 
 def remembered(predictor: Predictor) -> int:
@@ -204,20 +217,22 @@ def remembered(predictor: Predictor) -> int:
 
 def test_what_is_remembered_of_many_photographs_is_bounded(predictor):
     random, sizes = np.random.default_rng(0), []
-    for _ in range(40):
+    for _ in range(20):  # more than any of the caches keeps
         encoding = predictor.encode(random.integers(0, 255, (96, 128, 3), dtype=np.uint8))
         predictor.mask(encoding)
         for alpha in (0.5, 0.8):
-            predictor.pseudo(encoding, ["cat"], **(SETTINGS | {"alpha": alpha}), dilations=(1, 2))
+            predictor.pseudo(encoding, ["cat"], replace(SETTINGS, alpha=alpha, dilations=(1, 2)))
         sizes.append(remembered(predictor))
-    assert sizes[-1] == sizes[20] < 2 * sizes[10] and sizes[-1] < 100 * 2**20
+    assert sizes[-1] == sizes[17] < 2 * sizes[10] and sizes[-1] < 100 * 2**20
 
 
 COMPILED_BY = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from analysis.predictor import Predictor
+from analysis.pseudo_settings import PseudoSettings
 from wsss.fused import compiled, information, neighborhood, refinement
 
 kernels = {f for module in (compiled, information, neighborhood, refinement) for f in vars(module).values()
@@ -226,8 +241,9 @@ predictor = Predictor.from_checkpoint(Path(sys.argv[1]))
 predictor.rehearse()
 rehearsed = {f: len(f.signatures) for f in kernels}
 encoding = predictor.encode(np.random.default_rng(0).integers(0, 256, (300, 451, 3), np.uint8))
-predictor.iterates(encoding, predictor.classes[:2], 0.5)
-predictor.pseudo(encoding, predictor.classes[:2], alpha=0.8, steps=5, object_cutoff=0.6, background_cutoff=0.7)
+settings = PseudoSettings.of(predictor.config)
+predictor.iterates(encoding, predictor.classes[:2], replace(settings, alpha=0.5))
+predictor.pseudo(encoding, predictor.classes[:2], replace(settings, alpha=0.8, steps=5))
 predictor.mask(encoding, 0.5)
 late = [f.__name__ for f in kernels if len(f.signatures) > rehearsed[f]]
 sys.exit(f"compiled for the photograph: {late}" if late or not any(rehearsed.values()) else 0)

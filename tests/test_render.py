@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from analysis.figures import score_bars, score_path
-from analysis.render import black_and_white, captioned, film_strip, frame_width, heat, legend, overlay
+from analysis.legends import legend
+from analysis.render import black_and_white, captioned, film_strip, frame_width, heat, overlay
 from wsss import UNLABELLED
 from wsss.data.voc import VOC_PALETTE
 

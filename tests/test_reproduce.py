@@ -148,8 +148,9 @@ def test_a_flag_for_training_is_refused_where_nothing_is_trained(folders, capsys
     assert "trains none" in capsys.readouterr().err
 
 
-def test_a_table_without_a_split_to_evaluate_on_is_refused_before_the_training(folders, tmp_path, capsys):
-    assert reproduce.main(["8", *SMALL, *folders, "--val-split", "none"]) == 2
+@pytest.mark.parametrize("table", ["8", "two-stage"])
+def test_a_table_without_a_split_to_evaluate_on_is_refused_before_the_training(folders, tmp_path, capsys, table):
+    assert reproduce.main([table, *SMALL, *folders, "--val-split", "none"]) == 2
     assert "a table is made of scores" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 

@@ -1,5 +1,6 @@
 """What all tabs look at: what belongs to a photograph does not outlive it."""
 
+import json
 import warnings
 from contextvars import ContextVar
 from dataclasses import replace
@@ -12,6 +13,7 @@ from PIL import Image
 
 from analysis.gradcam import Cam
 from analysis.library import Library
+from analysis.pseudo_settings import PseudoSettings
 from analysis.render import recolored
 from analysis.tabs import cams, inspect, refinement, reset, sessions, sweep
 from analysis.tabs.class_colors import parse
@@ -311,7 +313,7 @@ def test_a_slow_method_is_not_run_again_because_its_maps_were_the_oldest(scene, 
 
 def test_another_t_computes_no_film_and_no_curves_again(scene, monkeypatch):
     """31 masks, only to move a line."""
-    values = refinement.Values(*refinement._values(scene.predictor.config), "cat")
+    values = refinement.Controls(*refinement._values(scene.predictor.config), "cat")
     film, curves = refinement._steps(scene, *values._replace(steps=5))
     monkeypatch.setattr(refinement, "trajectory", None)
     monkeypatch.setattr(refinement, "film_strip", None)
@@ -326,8 +328,8 @@ def test_another_t_computes_no_film_and_no_curves_again(scene, monkeypatch):
         refinement._steps(scene, *values._replace(alpha=0.123))
 
 
-def test_the_refinements_values_have_the_places_of_its_controls():
-    assert refinement.Values._fields == refinement.Controls._fields
+def test_the_refinements_controls_have_the_places_of_the_settings():
+    assert refinement.Controls._fields[:-1] == tuple(PseudoSettings.__dataclass_fields__)
 
 
 def test_a_slow_method_must_be_chosen_before_it_runs(scene):
@@ -465,6 +467,22 @@ def test_what_is_no_color_is_refused(text):
 
 def test_a_setting_of_a_checkpoint_beyond_the_end_of_its_slider_is_told(recwarn):
     slider = gr.Slider(1, 16, 7, label="R1")
-    assert [reset._within(slider, 9), reset._within(gr.Checkbox(), True)] == [9, True] and not recwarn.list
+    assert [reset._told(slider, 9), reset._told(gr.Checkbox(), True)] == [9, True] and not recwarn.list
     with pytest.warns(UserWarning, match="R1 of this checkpoint is 20; the slider ends at 16."):
-        assert reset._within(slider, 20) == 16
+        assert reset._told(slider, 20) == 16
+
+
+def test_a_setting_that_was_ticked_off_and_on_again_is_not_moved(shipped_or_fresh, tmp_path):
+    """Gradio has what is ticked in the order of the ticks."""
+    for name, alpha in (("one", 0.2), ("other", 0.7)):
+        (tmp_path / name).mkdir()
+        content = json.loads((shipped_or_fresh / "config.json").read_text())
+        content["config"]["alpha"] = alpha
+        (tmp_path / name / "config.json").write_text(json.dumps(content))
+    with gr.Blocks() as page:
+        chosen, controls = gr.Dropdown(["one", "other"]), [gr.Slider(0, 1), gr.CheckboxGroup([1, 2])]
+        library = Library([tmp_path / "one", tmp_path / "other"])
+        reset.bring_settings(library, chosen, controls, lambda config: [config.alpha, [1, 2]], gr.State())
+    (brings,) = (event.fn for event in page.fns.values())
+    assert brings("other", 0.2, [2, 1])[:2] == [0.7, [1, 2]]
+    assert brings("one", 0.2, [2, 1]) == brings("other", 0.3, [1, 2]) == [gr.skip()] * 3

@@ -4,7 +4,7 @@ import copy
 import csv
 import io
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -19,7 +19,7 @@ from analysis.predictor import Predictor
 from analysis.sweeps import (
     MEASURES,
     Axis,
-    Settings,
+    SweptSettings,
     csv_text,
     description,
     edge_agreement,
@@ -44,8 +44,8 @@ def encoding(predictor, cat):
 
 
 @pytest.fixture(scope="module")
-def settings(predictor) -> Settings:
-    return Settings.of(predictor.config)
+def settings(predictor) -> SweptSettings:
+    return SweptSettings.of(predictor.config)
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +53,11 @@ def cells(predictor, encoding, settings):
     return list(sweep(predictor, encoding, ["cat"], ALPHA, STEPS, settings))
 
 
-def shown(settings: Settings) -> dict[str, float]:
-    """What `Predictor.pseudo` takes of the settings."""
-    return {name: value for name, value in asdict(settings).items() if name not in ("temperature", "radius")}
-
-
 def test_each_cell_is_the_pseudo_mask_of_its_settings(predictor, encoding, cells):
     assert [(cell.row, cell.column) for cell in cells] == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
     for cell in cells:
         assert cell.settings.alpha == ALPHA.values[cell.row] and cell.settings.steps == STEPS.values[cell.column]
-        assert np.array_equal(cell.mask, predictor.pseudo(encoding, ["cat"], **shown(cell.settings)))
+        assert np.array_equal(cell.mask, predictor.pseudo(encoding, ["cat"], cell.settings))
 
 
 def test_a_cell_agrees_with_the_one_to_its_left_or_above(cells):
@@ -84,7 +79,7 @@ def test_another_tau_is_another_drop_in_the_network(predictor, encoding, setting
     for cell, tau in ((low, 0.1), (high, 2.0)):
         other = Predictor(copy.deepcopy(predictor.network), predictor.config, predictor.classes, {})
         other.network.shape_cue.temperature = tau
-        assert np.array_equal(cell.mask, other.pseudo(other.encode(encoding.rgb), ["cat"], **shown(cell.settings)))
+        assert np.array_equal(cell.mask, other.pseudo(other.encode(encoding.rgb), ["cat"], cell.settings))
     assert not np.array_equal(low.mask, high.mask)
 
 
@@ -92,7 +87,7 @@ def test_the_checkpoints_own_tau_needs_no_other_pass(predictor, encoding, settin
     monkeypatch.setattr(predictor.network, "forward", None)
     own = Axis("tau", (settings.temperature,))
     (cell,) = sweep(predictor, encoding, ["cat"], own, None, settings)
-    assert np.array_equal(cell.mask, predictor.pseudo(encoding, ["cat"], **shown(settings)))
+    assert np.array_equal(cell.mask, predictor.pseudo(encoding, ["cat"], settings))
 
 
 def test_the_drop_is_restored_when_the_network_fails(predictor, encoding, settings, monkeypatch):
@@ -223,8 +218,7 @@ def test_a_cell_refines_over_the_chosen_dilations(predictor, encoding, settings)
         list(sweep(predictor, encoding, ["cat"], Axis("T", (10,)), None, chosen))
         for chosen in (replace(settings, dilations=(1, 2)), settings)
     )
-    chosen = {name: value for name, value in asdict(near.settings).items() if name not in ("temperature", "radius")}
-    assert np.array_equal(near.mask, predictor.pseudo(encoding, ["cat"], **chosen))
+    assert np.array_equal(near.mask, predictor.pseudo(encoding, ["cat"], near.settings))
     assert not np.array_equal(near.mask, all_rings.mask)
 
 

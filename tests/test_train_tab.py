@@ -21,7 +21,7 @@ from analysis import commands, curves, evaluations, jobs, report, run_files, run
 from analysis.library import Library
 from analysis.run_settings import settings_of
 from analysis.tabs import evaluate as evaluate_tab
-from analysis.tabs import evaluation, form, train
+from analysis.tabs import evaluation_result, form, train
 from analysis.tabs.subject import Subject
 from wsss import UserError, checkpoint, evaluate
 from wsss.config import Config
@@ -343,13 +343,13 @@ def test_the_exports_hold_every_score(report_here):
 
 
 def test_two_evaluations_stand_side_by_side(report_here):
-    shown = evaluation.shown("one", "one", "recall", None)
-    assert all(part == gr.skip() for part in evaluation.shown("one", "one", "recall", shown.drawn))
+    shown = evaluation_result.shown("one", "one", "recall", None)
+    assert all(part == gr.skip() for part in evaluation_result.shown("one", "one", "recall", shown.drawn))
     assert len(shown.bars.data) == 1 and shown.other.visible is False
     both = curves.class_bars({"left": report_here, "right": report_here}, "boundary_iou")
     assert [bars.name for bars in both.data] == ["left", "right"] and len(both.data[0].x) == 5
-    assert "+0.0" in evaluation._headline({"left": report_here, "right": report_here})
-    assert list(evaluation._table(report_here, report_here).columns)[-1] == "mIoU of the other"
+    assert "+0.0" in evaluation_result._headline({"left": report_here, "right": report_here})
+    assert list(evaluation_result._table(report_here, report_here).columns)[-1] == "mIoU of the other"
 
 
 def test_a_spreadsheet_runs_nothing_of_a_name(report_here):
@@ -408,7 +408,17 @@ def test_a_data_set_that_has_changed_is_read_anew_for_another_evaluation(tmp_pat
         rows += f"{name},cat,val\n"
         (data / "labels.csv").write_text(rows)
         (out / runs.REPORT).write_text(json.dumps(whole_report("background", "cat") | {"of": name}))
-        assert evaluations.truth_of("one", name.removesuffix(".png")) == (None, ("cat",))
+        assert evaluations.judged("one", name.removesuffix(".png"))[1:] == (None, ("cat",))
+
+
+def test_an_evaluation_that_the_page_has_not_started_is_not_opened(tmp_path, monkeypatch):
+    monkeypatch.setenv("WSSS_RUNS", str(tmp_path))
+    out = runs.folder_of("copied", evaluation=True)
+    out.mkdir(parents=True)
+    (out / runs.REPORT).write_text(json.dumps(whole_report("background", "cat")))
+    for ask in (evaluations.job_of, lambda name: evaluations.pictures_of(name, "a")):
+        with pytest.raises(UserError, match="copied: was not started from this page"):
+            ask("copied")
 
 
 def test_the_truth_of_other_classes_is_in_those_of_the_checkpoint(tmp_path, monkeypatch):
@@ -423,7 +433,7 @@ def test_the_truth_of_other_classes_is_in_those_of_the_checkpoint(tmp_path, monk
     facts = {"kind": "evaluation", "dataset": "folder", "data": str(data), "split": "val", "exit_code": 0, "start": 1.0}
     (out / "job.json").write_text(json.dumps(facts))
     (out / runs.REPORT).write_text(json.dumps(whole_report("background", "dog", "cat")))
-    truth, classes = evaluations.truth_of("one", "a")
+    _, truth, classes = evaluations.judged("one", "a")
     assert classes == ("dog", "cat") and truth.tolist() == [[0, 0, 1]]
 
 

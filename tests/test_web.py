@@ -26,8 +26,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from visitor import Refusal, Visitor, file, raw, running, server
 
+from analysis.legends import legend
 from analysis.library import Library
-from analysis.render import legend
 from analysis.serving import serving
 from analysis.tabs import compare, guard
 from analysis.tabs.cache import go_on_removing
@@ -322,6 +322,12 @@ def test_a_name_is_never_html():
     allowed = re.compile(r'</?(div|span|i)(?: (?:class|style)="[^"<>]*")*>')
     bad = [where for where, text in seen if "<" in allowed.sub("", text)]
     measured("S7", f"{len(seen) - len(bad)}/{len(seen)} escaped {sorted(set(bad)) or ''}", "all", not bad)
+
+
+def test_a_visitor_is_told_no_folder_of_the_server():
+    assert sentence("/home/jo/my data/x.png: is empty") == "X.png: is empty."
+    assert sentence("/home/jo has no folder labels/all: write one") == "Jo has no folder labels/all: write one."
+    assert sentence("there is nothing in /srv/data/voc") == "There is nothing in voc."
 
 
 # S8: names that are paths

@@ -152,7 +152,7 @@ def _steps(state: Path) -> int:
 def keep_newest(states: Path, step: int, count: int) -> None:
     """Remove all but the newest `count` state folders up to `step`, the one just written.
 
-    Those beyond it were broken when the run went back to an earlier one. What cannot be removed stays.
+    Those of later steps are broken ones, which `newest_whole` has passed over. What cannot be removed stays.
     """
     folders = sorted(states.glob(_FOLDERS), key=_steps)
     older = [folder for folder in folders if 0 <= _steps(folder) < step]

@@ -77,8 +77,8 @@ def train(
         The exit code: 0, or 128 + signal with the state saved.
 
     Raises:
-        UserError: weights or a state cannot be had, the state lies behind the end or is another one for another
-            process, `until` is no epoch, or the batch cannot be shared by the processes.
+        UserError: weights or a state cannot be had, the state is of a later step than the last one or differs between
+            the processes, `until` is no epoch, or the batch cannot be shared by the processes.
         NotFinite, Unwritable, WorkerFailed: see `wsss.exits`; the last state stands.
     """
     last = _last_epoch(config, until, group)

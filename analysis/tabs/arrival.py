@@ -9,6 +9,7 @@ import gradio as gr
 import numpy as np
 
 from analysis.encoding import Encoding
+from analysis.legends import line
 from analysis.predictor import Predictor
 from analysis.tabs.photograph import decoded
 from analysis.tabs.words import sentence
@@ -78,4 +79,4 @@ def about(predictor: Predictor, encoding: Encoding | None = None) -> str:
         height, width = encoding.rgb.shape[:2]
         rows, columns = to_image(encoding.rgb, predictor.config.test_short_side).shape[2:]
         parts.append(f"photograph shown at {width}x{height}, the network sees {columns}x{rows}")
-    return f'<div class="legend">{" &middot; ".join(parts)}</div>'
+    return line(*parts)

@@ -1,14 +1,14 @@
 """Class activation maps of encoder, shape cue and decoder (Fig. 1 and 8)."""
 
-import threading
 from typing import NamedTuple
 
 import gradio as gr
 import numpy as np
 
 from analysis.exports import arrays_npz, picture_png
-from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, estimated_seconds, explain, grad_cam
+from analysis.gradcam import METHODS, SLOW_METHODS, TARGETS, Cam, coverage, estimated_seconds, explain
 from analysis.gradcam import overlay as cam_overlay
+from analysis.legends import line
 from analysis.render import captioned, grid, marked, overlay
 from analysis.tabs import download
 from analysis.tabs.chips import OneClass
@@ -64,8 +64,6 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     subject.then(
         subject.live([run.click], _run, [*controls[:2], slow], [], **waiting).then, _pictured, controls, pictures
     )
-    # grad-cam takes seconds to import, for which the first visitor need not wait
-    threading.Thread(target=grad_cam, daemon=True).start()
     names = ("cam_class", "cam_target", "methods", "scale", "cam_opacity")
     return dict(zip(names, controls, strict=True))
 
@@ -183,7 +181,7 @@ def _captioned(scene: Scene, cam: Cam, name: str, opacity: float, most: float | 
 
 def _estimated(scene: Scene, method) -> str:
     seconds = estimated_seconds(scene.predictor, scene.encoding, method)
-    return f'<div class="legend">about {seconds:.0f} s on this machine</div>'
+    return line(f"about {seconds:.0f} s on this machine")
 
 
 def _run(scene: Scene, name, target, slow) -> None:

@@ -10,6 +10,7 @@ import gradio as gr
 
 from analysis.library import MOST_UPLOADED, Library
 from analysis.tabs.guard import MOST_FILE
+from analysis.tabs.pictures import note
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from analysis.upload import admit
@@ -25,13 +26,12 @@ def build(subject: Subject) -> None:
             file_types=[".safetensors", ".pt", ".pth", ".json"],
             height=120,
         )
-        gr.HTML(
-            f'<div class="legend">At most {MOST_FILE // 2**20} MiB a file. '
-            "Everyone who uses this server can choose the checkpoint. "
-            f"Only the newest {MOST_UPLOADED} are kept.</div>"
+        note(
+            f"At most {MOST_FILE // 2**20} MiB a file. Everyone who uses this server can choose the checkpoint. "
+            f"Only the newest {MOST_UPLOADED} are kept."
         )
 
-    def receive(paths: Sequence[str] | None) -> dict:
+    def receive(paths: Sequence[str] | None) -> gr.Dropdown:
         name = take(subject.library, [Path(path) for path in paths or ()])
         return gr.Dropdown(subject.library.names, value=name)
 

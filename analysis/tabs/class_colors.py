@@ -20,7 +20,7 @@ def build(subject: Subject) -> None:
         reset = gr.Button("VOC's colors", size="sm")
         color = gr.ColorPicker(_hex(subject.default.colors[1]), label="Color on the page; files keep VOC's")
 
-    def offered(checkpoint: str) -> dict:
+    def offered(checkpoint: str) -> gr.Dropdown:
         classes = list(subject.library[checkpoint].classes)
         return gr.Dropdown(classes, value=classes[0])
 

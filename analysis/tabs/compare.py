@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,16 +12,17 @@ import numpy as np
 import pandas as pd
 
 from analysis.charts import agreement_bars
-from analysis.compare import DIFFERENCES, Comparison, compare, in_common, renumbered, worst_first
+from analysis.compare import DIFFERENCES, Comparison, compare, in_common, least_alike_first, renumbered
 from analysis.exports import arrays_npz, identity, mask_png, picture_png
+from analysis.legends import line, swatches
 from analysis.library import Library
-from analysis.predictor import Predictor
+from analysis.predictor import Predictor, ways_to_refine
+from analysis.pseudo_settings import PseudoSettings
 from analysis.render import overlay
-from analysis.sweeps import Settings
 from analysis.tabs import download, side_by_side
 from analysis.tabs.events import CLICK, PRIVATE
 from analysis.tabs.pictures import moved, picture, slider, wipe
-from analysis.tabs.reset import follow
+from analysis.tabs.reset import bring_settings
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words, sentence
@@ -91,7 +93,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     with subject.tools:  # not among the tabs, which are counted
         brought = gr.State()
     for side in sides.values():
-        follow(subject.library, side.checkpoint, [side.alpha], lambda config: [config.alpha], brought)
+        bring_settings(subject.library, side.checkpoint, [side.alpha], lambda config: [config.alpha], brought)
     subject.live([*moved(controls), brought.change], shown, controls, pictures)
     tabulate = in_words(_table_by(subject.library))
     asked = gr.on([files.upload, again.click], tabulate, [files, *controls], table, **_MANY)
@@ -105,10 +107,11 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
 
 def _side(subject: Subject, name: str, kind: str) -> Side:
     library, config = subject.library, subject.default.config
+    masks = [mask for mask, way in MASKS.items() if way in ways_to_refine()]
     with gr.Column(min_width=300), gr.Group():
         return Side(
             gr.Dropdown(library.names, value=library.names[0], label=f"{name}: checkpoint"),
-            gr.Radio([*MASKS, PSEUDO], value=kind, label="mask"),
+            gr.Radio([*masks, PSEUDO], value=kind, label="mask"),
             slider("alpha", config.alpha, "of the pseudo mask (Eq. 5)"),
         )
 
@@ -121,15 +124,7 @@ def _mask(predictor: Predictor, rgb: np.ndarray, present: list[str] | None, kind
     if kind != PSEUDO:
         raise UserError(f"there is no picture {kind!r}; choose from {', '.join([*MASKS, PSEUDO])}")
     known = predictor.present(encoding) if present is None else [name for name in present if name in predictor.classes]
-    config = predictor.config
-    return predictor.pseudo(
-        encoding,
-        known,
-        alpha=alpha,
-        steps=Settings.of(config).steps,
-        object_cutoff=config.object_cutoff,
-        background_cutoff=config.background_cutoff,
-    )
+    return predictor.pseudo(encoding, known, replace(PseudoSettings.of(predictor.config), alpha=alpha))
 
 
 def _both(library: Library, scene: Scene, controls: tuple) -> tuple[list[Predictor], list[np.ndarray]]:
@@ -182,12 +177,8 @@ def _files_by(library: Library) -> Callable:
 
 
 def _differences(shares: dict[str, float]) -> str:
-    entries = "".join(
-        f'<span class="entry"><i style="background:rgb{DIFFERENCES[name]}"></i>{name} {100 * share:.0f} %</span>'
-        for name, share in shares.items()
-        if share > 0
-    )
-    return f'<div class="legend">{entries}</div>'
+    seen = {name: share for name, share in shares.items() if share > 0}
+    return swatches({f"{name} {100 * share:.0f} %": DIFFERENCES[name] for name, share in seen.items()})
 
 
 def _judgement(scene: Scene, predictors: list[Predictor], masks: list[np.ndarray]) -> str:
@@ -199,7 +190,7 @@ def _judgement(scene: Scene, predictors: list[Predictor], masks: list[np.ndarray
     for side, predictor, mask in zip(("left", "right"), predictors, masks, strict=True):
         iou = mean_iou(confusion(truth, renumbered(mask, predictor.classes, classes), len(classes) + 1))
         said.append(f"{side} -" if np.isnan(iou) else f"{side} {100 * iou:.1f} %")
-    return f'<div class="legend">mean IoU with the ground truth, where labelled: {", ".join(said)}</div>'
+    return line(f"mean IoU with the ground truth, where labelled: {', '.join(said)}")
 
 
 def _table_by(library: Library) -> Callable:
@@ -216,7 +207,7 @@ def _table_by(library: Library) -> Callable:
             return lambda rgb: renumbered(_mask(predictor, rgb, None, kind, alpha), predictor.classes, classes)
 
         photographs = _usable(library[controls[0]], _named(files))
-        for lines in worst_first(photographs, *(masks(*side) for side in sides), classes):
+        for lines in least_alike_first(photographs, *(masks(*side) for side in sides), classes):
             yield lines.round(3)
 
     return table

@@ -1,6 +1,7 @@
 """The programming interface: a picture and numbers in, masks and maps out. Of its callers nothing is kept."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import gradio as gr
 import numpy as np
@@ -11,9 +12,10 @@ from analysis.encoding import Encoding
 from analysis.gradcam import METHODS, TARGETS, coverage, explain
 from analysis.library import Library
 from analysis.predictor import Predictor
+from analysis.pseudo_settings import PseudoSettings
 from analysis.render import heat, shares
 from analysis.shape_cues import MOST_PATCH, MOST_RADIUS, shape_cues
-from analysis.sweeps import AXES, Axis, Settings
+from analysis.sweeps import AXES, Axis, SweptSettings
 from analysis.sweeps import sweep as swept
 from analysis.tabs.photograph import Photograph
 from analysis.tabs.subject import MODEL
@@ -75,15 +77,15 @@ class Endpoints:
             floor: least score that claims anything, 0 to 1.
         """
         predictor, encoding = self._encoded(picture)
-        mask = predictor.pseudo(
-            encoding,
-            present or predictor.present(encoding),
+        settings = replace(
+            PseudoSettings.of(predictor.config),
             alpha=alpha,
             steps=steps,
             object_cutoff=object_cutoff,
             background_cutoff=background_cutoff,
             least_cutoff=floor,
         )
+        mask = predictor.pseudo(encoding, present or predictor.present(encoding), settings)
         return mask, shares(mask, predictor.classes)
 
     def cam(self, picture, name, method, target, row, column) -> tuple:
@@ -121,7 +123,7 @@ class Endpoints:
         """
         predictor, encoding = self._encoded(picture)
         rows = Axis.read(axis, values)
-        settings = Settings.of(predictor.config)
+        settings = SweptSettings.of(predictor.config)
         cells = list(swept(predictor, encoding, present or predictor.present(encoding), rows, None, settings))
         measures = [
             {name: None if np.isnan(value) else value for name, value in cell.measures.items()} for cell in cells
@@ -142,7 +144,8 @@ class Endpoints:
         """
         predictor, encoding = self._encoded(picture)
         present = predictor.present(encoding)
-        seen = probe(predictor, encoding, _pixel(row, column), name, present, alpha=alpha)
+        settings = replace(PseudoSettings.of(predictor.config), alpha=alpha)
+        seen = probe(predictor, encoding, _pixel(row, column), name, present, settings)
         weights = {kind: of_kind.tolist() for kind, of_kind in seen.weights.items()}
         return encoding.rgb, {"rows": seen.rows.tolist(), "columns": seen.columns.tolist()} | weights
 
@@ -186,7 +189,7 @@ def build(library: Library) -> None:
     axis, values = _choice("axis", AXES), gr.Textbox("0, 0.5, 1", label="values", visible=False)
     _offer(ask.segment, [picture, _number("threshold", 0), gr.Checkbox(False, label="crf", visible=False)])
     _offer(ask.self_information, [picture, *information])
-    _offer(ask.refine, [picture, present, alpha, _number("steps", Settings.of(config).steps), *cutoffs])
+    _offer(ask.refine, [picture, present, alpha, _number("steps", PseudoSettings.of(config).steps), *cutoffs])
     _offer(ask.cam, [picture, name, method, target, row, column])
     _offer(ask.sweep, [picture, present, axis, values])
     _offer(ask.affinity, [picture, name, row, column, alpha])

@@ -10,15 +10,16 @@ import gradio as gr
 
 from analysis import commands, evaluations, jobs, run_files, runs
 from analysis.curves import MEASURES
+from analysis.legends import state_line
 from analysis.library import Library
-from analysis.predictor import REFINED_BY
-from analysis.tabs import deletion, evaluation, report_download
-from analysis.tabs.evaluation import NOTHING
+from analysis.predictor import ways_to_refine
+from analysis.tabs import deletion, evaluation_result, report_download
+from analysis.tabs.changes import if_changed
+from analysis.tabs.evaluation_result import NOTHING
 from analysis.tabs.events import CLICK, UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
-from wsss.crf import available as crf_is_available
 from wsss.data.source import LAYOUTS
 from wsss.distributed import pick_device
 from wsss.probabilities import MULTI_SCALE_HELP
@@ -66,8 +67,8 @@ def build(subject: Subject, tabs: gr.Tabs, view: gr.Radio) -> None:
             measure = gr.Radio(
                 [(words, key) for key, words in MEASURES.items()], value="iou", label="Bars of the classes"
             )
-            result = evaluation.result(place)
-            pictures, name, opened = evaluation.pictures()
+            result = evaluation_result.result(place)
+            pictures, name, opened = evaluation_result.pictures()
             with gr.Row(equal_height=False):
                 report_download.build(state.left)
         refresh = _refresh_by(subject.library)
@@ -87,7 +88,7 @@ def build(subject: Subject, tabs: gr.Tabs, view: gr.Radio) -> None:
     # A change by hand, and one by the end of an evaluation: `seen` changes when a report appears.
     gr.on(
         [state.left.change, state.right.change, state.seen.change, measure.input],
-        in_words(evaluation.shown),
+        in_words(evaluation_result.shown),
         chosen,
         result,
         **WATCH,
@@ -95,9 +96,9 @@ def build(subject: Subject, tabs: gr.Tabs, view: gr.Radio) -> None:
     # One after the other: a photograph that is clicked and opened at once would not be the one that opens.
     in_turn = {"concurrency_id": "photograph of an evaluation"}
     state.left.change(lambda: (None, []), None, [name, pictures], **CLICK, **in_turn)  # it was of the one before
-    result.table.select(in_words(evaluation.clicked), state.left, [name, pictures], **CLICK, **in_turn)
+    result.table.select(in_words(evaluation_result.clicked), state.left, [name, pictures], **CLICK, **in_turn)
     opened.click(
-        in_words(evaluation.open_by(subject)),
+        in_words(evaluation_result.open_by(subject)),
         [state.left, name],
         [subject.checkpoint, subject.photograph, tabs, subject.truth_file, view],
         api_name="evaluate_open",
@@ -107,9 +108,8 @@ def build(subject: Subject, tabs: gr.Tabs, view: gr.Radio) -> None:
 
 
 def _start(library: Library) -> tuple[Start, gr.Button]:
-    names, has_crf = list(evaluations.checkpoints(library)), crf_is_available()
-    ways = [way for way in REFINED_BY if has_crf or way != "CRF"]
-    advice = "none: as the paper tests" + ("" if has_crf else "; a CRF needs `pip install pydensecrf2`")
+    names, ways = list(evaluations.checkpoints(library)), ways_to_refine()
+    advice = "none: as the paper tests" + ("" if "CRF" in ways else "; a CRF needs `pip install pydensecrf2`")
     with gr.Group():
         start = Start(
             gr.Dropdown(
@@ -184,16 +184,16 @@ def _refresh_by(library: Library) -> Callable:
             "alive": any(one.is_alive for one in found),
             "report": (one.name, run_files.version(one.folder / runs.REPORT)) if one else None,
         }
-        new = {part for part, value in now.items() if seen.get(part) != value}
+        if_new = if_changed(seen, now)
         return State(
-            gr.Dropdown(choices=names, value=now["names"][0]) if "names" in new else gr.skip(),
-            gr.Dropdown(choices=[NOTHING, *names], value=now["names"][1]) if "names" in new else gr.skip(),
-            gr.Dropdown(choices=now["checkpoints"]) if "checkpoints" in new else gr.skip(),
-            now["status"] if "status" in new else gr.skip(),
-            gr.Button(interactive=now["stop"]) if "stop" in new else gr.skip(),
-            (run_files.tail(one.folder / runs.LOG) if one else "") if "log" in new else gr.skip(),
-            gr.Timer(active=now["alive"]) if "alive" in new else gr.skip(),
-            now if new else gr.skip(),
+            if_new("names", lambda: gr.Dropdown(choices=names, value=now["names"][0])),
+            if_new("names", lambda: gr.Dropdown(choices=[NOTHING, *names], value=now["names"][1])),
+            if_new("checkpoints", lambda: gr.Dropdown(choices=now["checkpoints"])),
+            if_new("status", lambda: now["status"]),
+            if_new("stop", lambda: gr.Button(interactive=now["stop"])),
+            if_new("log", lambda: run_files.tail(one.folder / runs.LOG) if one else ""),
+            if_new("alive", lambda: gr.Timer(active=now["alive"])),
+            now if now != seen else gr.skip(),
         )
 
     return refresh
@@ -208,4 +208,4 @@ def _status(one: runs.Found) -> str:
         parts.append(time.strftime("%Y-%m-%d %H:%M", time.localtime(one.start)))
     if said := jobs.reason(one):
         parts.append(f'<span style="color:#e15759">{html.escape(said[:600])}</span>')
-    return f'<div class="legend" data-state="{html.escape(one.status)}">{" &middot; ".join(parts)}</div>'
+    return state_line(one.status, *parts)

@@ -8,24 +8,21 @@ import gradio as gr
 import numpy as np
 import plotly.graph_objects as go
 
+from analysis.encoding import cell_of
 from analysis.exports import arrays_npz, mask_png
 from analysis.figures import pixel_bars, score_bars, score_path
-from analysis.predictor import REFINED_BY
-from analysis.render import error_map, legend, marked, overlay
+from analysis.legends import legend, line, swatches
+from analysis.predictor import ways_to_refine
+from analysis.pseudo_settings import PseudoSettings
+from analysis.render import ERRORS, error_map, marked, overlay
 from analysis.tabs import download
 from analysis.tabs.events import PRIVATE
 from analysis.tabs.pictures import moved, picture, pixel, slider, wipe
 from analysis.tabs.scene import Scene
 from analysis.tabs.subject import LIVE, Subject
-from wsss.crf import available as crf_is_available
 from wsss.metrics import class_iou, confusion, mean_iou
 
-_RIGHT_OR_WRONG = (
-    '<div class="legend"><span class="entry"><i style="background:#3caa5a"></i>a right object</span>'
-    '<span class="entry"><i style="background:#e13c3c"></i>wrong</span>'
-    '<span class="entry"><i style="background:#333"></i>not counted</span></div>'
-)
-_NO_TRUTH = '<div class="legend">There is no ground-truth mask: give one at the top of the page.</div>'
+_NO_TRUTH = "There is no ground-truth mask: give one at the top of the page."
 MASK, JUDGED, TRUTH = VIEWS = "the mask", "right or wrong", "ground truth"
 """What may lie over the photograph."""
 
@@ -61,12 +58,7 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     # Others may use the network meanwhile: a CRF takes seconds, and leaves room between its steps.
     subject.then(controls.refined_by.input, _refined, controls, [*pictures, bars], LIVE | {"queue": True})
     _click(subject, pointed, controls, [pointed, bars, path])
-    return {
-        "opacity": controls.opacity,
-        "confidence": controls.confidence,
-        "refined_by": controls.refined_by,
-        "view": controls.view,
-    }
+    return controls._asdict()
 
 
 def _controls() -> Controls:
@@ -75,7 +67,7 @@ def _controls() -> Controls:
         confidence = slider("confidence", 0.0, "pixels below it are unlabelled")
     with gr.Row():
         refined_by = gr.Radio(
-            [by for by in REFINED_BY if by != "CRF" or crf_is_available()],  # not every server has it
+            ways_to_refine(),
             value="SPR",
             label="refined by",
             info="SPR: in as many steps as the checkpoint was tested with, maybe 0; none: as the paper tests",
@@ -108,14 +100,14 @@ def _mask(scene: Scene, opacity, confidence, refined_by, view) -> tuple:
     mask = scene.predictor.mask(scene.encoding, confidence, refined_by=refined_by)
     if view == JUDGED and scene.truth is not None:
         shown = error_map(rgb, scene.truth, mask, opacity)
-        names = _RIGHT_OR_WRONG + _judgement(scene.truth, mask, classes)
+        names = swatches(ERRORS) + _judgement(scene.truth, mask, classes)
     else:
         drawn = scene.truth if view == TRUTH and scene.truth is not None else mask
         shown, names = overlay(rgb, drawn, colors, opacity), legend(drawn, classes, colors)
-        names += _NO_TRUTH if view != MASK and scene.truth is None else ""
+        names += line(_NO_TRUTH) if view != MASK and scene.truth is None else ""
     cutoff = scene.predictor.config.class_cutoff
     if cutoff > scene.encoding.image_probs.max() and (view != TRUTH or scene.truth is None):
-        names += f'<div class="legend">no class is as probable as {100 * cutoff:.0f} %, so all is background</div>'
+        names += line(f"no class is as probable as {100 * cutoff:.0f} %, so all is background")
     return (rgb, shown), names, marked(shown, scene.pixel)
 
 
@@ -123,24 +115,22 @@ def _judgement(truth: np.ndarray, mask: np.ndarray, classes: Sequence[str]) -> s
     """IoU with the ground truth of each class in either, and their mean, over the pixels that both label."""
     counts = confusion(truth, mask, len(classes) + 1)
     if not counts.any():
-        return '<div class="legend">no pixel has a label in both</div>'
+        return line("no pixel has a label in both")
     parts = [f"mean IoU {100 * mean_iou(counts):.1f} %"]
     parts += [
         f"{html.escape(name)} {100 * iou:.1f} %"
         for name, iou in zip(("background", *classes), class_iou(counts), strict=True)
         if not np.isnan(iou)
     ]
-    return f'<div class="legend">{" &middot; ".join(parts)}</div>'
+    return line(*parts)
 
 
 def _pixel(scene: Scene, opacity, confidence, refined_by, view) -> tuple[go.Figure, go.Figure]:
     """What the network thinks of the pixel, and what the refinement makes of it with the checkpoint's settings."""
     predictor, encoding, at = scene.predictor, scene.encoding, scene.pixel
     known = predictor.indices(scene.present)
-    maps = predictor.iterates(encoding, scene.present, predictor.config.alpha)
-    row, column = (
-        place * cells // side for place, cells, side in zip(at, maps.shape[2:], encoding.rgb.shape, strict=False)
-    )
+    maps = predictor.iterates(encoding, scene.present, PseudoSettings.of(predictor.config))
+    row, column = cell_of(at, encoding.rgb.shape[:2], maps.shape[2:])
     names = ("background", *predictor.classes)
     return (
         pixel_bars(

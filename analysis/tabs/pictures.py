@@ -10,6 +10,8 @@ import numpy as np
 from gradio.components.imageslider import SliderData
 from gradio.data_classes import ImageData
 
+from analysis.legends import line
+
 PICTURE = {"interactive": False, "format": "jpeg", "buttons": ["download", "fullscreen"]}
 
 _QUALITY = 85  # of JPEG, in percent
@@ -66,7 +68,7 @@ def picture(label: str, elem_classes: str = "picture") -> Picture:
 
 def note(text: str) -> gr.HTML:
     """Words below a picture."""
-    return gr.HTML(f'<div class="legend">{text}</div>')
+    return gr.HTML(line(text))
 
 
 def wipe(label: str) -> Wipe:

@@ -1,6 +1,8 @@
 """The refinement (Eq. 5, 6) and the pseudo mask, step by step."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -11,8 +13,9 @@ import torch
 from analysis.affinity import KINDS, draw, probe
 from analysis.charts import affinity_bars, trajectory_figure
 from analysis.exports import arrays_npz, mask_png
-from analysis.predictor import MOST_STEPS
-from analysis.render import causes, film_strip, frame_width, heat, legend, overlay
+from analysis.legends import legend, swatches
+from analysis.pseudo_settings import MOST_STEPS, PseudoSettings
+from analysis.render import CAUSES, causes, film_strip, frame_width, heat, overlay
 from analysis.tabs import download, reset
 from analysis.tabs.chips import OneClass
 from analysis.tabs.events import PRIVATE
@@ -29,17 +32,11 @@ FILM = (0, 1, 2, 3, 5, 7, 10, 15, 20, 30)
 
 _OPACITY = 0.55
 _SECONDS_A_STEP = 0.4
-_CAUSES = (
-    '<div class="legend"><span class="entry"><i style="background:#dc3c3c"></i>several classes claim it</span>'
-    '<span class="entry"><i style="background:#969696"></i>no class claims it</span></div>'
-)
-
-
 _BY_OBJECTS = "Eq. 5: its score is then the highest of theirs; its own is constant (0/0), so colors alone decide"
 
 
 class Controls(NamedTuple):
-    """What the visitor moves."""
+    """What the visitor moves: the fields of `PseudoSettings`, and whose maps are shown."""
 
     alpha: gr.Slider
     steps: gr.Slider
@@ -49,36 +46,6 @@ class Controls(NamedTuple):
     dilations: gr.CheckboxGroup
     background_affinity: gr.Checkbox
     shown: gr.Dropdown
-
-
-class Values(NamedTuple):
-    """Their values, in the same order; all but the last by the names that `Predictor.claims` has for them."""
-
-    alpha: float
-    steps: int
-    object_cutoff: float
-    background_cutoff: float
-    least_cutoff: float
-    dilations: list[int]  # in the order in which they were ticked
-    background_affinity: bool
-    shown: str  # name of the class
-
-    @property
-    def rings(self) -> list[int]:
-        """The dilations, the nearest first."""
-        return sorted(self.dilations)
-
-    @property
-    def claims(self) -> dict[str, Any]:
-        """What `Predictor.claims` takes."""
-        given = self._asdict() | {"dilations": self.rings}
-        del given["shown"]
-        return given
-
-    @property
-    def refinement(self) -> dict[str, Any]:
-        """What `Predictor.iterates` takes."""
-        return {name: self.claims[name] for name in ("alpha", "dilations", "background_affinity")}
 
 
 class Pictures(NamedTuple):
@@ -151,7 +118,7 @@ def _pictures() -> tuple[gr.Image, Pictures, gr.Image]:
             names = gr.HTML()
         with gr.Column(min_width=200):
             unlabelled = picture("Unlabelled pixels")
-            gr.HTML(_CAUSES)
+            gr.HTML(swatches(CAUSES))
     film = gr.Image(label="Step by step: click one", elem_classes="film", **PICTURE)
     return before, Pictures(after, pseudo, names, unlabelled), film
 
@@ -167,68 +134,74 @@ def _details() -> tuple[gr.Plot, gr.Radio, list[gr.components.Component]]:
     return gr.Plot(label="Step by step"), kind, [drawn, near, bars]
 
 
+def _read(values: Sequence[Any]) -> tuple[PseudoSettings, str]:
+    """The settings, and the name of the class whose maps are shown, from the values of `Controls`."""
+    *settings, shown = values
+    return PseudoSettings(*settings), shown
+
+
 def _show(scene: Scene, *given) -> tuple:
     """All that the tab shows of a new subject but its steps; its maps are an object's, where there is one."""
-    *settings, kind = given
-    values, names = Values(*settings), ["background", *scene.present]  # maps of other classes are 0
-    is_here = values.shown in names
-    values = values if is_here else values._replace(shown=scene.likeliest if scene.present else "background")
-    before, _ = _heats(scene, *values)
-    probed = _probed(scene, *values, kind)
-    shown = gr.update(choices=names, **({} if is_here else {"value": values.shown}))  # another may be chosen meanwhile
-    return shown, before, *_pictured(scene, *values), *probed
+    *values, shown, kind = given
+    names = ["background", *scene.present]  # maps of other classes are 0
+    is_here = shown in names
+    shown = shown if is_here else scene.likeliest if scene.present else "background"
+    before = _heat(scene, PseudoSettings(*values), shown, 0)
+    probed = _probed(scene, *values, shown, kind)
+    choice = gr.update(choices=names, **({} if is_here else {"value": shown}))  # another may be chosen meanwhile
+    return choice, before, *_pictured(scene, *values, shown), *probed
 
 
-def _heats(scene: Scene, *settings) -> tuple[np.ndarray, np.ndarray]:
-    """The class's map before and after the refinement, in the same colors: black is 0, bright is 1."""
-    values, names = Values(*settings), ("background", *scene.predictor.classes)
-    maps = scene.predictor.iterates(scene.encoding, scene.present, **values.refinement)
-    k, size = names.index(values.shown) if values.shown in names else 0, scene.encoding.rgb.shape[:2]
-    return tuple(heat(maps[t, k].cpu().numpy(), size, limits=(0, 1)) for t in (0, int(values.steps)))
+def _heat(scene: Scene, settings: PseudoSettings, name: str, step: int) -> np.ndarray:
+    """A class's map after a step; black is 0, bright is 1."""
+    names = "background", *scene.predictor.classes
+    maps = scene.predictor.iterates(scene.encoding, scene.present, settings)
+    k = names.index(name) if name in names else 0
+    return heat(maps[step, k].cpu().numpy(), scene.encoding.rgb.shape[:2], limits=(0, 1))
 
 
-def _pictured(scene: Scene, *settings) -> tuple:
+def _pictured(scene: Scene, *values) -> tuple:
     """What moves with a slider, in the order of `Pictures`."""
-    predictor, encoding = scene.predictor, scene.encoding
-    claimed = predictor.claims(encoding, scene.present, **Values(*settings).claims)
+    predictor, encoding, (settings, shown) = scene.predictor, scene.encoding, _read(values)
+    claimed = predictor.claims(encoding, scene.present, settings)
     mask = to_mask(claimed[None])[0].byte().cpu().numpy()
-    shown = overlay(encoding.rgb, mask, scene.colors, _OPACITY)
+    laid = overlay(encoding.rgb, mask, scene.colors, _OPACITY)
     names = legend(mask, predictor.classes, scene.colors)
     unlabelled = causes(encoding.rgb, claimed.sum(0, dtype=torch.uint8).cpu().numpy())
-    return _heats(scene, *settings)[1], shown, names, unlabelled
+    return _heat(scene, settings, shown, int(settings.steps)), laid, names, unlabelled
 
 
-def _files(scene: Scene, *settings) -> dict[str, bytes]:
-    values = Values(*settings)
-    maps = scene.predictor.iterates(scene.encoding, scene.present, **values.refinement)
-    mask = scene.predictor.pseudo(scene.encoding, scene.present, **values.claims)
+def _files(scene: Scene, *values) -> dict[str, bytes]:
+    settings, _ = _read(values)
+    maps = scene.predictor.iterates(scene.encoding, scene.present, settings)
+    mask = scene.predictor.pseudo(scene.encoding, scene.present, settings)
     return {
         "pseudo_mask.png": mask_png(mask, scene.predictor.classes),
         "arrays.npz": arrays_npz(
-            before=maps[0].cpu().numpy(), after=maps[int(values.steps)].cpu().numpy(), pseudo_mask=mask
+            before=maps[0].cpu().numpy(), after=maps[int(settings.steps)].cpu().numpy(), pseudo_mask=mask
         ),
     }
 
 
-def _film(scene: Scene, chosen: dict[str, Any]) -> np.ndarray:
-    predictor, size = scene.predictor, tuple(scene.encoding.maps.shape[-2:])
-    masks = [predictor.pseudo(scene.encoding, scene.present, **(chosen | {"steps": t, "size": size})) for t in FILM]
-    return film_strip(scene.encoding.rgb, masks, scene.colors, [f"t = {t}" for t in FILM])
-
-
-def _steps(scene: Scene, *settings) -> tuple[np.ndarray, go.Figure]:
+def _steps(scene: Scene, *values) -> tuple[np.ndarray, go.Figure]:
     """The film strip and the curves. Another T only moves the line in these: the rest is remembered."""
-    chosen = Values(*settings).claims
-    step = int(chosen.pop("steps"))
+    settings, _ = _read(values)
+    step, of_all = int(settings.steps), replace(settings, steps=0)
     truth = None if scene.truth is None else hashlib.sha1(scene.truth.tobytes(), usedforsecurity=False).hexdigest()
-    key = scene.encoding.key, tuple(scene.present), repr(chosen), scene.colors.tobytes(), truth
-    film, curves = scene.predictor.films.get_unlocked(key, lambda: _all_steps(scene, chosen))
+    key = scene.encoding.key, tuple(scene.present), of_all, scene.colors.tobytes(), truth
+    film, curves = scene.predictor.films.get_unlocked(key, lambda: _all_steps(scene, of_all))
     return film, trajectory_figure(curves, step)
 
 
-def _all_steps(scene: Scene, chosen: dict[str, Any]) -> tuple[np.ndarray, Trajectory]:
-    curves = trajectory(scene.predictor, scene.encoding, scene.present, truth=scene.truth, **chosen)
-    return _film(scene, chosen), curves
+def _all_steps(scene: Scene, settings: PseudoSettings) -> tuple[np.ndarray, Trajectory]:
+    curves = trajectory(scene.predictor, scene.encoding, scene.present, settings, truth=scene.truth)
+    return _film(scene, settings), curves
+
+
+def _film(scene: Scene, settings: PseudoSettings) -> np.ndarray:
+    predictor, size = scene.predictor, tuple(scene.encoding.maps.shape[-2:])
+    masks = [predictor.pseudo(scene.encoding, scene.present, replace(settings, steps=t), size) for t in FILM]
+    return film_strip(scene.encoding.rgb, masks, scene.colors, [f"t = {t}" for t in FILM])
 
 
 def _rest(scene: Scene, *given) -> tuple:
@@ -238,7 +211,18 @@ def _rest(scene: Scene, *given) -> tuple:
 
 def _of_class(scene: Scene, *given) -> tuple:
     """What another class to look at changes: its map before and after, and its weights."""
-    return *_heats(scene, *given[:-1]), *_probed(scene, *given)
+    settings, shown = _read(given[:-1])
+    heats = (_heat(scene, settings, shown, step) for step in (0, int(settings.steps)))
+    return *heats, *_probed(scene, *given)
+
+
+def _probed(scene: Scene, *given) -> tuple:
+    *values, kind = given
+    (settings, shown), rgb = _read(values), scene.encoding.rgb
+    shown = shown if shown in scene.predictor.classes else "background"
+    seen = probe(scene.predictor, scene.encoding, scene.pixel, shown, scene.present, settings)
+    near = settings.dilations[(len(settings.dilations) - 1) // 2]
+    return draw(rgb, seen, kind), draw(rgb, seen, kind, within=near), affinity_bars(seen, settings.alpha)
 
 
 def _wire_rest(
@@ -258,15 +242,6 @@ def _wire_rest(
     subject.live([*others, rested.change], _steps, controls, steps)
     subject.live([kind.input], _probed, asked, probed)
     subject.live([controls.shown.input], _of_class, asked, [*heats, *probed])
-
-
-def _probed(scene: Scene, *given) -> tuple:
-    *settings, kind = given
-    values, rgb = Values(*settings), scene.encoding.rgb
-    shown = values.shown if values.shown in scene.predictor.classes else "background"
-    seen = probe(scene.predictor, scene.encoding, scene.pixel, shown, scene.present, **values.refinement)
-    near = values.rings[(len(values.rings) - 1) // 2]
-    return draw(rgb, seen, kind), draw(rgb, seen, kind, within=near), affinity_bars(seen, values.alpha)
 
 
 def _step_of(rgb: np.ndarray | None, event: gr.SelectData) -> Any:

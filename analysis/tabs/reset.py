@@ -26,16 +26,16 @@ def build(subject: Subject, controls: Sequence[gr.components.Component], values:
 
     def of(name: str) -> list:
         own = values(subject.library[name].config)
-        return [_within(control, value) for control, value in zip(controls, own, strict=True)]
+        return [_told(control, value) for control, value in zip(controls, own, strict=True)]
 
-    follow(subject.library, subject.checkpoint, controls, values, subject.reopened)
+    bring_settings(subject.library, subject.checkpoint, controls, values, subject.reopened)
     return [
         default.click(lambda: values(Config()), None, list(controls), api_visibility="private"),
         own.click(of, subject.checkpoint, list(controls), api_visibility="private"),
     ]
 
 
-def follow(
+def bring_settings(
     library: Library,
     chosen: gr.Dropdown,
     controls: Sequence[gr.components.Component],
@@ -47,10 +47,13 @@ def follow(
     What was moved by hand stays. `brought` is another number when some have changed, for what must follow.
     """
 
+    def of(config: Config) -> list:
+        return [_reached(control, value) for control, value in zip(controls, values(config), strict=True)]
+
     def follows(name: str, *given) -> list:
-        own = _reached(controls, values(_config(library, name)))
-        moved = all(list(given) != _reached(controls, values(config)) for config in _configs(library))
-        return [gr.skip()] * (len(given) + 1) if moved or own == list(given) else [*own, unlike_before()]
+        now, own = _in_order(given), of(_config(library, name))
+        moved = all(now != _in_order(of(config)) for config in _configs(library))
+        return [gr.skip()] * (len(given) + 1) if moved or now == _in_order(own) else [*own, unlike_before()]
 
     chosen.input(in_words(follows), [chosen, *controls], [*controls, brought], **CLICK)
 
@@ -67,18 +70,19 @@ def _configs(library: Library) -> Iterator[Config]:
             yield _config(library, name)
 
 
-def _reached(controls: Sequence[gr.components.Component], wanted: Sequence[Any]) -> list[Any]:
-    """The values as near as the sliders come to them."""
-    return [
-        min(max(value, control.minimum), control.maximum) if isinstance(control, gr.Slider) else value
-        for control, value in zip(controls, wanted, strict=True)
-    ]
+def _in_order(values: Sequence[Any]) -> list[Any]:
+    """With lists in an order of their own: Gradio has what is ticked in the order of the ticks."""
+    return [sorted(value) if isinstance(value, list) else value for value in values]
 
 
-def _within(control: gr.components.Component, value: Any) -> Any:
-    """The value; where it lies beyond the end of a slider that end, which is told."""
-    if not isinstance(control, gr.Slider) or control.minimum <= value <= control.maximum:
-        return value
-    end = min(max(value, control.minimum), control.maximum)
-    gr.Warning(f"{control.label} of this checkpoint is {value:g}; the slider ends at {end:g}.")
-    return end
+def _reached(control: gr.components.Component, value: Any) -> Any:
+    """The value, as near as a slider comes to it."""
+    return min(max(value, control.minimum), control.maximum) if isinstance(control, gr.Slider) else value
+
+
+def _told(control: gr.components.Component, value: Any) -> Any:
+    """The same, and a word where the slider ends before it."""
+    reached = _reached(control, value)
+    if reached != value:
+        gr.Warning(f"{control.label} of this checkpoint is {value:g}; the slider ends at {reached:g}.")
+    return reached

@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from analysis.charts import information_histogram
 from analysis.exports import arrays_npz, picture_png
+from analysis.legends import line
 from analysis.render import black_and_white, heat
 from analysis.shape_cues import MOST_RADIUS, ShapeCues, feature_energy, shallow_features, shape_cues
 from analysis.tabs import download, reset
@@ -145,20 +146,16 @@ def _pictured(scene: Scene, *values) -> tuple:
     unused = "" if scene.predictor.drops else "; this checkpoint drops nothing: so SCM would"
     return (
         heat(nats, size),
-        _note(f"bright is shape, dark is texture; {nats.min():.3f} to {nats.max():.3f} nats"),
+        line(f"bright is shape, dark is texture; {nats.min():.3f} to {nats.max():.3f} nats"),
         heat(cues.drop, size, limits=(0, 1)),
         black_and_white(~cues.dropped, size),
-        _note(f"{100 * cues.dropped.mean():.0f} % of the positions are dropped"),
+        line(f"{100 * cues.dropped.mean():.0f} % of the positions are dropped"),
         heat(before, size, limits=limits),
         heat(after, size, limits=limits),
-        _note(f"{100 * after.sum() / max(before.sum(), 1e-12):.0f} % of the energy is left" + unused),
+        line(f"{100 * after.sum() / max(before.sum(), 1e-12):.0f} % of the energy is left" + unused),
     )
 
 
 def _counted(scene: Scene, *values) -> go.Figure:
     """A figure is slow to draw, so it waits until a slider is let go."""
     return information_histogram(_cues(scene, values))
-
-
-def _note(text: str) -> str:
-    return f'<div class="legend">{text}</div>'

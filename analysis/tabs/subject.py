@@ -138,7 +138,7 @@ class Subject:
     def _answer_at(
         self, event: Callable, answer: Callable, again: Callable, controls: Sequence, outputs: Sequence, quiet: dict
     ) -> None:
-        """The answer in the queue, and anew where a slider was moved, and answered, while it was computed."""
+        """Answer in the queue; answer once more if a control was moved while the first answer was computed."""
         with self.tools:  # not among the tabs, which are counted
             shown = gr.State()  # the values of the controls that the pictures were made with
         inputs, count = self.inputs(controls), len(outputs)
@@ -167,7 +167,7 @@ class Subject:
     def watch(self, page: gr.Blocks) -> None:
         """Tell the opened tab when there is another photograph, checkpoint, mask or choice of classes.
 
-        To be called when all tabs follow. Each would have to be asked otherwise, whether it is the opened one.
+        Call it last: only the tabs that follow by then are told.
         """
         # One event: what sets a checkpoint and a photograph at once would have two race with each other.
         gr.on(

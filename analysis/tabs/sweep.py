@@ -18,7 +18,7 @@ from analysis.sweeps import (
     NETWORK_AXES,
     Axis,
     Cell,
-    Settings,
+    SweptSettings,
     csv_text,
     description,
     png,
@@ -56,7 +56,7 @@ class Latest:
     """A session's latest sweep by number: one that is no longer the latest ends."""
 
     number = 0
-    unwanted = 0  # the moment since when none is, unless the tab was told to look again; see `unlike_before`
+    unwanted = 0  # sweeps that were asked for before this moment (`unlike_before`) do not begin
 
     def end(self) -> int:
         """Let the sweep under way be the latest no more; returns the number of the next one."""
@@ -95,7 +95,7 @@ class Swept:
 
     rows: Axis
     columns: Axis | None
-    settings: dict[tuple[int, int], Settings]
+    settings: dict[tuple[int, int], SweptSettings]
     size: tuple[int, int]  # of the contact sheet
 
 
@@ -127,13 +127,7 @@ def build(
     # Opened again, the tab sweeps anew: to go on meanwhile would only keep other visitors waiting.
     tabs.select(_leave, latest, None, **PRIVATE | {"queue": False})
     sheet.select(in_words(_open), results.swept, [tabs, *sliders], **PRIVATE)
-    return {
-        "rows": axes.rows,
-        "row_values": axes.row_values,
-        "columns": axes.columns,
-        "column_values": axes.column_values,
-        "measure": axes.measure,
-    }
+    return axes._asdict()
 
 
 def end_before(latest: Latest, *_) -> int:
@@ -178,8 +172,7 @@ def _sweep(
     down = Axis.read(rows, row_values)
     across = None if columns == NOTHING else Axis.read(columns, column_values)
     config = scene.predictor.config
-    kind = tuple(sorted(dilations)), by_objects
-    settings = Settings(*sliders, config.drop_temperature, config.info_radius, *kind)
+    settings = SweptSettings(*sliders, tuple(dilations), by_objects, config.drop_temperature, config.info_radius)
     if measure == _BEST:
         measure = "edges" if scene.truth is None else "iou"
     cells: list[Cell] = []

@@ -1,6 +1,6 @@
 """Training runs: start, watch, stop, resume, compare, open. All that is shown is read from the runs' folders."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from analysis.curves import training_curves
 from analysis.run_line import COLUMNS, row_of, status_html
 from analysis.run_settings import settings_of
 from analysis.tabs import deletion, form
+from analysis.tabs.changes import if_changed
 from analysis.tabs.events import CLICK, PRIVATE, UNDOCUMENTED, WATCH
 from analysis.tabs.pictures import Slider
 from analysis.tabs.subject import Subject, unlike_before
@@ -265,9 +266,7 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
     is_at_the_end = shown_run != watched or int(epoch) >= shown_last  # then the slider follows the run
     at = last if is_at_the_end else int(epoch)
 
-    def if_new(part: str, make: Callable[[], Any]) -> Any:
-        return make() if seen.get(part) != now[part] else gr.skip()
-
+    if_new = if_changed(seen, now)
     logs = [one.folder for one in (run, *others)] if run else []
     return View(
         if_new("names", lambda: gr.Dropdown(choices=_names(found), value=watched)),

@@ -15,7 +15,8 @@ from gradio.exceptions import InvalidPathError
 from wsss import UserError
 
 _LOG = logging.getLogger(__name__)
-_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^/\s:'\"]+/)+")  # of an absolute path, up to the file's name
+_FOLDERS = re.compile(r"^/[^:'\"]*/(?=[^/:'\"]*:)|(?<![\w.:/])/(?:[^/\s:'\"]+/)+")
+"""Of an absolute path, up to the file's name; where a sentence begins with "PATH:" it may have spaces."""
 _LONGEST = 400
 
 

@@ -148,7 +148,7 @@ def open_by(subject: Subject) -> Callable:
         """The clicked photograph with its truth, by which it is judged, and the checkpoint that was evaluated."""
         if not name:
             raise UserError("click a photograph of the table first")
-        job = runs.known(left, evaluation=True).job
+        job = evaluations.job_of(left)
         label, folder = str(job.get("label")), Path(str(job.get("checkpoint")))
         subject.library.show(label, folder)
         photograph, truth = _written(left, name)
@@ -162,8 +162,8 @@ def _written(left: str, name: str) -> tuple[str, str | None]:
     """Paths of a photograph of an evaluation and of its truth, written for the page; no truth has no path."""
     folder = Path(tempfile.mkdtemp(dir=gr.utils.get_upload_folder()))
     photograph, truth = folder / "photograph.png", folder / "truth.png"
-    photograph.write_bytes(picture_png(evaluations.pictures_of(left, name).photograph))
-    mask, classes = evaluations.truth_of(left, name)
+    rgb, mask, classes = evaluations.judged(left, name)
+    photograph.write_bytes(picture_png(rgb))
     if mask is None:
         return str(photograph), None
     truth.write_bytes(mask_png(mask, classes))
