@@ -11,6 +11,7 @@ from wsss.config import Config
 from wsss.data.augment import TrainingViews, View
 from wsss.data.item import Photographs, Source, item
 from wsss.data.reduced import Reduced
+from wsss.losses import LEAST_LOG_PROB
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import Moment, loss_terms, total_loss
@@ -44,7 +45,7 @@ def region_loss_by_unfold(logits: Tensor, pseudo: Tensor, radius: int = 3, margi
     def windows(x: Tensor) -> Tensor:
         return F.unfold(x, window, padding=radius).view(batch, x.shape[1], window**2, -1)
 
-    log_probs = F.log_softmax(logits, 1).clamp(min=-9.21)
+    log_probs = F.log_softmax(logits, 1).clamp(min=LEAST_LOG_PROB)
     valid = (pseudo != 255).float()[:, None]
     near, log_near = windows(log_probs.exp()), windows(log_probs)
     divergence = (near * (log_near - log_probs.flatten(2).unsqueeze(2))).sum(1)

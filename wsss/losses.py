@@ -1,11 +1,16 @@
 """The losses: of image-level classes (Eq. 2), of pixels (Eq. 7) and of regions (Eq. 8)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from wsss import UNLABELLED, fused
 from wsss.neighborhood import neighbors
+
+LEAST_LOG_PROB = math.log(1e-4)
+"""Below it Eq. 8 sees no difference, so that KL stays bounded; as in Ke et al.'s code."""
 
 
 def classification_loss(image_scores: Tensor, labels: Tensor) -> Tensor:
@@ -77,7 +82,7 @@ def region_loss(logits: Tensor, pseudo: Tensor, *, radius: int = 3, margin: floa
 
     Source: Eq. 8; Ke et al., Adaptive Affinity Fields, ECCV 2018.
     """
-    log_probs = F.log_softmax(logits.float(), 1).clamp(min=-9.21)  # log 1e-4, as in Ke et al.: KL stays bounded
+    log_probs = F.log_softmax(logits.float(), 1).clamp(min=LEAST_LOG_PROB)
     valid = (pseudo != UNLABELLED).float()
     window = 2 * radius + 1
     count = F.avg_pool2d(valid[:, None], window, 1, radius, divisor_override=1)[:, 0] - valid

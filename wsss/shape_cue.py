@@ -79,7 +79,7 @@ def drop_probability(information: Tensor, *, temperature: float = 0.5, drop_rate
         r = e^(-I / tau) / mean(e^(-I / tau)),    P = 1 - e^(-drop_rate * r)
 
     The paper gives r up to a constant. P is the probability that InfoDrop's drop_rate * H * W draws with replacement
-    hit a position, in closed form; on an image of equal information it is 1 - e^-drop_rate everywhere.
+    hit a position, in the limit of many positions; on an image of equal information it is 1 - e^-drop_rate everywhere.
 
     Args:
         information: (B, 1, h, w) in nats.
@@ -99,7 +99,7 @@ def drop_probability(information: Tensor, *, temperature: float = 0.5, drop_rate
 def information_of_positions(information: Tensor, size: tuple[int, int]) -> Tensor:
     """Self-information of every feature position, (B, 1, H, W) -> (B, 1, h, w) at `size`.
 
-    A position covers many pixels and survives by its most informative one: the rule of InfoDrop for strided layers.
+    A position covers many pixels and survives by its most informative one: InfoDrop's rule before a max-pooling.
     """
     return F.adaptive_max_pool2d(information, size)
 
