@@ -6,28 +6,45 @@ from pathlib import Path
 
 import pytest
 
+LONGEST = (
+    "test_train_browser.py",
+    "test_reliability_training.py",
+    "test_train.py",
+    "test_jobs.py",
+    "test_web.py",
+    "test_browser.py",
+)
+"""The modules of the longest tests, those that take longest first: begun late, one of them would end alone."""
 
-def is_alone(item: pytest.Item | None) -> bool:
+FEW = 40
+"""Short tests that are done beside what is set up for those that run alone."""
+
+
+def is_alone(item: pytest.Item) -> bool:
     """Whether a test measures time or memory, so that no other may run beside it."""
-    return item is not None and item.get_closest_marker("alone") is not None
+    return item.get_closest_marker("alone") is not None
 
 
 def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
     """The order in which two processes are done soonest, each of which takes a half and then helps the other.
 
-    What runs alone comes first: no long test is under way then that it would wait for. The tests of the running app
-    are in one half, so that one process starts it, those of other long modules begin the second, and the short ones
-    fill up.
+    What runs alone comes first, while the other process is at short tests, for none of which it waits long. The tests
+    of the running app are in the same half, so that one process starts it; those of other long modules are in the
+    second, and the short ones fill up.
     """
-    served = {item.path for item in items if "address" in item.fixturenames}
-    long = {item.path for item in items if item.get_closest_marker("slow")} - served
     alone = [item for item in items if is_alone(item)]
-    others = [item for item in items if not is_alone(item)]
-    first = alone + [item for item in others if item.path in served]
-    second = [item for item in others if item.path in long]
-    short = [item for item in others if item.path not in served | long]
-    fill = max(0, len(items) // 2 - len(first))
-    return first + short[:fill] + second + short[fill:]
+    others = sorted((item for item in items if not is_alone(item)), key=_rank)
+    served = [item for item in others if "address" in item.fixturenames]
+    slow = {item.path for item in others if item.get_closest_marker("slow")}
+    long = [item for item in others if item.path in slow and item not in served]
+    short = [item for item in others if item.path not in slow and item not in served]
+    first = alone + served
+    fill = max(0, min(len(items) // 2 - len(first), len(short) - FEW))
+    return first + short[:fill] + short[fill : fill + FEW] + long + short[fill + FEW :]
+
+
+def _rank(item: pytest.Item) -> int:
+    return LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST)
 
 
 class Room:

@@ -100,15 +100,15 @@ def pytest_collection_modifyitems(config, items) -> None:
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_protocol(item, nextitem):
-    """A test is in the room with what it sets up; those that run alone one after the other stay in it meanwhile."""
+def pytest_runtest_protocol(item):
+    """A test is in the room with what it sets up."""
     room = item.config.stash[ROOM]
-    if room and not room.is_held:
+    if room:
         room.enter(alone=False)
     try:
         return (yield)
     finally:
-        if room and not (is_alone(item) and is_alone(nextitem)):
+        if room:
             room.leave()
 
 

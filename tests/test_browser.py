@@ -43,6 +43,9 @@ PICTURES = {
 }
 """Of each tab, by their labels."""
 
+SIZE = {"width": 1440, "height": 900}
+"""Of the window."""
+
 
 UNANSWERED = WeakKeyDictionary()
 """Of each page, the requests under way and when each was sent."""
@@ -99,12 +102,13 @@ def page_at(lasting):
         return lasting
 
     yield at
+    lasting.set_viewport_size(SIZE)
     assert not COMPLAINTS[lasting]
 
 
 def opened(browser):
     """A page whose `COMPLAINTS` are collected; it keeps in `UNANSWERED` what it has asked for, and when."""
-    page, waiting = browser.new_page(viewport={"width": 1440, "height": 900}), {}
+    page, waiting = browser.new_page(viewport=SIZE), {}
     complaints = COMPLAINTS[page] = []
     page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -123,14 +127,18 @@ def opened(browser):
     return page
 
 
+IDLE = "() => new Promise(done => requestIdleCallback(done, {timeout: 500}))"
+
+
 def settle(page) -> None:
     """Wait until the page has its answers, and asks for no more: a late one would be taken for that to a slider.
 
     Queued answers come by a stream that ends with the last of them; now and then Gradio forgets to end it.
     """
     begun, quiet = time.monotonic(), 0
-    while quiet < 5:
+    while quiet < 4:
         page.wait_for_timeout(50)
+        page.evaluate(IDLE)  # what it is going to ask, it asks when it has time
         asked = [request for request, at in UNANSWERED[page].items() if time.monotonic() - at < 10]
         quiet = 0 if any("/heartbeat/" not in request.url for request in asked) else quiet + 1
         assert time.monotonic() - begun < 120, [request.url for request in asked]
@@ -186,26 +194,29 @@ def move(page, label: str, value: str) -> None:
     number.press("Enter")
 
 
+def choose(page, label: str, choice: str) -> None:
+    page.get_by_label(label, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=choice, exact=True).click()
+    sync_api.expect(page.get_by_role("option")).to_have_count(0)  # the list fades out, beside the next one
+
+
 @pytest.mark.slow
-def test_each_tab_shows_its_pictures_and_is_no_wider_than_the_window(page):
-    upload(page, ASTRONAUT)
-    for tab, labels in PICTURES.items():
-        show(page, tab)
-        for width, height in ((1440, 900), (390, 844)):
-            page.set_viewport_size({"width": width, "height": height})
-            for label in labels:
-                drawn = picture(page, label).element_handle()
-                page.wait_for_function("image => image.naturalWidth >= 512", arg=drawn, timeout=30_000)
-            page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth", timeout=30_000)
+def test_a_number_box_that_is_emptied_raises_no_complaint(page_at):
+    page = page_at("Shape cues")
+    number = number_of(page, "R1")
+    assert changes(picture(page, "Self-information (Eq. 3)"), partial(number.fill, ""))  # of the least radius
+    number.press("Tab")
+    sync_api.expect(number).to_have_value("1")
+    assert not page.get_by_text("went wrong").count()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("tab", "moves"),
     [
-        ("Inspect", {"opacity": ("1", "Mask: click a pixel"), "confidence": ("0.95", "Mask: click a pixel")}),
         ("Shape cues", {"R1": ("1", "Self-information (Eq. 3)"), "tau": ("0.05", "Drop probability (Eq. 4)")}),
         ("Refinement", dict.fromkeys(("threshold", "alpha", "T"), ("0", "Pseudo mask: click a pixel"))),
+        ("Inspect", {"opacity": ("1", "Mask: click a pixel"), "confidence": ("0.95", "Mask: click a pixel")}),
     ],
 )
 def test_a_slider_changes_its_picture(page_at, tab, moves):
@@ -232,6 +243,36 @@ def test_a_class_takes_the_visitors_color_and_gives_it_back(page_at):
     sync_api.expect(page.locator("button.dialog-button")).to_have_attribute("style", of_voc)
 
 
+@pytest.mark.slow
+def test_a_slider_that_is_put_back_changes_its_picture(page_at):
+    page = page_at("Inspect")
+    shown = picture(page, "Mask: click a pixel")
+    assert changes(shown, partial(move, page, "opacity", "1"))
+    assert changes(shown, page.get_by_label("Reset to default value").locator("visible=true").first.click)
+
+
+@pytest.mark.slow
+def test_what_a_tab_shows_can_be_downloaded(page_at):
+    page = page_at("Inspect")
+    with page.expect_download(timeout=60_000) as download:
+        page.get_by_role("button", name="Download: PNG, arrays, settings").locator("visible=true").click()
+    with zipfile.ZipFile(download.value.path()) as archive:
+        assert set(archive.namelist()) == {"mask.png", "arrays.npz", "settings.json"}
+        assert json.loads(archive.read("settings.json"))["settings"]["opacity"] == 0.55
+
+
+@pytest.mark.slow
+def test_a_clicked_pixel_shows_its_probabilities_and_its_neighbours(page_at):
+    page = page_at("Inspect")
+    image = picture(page, "Mask: click a pixel")
+    page.get_by_text("row 150, column 225").first.wait_for(timeout=30_000)  # the center
+    assert changes(image, lambda: image.click(position={"x": 60, "y": 80}))
+    page.get_by_text("row 150, column 225").first.wait_for(state="hidden", timeout=30_000)
+    show(page, "Refinement")
+    drawn = picture(page, "The pixel's neighbours")
+    assert changes(drawn, lambda: picture(page, "Pseudo mask: click a pixel").click(position={"x": 20, "y": 70}))
+
+
 DRAG = """async label => {
   const shown = element => element.offsetParent !== null;
   const slider = [...document.querySelectorAll(`input[aria-label="range slider for ${label}"]`)].find(shown);
@@ -256,42 +297,25 @@ def test_a_drag_of_40_events_ends_on_its_last_value(page_at):
     assert image.get_attribute("src") == at_zero
 
 
-@pytest.mark.slow
-def test_a_clicked_pixel_shows_its_probabilities_and_its_neighbours(page):
-    begin(page)
-    image = picture(page, "Mask: click a pixel")
-    page.get_by_text("row 150, column 225").first.wait_for(timeout=30_000)  # the center
-    assert changes(image, lambda: image.click(position={"x": 60, "y": 80}))
-    page.get_by_text("row 150, column 225").first.wait_for(state="hidden", timeout=30_000)
-    show(page, "Refinement")
-    drawn = picture(page, "The pixel's neighbours")
-    assert changes(drawn, lambda: picture(page, "Pseudo mask: click a pixel").click(position={"x": 20, "y": 70}))
+def test_a_mistake_on_a_control_that_answers_at_once_is_told(page_at):
+    page = page_at("Refinement")
+    rings = page.locator("fieldset:visible", has_text="distances of the neighbours").get_by_role("checkbox")
+    for ring in rings.all():
+        ring.uncheck()
+    page.locator(".toast-body", has_text="dilation").first.wait_for()
+    assert rings.count() == 6 and page.locator(".toast-body").count() == 1
+    page_at("Refinement")  # a test of another tab may look at this one's pictures
 
 
 @pytest.mark.slow
-def test_a_phone_scrolls_along_the_film_strip_and_clicks_a_step(page):
+def test_a_phone_scrolls_along_the_film_strip_and_clicks_a_step(page_at):
+    page = page_at("Refinement")
     page.set_viewport_size({"width": 390, "height": 844})
-    begin(page)
-    show(page, "Refinement")
     page.get_by_text("Step by step: click one").scroll_into_view_if_needed()  # the browser loads it only then
     strip = picture(page, "Step by step: click one")
     strip.evaluate("image => { image.closest('button').scrollLeft = image.width; }")
     strip.click(position={"x": strip.bounding_box()["width"] - 20, "y": 40})  # the last step
     sync_api.expect(number_of(page, "T")).to_have_value("30")
-
-
-def choose(page, label: str, choice: str) -> None:
-    page.get_by_label(label, exact=True).locator("visible=true").click()
-    page.get_by_role("option", name=choice, exact=True).click()
-    sync_api.expect(page.get_by_role("option")).to_have_count(0)  # the list fades out, beside the next one
-
-
-@pytest.mark.slow
-def test_a_slider_that_is_put_back_changes_its_picture(page_at):
-    page = page_at("Inspect")
-    shown = picture(page, "Mask: click a pixel")
-    assert changes(shown, partial(move, page, "opacity", "1"))
-    assert changes(shown, page.get_by_label("Reset to default value").locator("visible=true").first.click)
 
 
 MARKED = """() => {
@@ -339,13 +363,20 @@ def test_a_number_that_is_typed_changes_what_waits_until_the_slider_is_let_go(pa
 
 
 @pytest.mark.slow
-def test_a_number_box_that_is_emptied_raises_no_complaint(page_at):
-    page = page_at("Shape cues")
-    number = number_of(page, "R1")
-    assert changes(picture(page, "Self-information (Eq. 3)"), partial(number.fill, ""))  # of the least radius
-    number.press("Tab")
-    sync_api.expect(number).to_have_value("1")
-    assert not page.get_by_text("went wrong").count()
+def test_after_a_mistake_the_file_that_was_made_before_is_not_given_again(page_at):
+    page = page_at("Refinement")
+    given, button = [], page.get_by_role("button", name="Download: PNG, arrays, settings").locator("visible=true")
+    page.on("download", lambda download: given.append(download))
+    with page.expect_download(timeout=60_000):
+        button.click()
+    for dilation in DILATIONS:
+        page.get_by_label(str(dilation), exact=True).locator("visible=true").uncheck()
+    settle(page)
+    button.click()
+    page.get_by_text("Dilations must be some of").first.wait_for(timeout=30_000)
+    settle(page)
+    assert len(given) == 1
+    page_at("Refinement")  # a sweep refines over this tab's dilations
 
 
 @pytest.mark.slow
@@ -367,16 +398,6 @@ def test_of_two_sweeps_the_later_one_stays(page_at):
     assert page.locator(".js-plotly-plot:visible", has_text="floor").count() == 1
 
 
-def test_a_mistake_on_a_control_that_answers_at_once_is_told(page_at):
-    page = page_at("Refinement")
-    rings = page.locator("fieldset:visible", has_text="distances of the neighbours").get_by_role("checkbox")
-    for ring in rings.all():
-        ring.uncheck()
-    page.locator(".toast-body", has_text="dilation").first.wait_for()
-    assert rings.count() == 6 and page.locator(".toast-body").count() == 1
-    page_at("Refinement")  # a test of another tab may look at this one's pictures
-
-
 @pytest.mark.slow
 def test_a_cell_of_a_sweep_opens_in_the_refinement(page_at):
     page = page_at("Sweep")
@@ -389,29 +410,15 @@ def test_a_cell_of_a_sweep_opens_in_the_refinement(page_at):
 
 
 @pytest.mark.slow
-def test_what_a_tab_shows_can_be_downloaded(page_at):
-    page = page_at("Inspect")
-    with page.expect_download(timeout=60_000) as download:
-        page.get_by_role("button", name="Download: PNG, arrays, settings").locator("visible=true").click()
-    with zipfile.ZipFile(download.value.path()) as archive:
-        assert set(archive.namelist()) == {"mask.png", "arrays.npz", "settings.json"}
-        assert json.loads(archive.read("settings.json"))["settings"]["opacity"] == 0.55
-
-
-@pytest.mark.slow
-def test_after_a_mistake_the_file_that_was_made_before_is_not_given_again(page_at):
-    page = page_at("Refinement")
-    given, button = [], page.get_by_role("button", name="Download: PNG, arrays, settings").locator("visible=true")
-    page.on("download", lambda download: given.append(download))
-    with page.expect_download(timeout=60_000):
-        button.click()
-    for dilation in DILATIONS:
-        page.get_by_label(str(dilation), exact=True).locator("visible=true").uncheck()
-    settle(page)
-    button.click()
-    page.get_by_text("Dilations must be some of").first.wait_for(timeout=30_000)
-    settle(page)
-    assert len(given) == 1
+def test_a_link_opens_the_tab_that_it_was_copied_on(browser, page_at):
+    page = page_at("Sweep")
+    page.locator(".js-plotly-plot:visible").wait_for(timeout=60_000)
+    page.get_by_role("button", name="Copy a link to these settings").click()
+    page.wait_for_url("**tab=Sweep**")
+    other = opened(browser)
+    other.goto(page.url)
+    picture(other, "Click a cell to open it in Refinement")
+    other.close()
 
 
 @pytest.mark.slow
@@ -419,8 +426,10 @@ def test_a_link_brings_the_settings_back(blank, address):
     page = blank
     page.goto(
         f"{address}?alpha=0.3&T=7&threshold=unicorn&R1=999&seed=5&checkpoint=gone&left_checkpoint=animals-two-stage"
+        "&tab=unicorn"
     )
     page.get_by_text("The checkpoint 'gone' of the link is not here.").wait_for(timeout=30_000)
+    picture(page, "Mask: click a pixel")  # of the first tab: there is none of that name
     show(page, "Refinement")
     values = {label: number_of(page, label) for label in ("alpha", "T", "threshold", "R1")}
     sync_api.expect(values["alpha"]).to_have_value("0.3", timeout=30_000)
@@ -432,24 +441,6 @@ def test_a_link_brings_the_settings_back(blank, address):
     show(page, "Compare")
     left = page.get_by_label("Left: checkpoint", exact=True).locator("visible=true")
     sync_api.expect(left).to_have_value("animals-two-stage", timeout=30_000)
-
-
-@pytest.mark.slow
-def test_a_link_opens_the_tab_that_it_was_copied_on(browser, page):
-    begin(page)
-    show(page, "Sweep")
-    page.locator(".js-plotly-plot:visible").wait_for(timeout=60_000)
-    page.get_by_role("button", name="Copy a link to these settings").click()
-    page.wait_for_url("**tab=Sweep**")
-    elsewhere = page.url.replace("Sweep", "unicorn")
-    for address, label in ((page.url, "Click a cell to open it in Refinement"), (elsewhere, "Difference")):
-        other = opened(browser)
-        other.goto(address)
-        if label == "Difference":  # no tab is asked for that is there: the page begins as ever, and the tabs open
-            picture(other, "Mask: click a pixel")
-            show(other, "Compare")
-        picture(other, label)
-        other.close()
 
 
 @pytest.mark.slow
@@ -474,10 +465,22 @@ def test_the_class_of_the_maps_stays_chosen_by_a_link_and_by_hand(blank, address
     sync_api.expect(chosen).not_to_have_value("sheep", timeout=30_000)
 
 
-def test_the_refinement_goes_on_without_the_class_that_it_showed(page):
-    """The page's fixture takes a red error for a complaint."""
-    begin(page)
-    show(page, "Refinement")
+def test_a_bad_file_is_answered_in_words(page, tmp_path):
+    bad = tmp_path / "bad.png"
+    bad.write_bytes(b"not a picture")
+    page.wait_for_selector("input[type=file]", state="attached", timeout=60_000)
+    page.set_input_files("input[type=file]", str(bad))
+    message = page.get_by_text("This image cannot be used").first
+    message.wait_for(timeout=30_000)
+    assert "is not a picture of a known format" in message.inner_text()
+
+
+# These leave the page with another photograph or checkpoint, and so come last.
+
+
+def test_the_refinement_goes_on_without_the_class_that_it_showed(page_at):
+    """The fixture takes a red error for a complaint."""
+    page = page_at("Refinement")
     chosen = page.get_by_label("maps of the class", exact=True).locator("visible=true")
     sync_api.expect(chosen).to_have_value("cat")
     film = picture(page, "Step by step: click one")
@@ -486,16 +489,14 @@ def test_the_refinement_goes_on_without_the_class_that_it_showed(page):
     sync_api.expect(chosen).to_have_value("background")
     settle(page)
     assert page.get_by_text("is not in the list of choices").count() == 0
+    chip.click()
 
 
 @pytest.mark.slow
-def test_another_checkpoint_brings_its_own_settings_until_one_is_moved(page):
+def test_another_checkpoint_brings_its_own_settings_until_one_is_moved(page_at):
     if not (CHECKPOINTS / "table5-baseline").is_dir():
         pytest.skip("the checkpoints of Table 5 are not here")
-    begin(page)
-    show(page, "Refinement")
-    curves = page.locator(".js-plotly-plot:visible").first
-    curves.wait_for(timeout=60_000)
+    page = page_at("Refinement")
     alpha = number_of(page, "alpha")
     choose(page, "Checkpoint", "table5-baseline")
     sync_api.expect(alpha).to_have_value("1")
@@ -513,25 +514,32 @@ def test_another_checkpoint_brings_its_own_settings_until_one_is_moved(page):
     sync_api.expect(alpha).to_have_value("0.5")
 
 
-def test_the_page_begins_with_an_example_and_another_one_is_one_click(page):
+@pytest.mark.slow
+def test_each_tab_shows_its_pictures_and_is_no_wider_than_the_window(page_at):
+    page = page_at("Inspect")
+    upload(page, ASTRONAUT)
+    for tab, labels in PICTURES.items():
+        show(page, tab)
+        for width, height in ((1440, 900), (390, 844)):
+            page.set_viewport_size({"width": width, "height": height})
+            for label in labels:
+                drawn = picture(page, label).element_handle()
+                page.wait_for_function("image => image.naturalWidth >= 512", arg=drawn, timeout=30_000)
+            page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth", timeout=30_000)
+
+
+def test_an_example_is_one_click(page_at):
+    page = page_at("Inspect")
     image = picture(page, "Mask: click a pixel")
-    assert changes(image, page.locator(".gallery-item, button.gallery-item").last.click)
-    assert page.locator(".legend .entry", has_text="background").count() == 1
-
-
-def test_a_bad_file_is_answered_in_words(page, tmp_path):
-    bad = tmp_path / "bad.png"
-    bad.write_bytes(b"not a picture")
-    page.wait_for_selector("input[type=file]", state="attached", timeout=60_000)
-    page.set_input_files("input[type=file]", str(bad))
-    message = page.get_by_text("This image cannot be used").first
-    message.wait_for(timeout=30_000)
-    assert "is not a picture of a known format" in message.inner_text()
+    examples = page.locator(".gallery-item, button.gallery-item")
+    examples.last.click()  # it may be there already
+    assert changes(image, examples.first.click)
+    assert page.locator(".legend .entry:visible", has_text="background").count() == 1
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_the_visitor_is_offered_and_chosen(page, shipped_or_fresh):
-    begin(page)
+def test_a_checkpoint_of_the_visitor_is_offered_and_chosen(page_at, shipped_or_fresh):
+    page = page_at("Inspect")
     page.get_by_text("A checkpoint of your own (optional)").click()
     inputs = page.locator(".block", has=page.get_by_text("model.safetensors or a .pt file")).locator("input[type=file]")
     inputs.set_input_files([str(shipped_or_fresh / name) for name in ("model.safetensors", "config.json")])

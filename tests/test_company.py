@@ -5,7 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from company import Room, in_order
+from company import FEW, LONGEST, Room, in_order
 
 
 def item(path: str, *marks: str, served: bool = False) -> SimpleNamespace:
@@ -16,16 +16,19 @@ def item(path: str, *marks: str, served: bool = False) -> SimpleNamespace:
     )
 
 
-def test_what_measures_comes_first_and_the_two_halves_begin_with_what_takes_long():
-    short = [item("a") for _ in range(6)]
+def test_what_measures_comes_first_and_the_other_half_soon_comes_to_what_takes_long():
+    short = [item("a") for _ in range(200)]
     long, beside = item("b", "slow"), item("b")
+    longest = item(LONGEST[0], "slow")
     served, with_it = item("c", served=True), item("c", "slow")
     alone = item("d", "alone")
-    given = [*short[:3], long, beside, served, with_it, alone, *short[3:]]
+    given = [*short[:3], long, beside, served, with_it, alone, longest, *short[3:]]
     ordered = in_order(given)
     assert len(ordered) == len(given) and {id(one) for one in ordered} == {id(one) for one in given}
-    assert ordered[:3] == [alone, served, with_it]
-    assert ordered[len(given) // 2 :][:2] == [long, beside], "which the other process begins with"
+    assert ordered[:2] == [alone, served], "of whose module the other test needs no app"
+    of_the_other = ordered[len(given) // 2 :]
+    assert all(one.path.name == "a" for one in of_the_other[:FEW])
+    assert of_the_other[FEW:][:4] == [longest, long, beside, with_it]
 
 
 @pytest.fixture

@@ -308,12 +308,12 @@ def test_the_pseudo_masks_are_of_the_teacher_that_the_config_names(teacher, labe
 
 @pytest.mark.slow
 def test_the_papers_network_takes_one_full_step():
-    config = replace(voc(), encoder_weights="none", batch=2, crop=128, warmup_epochs=0, precision="float32")
+    config = replace(voc(), encoder_weights="none", batch=2, crop=64, warmup_epochs=0, precision="float32")
     learner, schedule = start(config, 21, ALONE.device, pretrained=True), Schedule(config, 10)
     learner.network.train()
     before = learner.network.decoder.layers[-1].weight.clone()
     set_poly_lr(learner.optimiser, 1, schedule.steps, config.poly_power)
-    view = views(config, 21, 128, 2)
+    view = views(config, 21, 64, 2)
     terms = take_step(learner.network, learner, view, config, schedule.at(1), ("a", "b"), ALONE)
     assert {"classification", "pixel", "region", "labelled", "total"} == terms.keys()
     assert all(map(math.isfinite, terms.values()))

@@ -92,8 +92,9 @@ def boundary_counts(truth: np.ndarray, mask: np.ndarray, num_classes: int, ratio
     The boundaries are those of the regions truth == k and mask == k; pixels with 255 on either side are left out
     afterwards. So a region ends where its void border begins, and the border itself is not judged. The public panoptic
     evaluation does the same with 255 in the truth; where the prediction has it, as pseudo masks do, that one goes on to
-    count the truth's boundary, and scores lower. VOC's void borders put the ceiling below 1: prediction and truth measure the width from
-    different outlines. Masks of VOC whose borders are filled with the nearest class score 0.93 against themselves.
+    count the truth's boundary, and scores lower. VOC's void borders put the ceiling below 1: prediction and truth
+    measure the width from different outlines. Masks of VOC whose borders are filled with the nearest class score 0.93
+    against themselves.
 
     Args:
         truth: classes, (H, W) integers in [0, K) or 255.
