@@ -8,6 +8,8 @@ import re
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +19,6 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from drawn import write_lively
 from gradio import route_utils
 from gradio.state_holder import SessionState, StateHolder
 from PIL import Image
@@ -35,7 +36,6 @@ from analysis.tabs.sessions import keep_no_description, keep_while_used
 from analysis.tabs.words import as_gr_error, failures_in_words, sentence
 from wsss import UserError, checkpoint
 from wsss.config import from_dict
-from wsss.data.shapes import Shapes
 from wsss.network import build
 from wsss.presets import tiny
 from wsss.state import newest_whole
@@ -590,10 +590,23 @@ def test_what_was_uploaded_is_gone_when_the_server_is_and_that_waits_for_no_page
     assert seconds < 5
 
 
+LOGIN = {"username": "me", "password": "password1"}
+
+
+@pytest.fixture(scope="module")
+def guarded(tmp_path_factory) -> Iterator[str]:
+    """A page with a password, whose checkpoint and classes have names that are HTML."""
+    folder = tmp_path_factory.mktemp("names") / PAYLOADS[1].replace("/", "_")
+    config = replace(tiny(), encoder="test_efficientnet", encoder_weights="none")
+    torch.manual_seed(0)
+    checkpoint.save(folder, build(config, 4, pretrained=False).state_dict(), config, tuple(PAYLOADS[:3]))
+    with running(folder, "--auth", ":".join(LOGIN.values())) as address:
+        yield address
+
+
 @pytest.mark.slow
-def test_a_page_with_a_password_tells_nothing_without_it(tmp_path):
-    write_lively(tmp_path / "small", Shapes(1, 0, (64, 64)), test_refine_steps=0)
-    with running(tmp_path / "small", "--auth", "me:password1") as address, httpx.Client(base_url=address) as stranger:
+def test_a_page_with_a_password_tells_nothing_without_it(guarded):
+    with httpx.Client(base_url=guarded) as stranger:
 
         def asked() -> list[httpx.Response]:
             question = {"data": [], "fn_index": 0, "session_hash": "x"}
@@ -611,31 +624,28 @@ def test_a_page_with_a_password_tells_nothing_without_it(tmp_path):
         assert stranger.get("/gradio_api/run-history/buckets").status_code == 404
         page = stranger.get("/")
         assert page.status_code == 200 and "Classes in the photograph" not in page.text  # it asks for the password
-        wrong, right = ({"username": "me", "password": word} for word in ("password2", "password1"))
-        assert stranger.post("/login", data=wrong).status_code == 400
+        assert stranger.post("/login", data=LOGIN | {"password": "password2"}).status_code == 400
         assert [answer.status_code for answer in asked()] == [401] * 8
-        assert stranger.post("/login", data=right).status_code == 200
+        assert stranger.post("/login", data=LOGIN).status_code == 200
         assert [answer.status_code for answer in asked()] == [200] * 4 + [403] + [200] * 3
         assert "Classes in the photograph" in stranger.get("/").text
 
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_names_that_are_html_run_nothing_in_a_browser(tmp_path):
+def test_names_that_are_html_run_nothing_in_a_browser(guarded):
     sync_api = pytest.importorskip("playwright.sync_api")
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("Chromium is not installed")
-    folder = tmp_path / PAYLOADS[1].replace("/", "_")
-    torch.manual_seed(0)
-    checkpoint.save(folder, build(tiny(), 4, pretrained=False).state_dict(), tiny(), tuple(PAYLOADS[:3]))
     dialogs, leaving = [], []
-    with running(folder) as address, sync_api.sync_playwright() as playwright:
+    with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page()
         page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda r: None if r.url.startswith((address, "data:", "blob:")) else leaving.append(r.url))
-        page.goto(address)
+        page.on("request", lambda r: None if r.url.startswith((guarded, "data:", "blob:")) else leaving.append(r.url))
+        page.context.request.post(f"{guarded}/login", form=LOGIN)
+        page.goto(guarded)
         page.get_by_text("alert(1)").first.wait_for(timeout=90_000)
         for tab in page.get_by_role("tab").all():
             tab.click()
