@@ -33,7 +33,6 @@ REFINED_BY = ("SPR", "CRF", "none")
 The paper tests with nothing (Sec. 3.3).
 """
 
-
 _SHOWN_SIDE = 512  # larger photographs are shown and asked about at this short side, so that a slider stays live
 _LEAST_SIDE = 16
 _KEPT_ENCODINGS = 8
