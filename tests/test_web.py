@@ -326,7 +326,6 @@ def test_a_name_is_never_html():
 
 def test_a_visitor_is_told_no_folder_of_the_server():
     assert sentence("/home/jo/my data/x.png: is empty") == "X.png: is empty."
-    assert sentence("/home/jo has no folder labels/all: write one") == "Jo has no folder labels/all: write one."
     assert sentence("there is nothing in /srv/data/voc") == "There is nothing in voc."
 
 
