@@ -1,7 +1,9 @@
 """Checkpoints: what was saved comes back, and nothing else is taken for it."""
 
+import errno
 import json
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -156,6 +158,20 @@ def test_a_setting_of_another_version_is_named_with_its_file(folder):
 def test_without_git_no_commit_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert checkpoint.commit() == ""
+
+
+def test_a_folder_that_cannot_be_replaced_stands_as_it_was(folder, monkeypatch):
+    rename = Path.rename
+
+    def fails(path: Path, target: Path) -> Path:
+        if path.name.startswith(".tmp-"):
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fails)
+    with pytest.raises(Unwritable, match="model: cannot be written"):
+        checkpoint.write_folder(folder, {"config.json": lambda path: path.write_text("{}")})
+    assert checkpoint.load(folder).classes == CLASSES and [path.name for path in folder.parent.iterdir()] == ["model"]
 
 
 def test_a_folder_whose_replacement_was_interrupted_comes_back(folder):

@@ -277,6 +277,10 @@ def test_a_one_hot_table_keeps_the_order_of_its_columns(tmp_path):
     assert {name: vector.tolist() for name, vector in table.vectors.items()} == {"a": [1, 0], "b": [1, 1]}
 
 
+def test_a_column_of_splits_that_is_empty_is_none(tmp_path):
+    assert read_csv(write_csv(tmp_path, "image,labels,split\na,cat,\nb,dog,\n")).splits == {}
+
+
 def test_a_plain_table_sorts_its_classes_unless_they_are_given(tmp_path):
     path = write_csv(tmp_path, 'image,labels,split\n"a, b.jpg",dog;cat,train\nc.jpg, cat ,val\n')
     table = read_csv(path)
@@ -289,6 +293,7 @@ def test_a_plain_table_sorts_its_classes_unless_they_are_given(tmp_path):
     ("text", "line", "words"),
     [
         ("image,cat,dog\na,1,0.5\n", 2, "dog must be 0 or 1, got '0.5'"),
+        ("image,labels,split\na,cat,train\nb,cat,\n", 3, "'b' has no split; name one"),
         ("image,cat,dog\na,1,0\nb,1,0\na,0,1\n", 4, "'a' stands in line 2 already"),
         ("image,cat,dog\na,1\n", 2, "has 2 fields, the header has 3"),
         ("image,cat,cat\na,1,1\n", 1, "class 'cat' is named twice"),
@@ -520,9 +525,10 @@ def test_a_picture_without_a_row_is_named(folder):
     assert "new.bmp: has no row in labels.csv" in refusal(read_folder, folder, "train")
 
 
-def test_two_pictures_of_one_name_are_refused(folder):
-    save_photograph(folder / "images" / "zoo.jpg")
-    assert "the same name but for the suffix" in refusal(read_folder, folder, "train")
+@pytest.mark.parametrize("name", ["zoo.jpg", "Zoo.jpg"])
+def test_two_pictures_of_one_name_are_refused(folder, name):
+    save_photograph(folder / "images" / name)
+    assert "the same name but for case and suffix" in refusal(read_folder, folder, "train")
 
 
 def test_a_folder_without_pictures_or_labels_is_refused(folder, tmp_path):
@@ -998,7 +1004,7 @@ def test_of_two_pictures_of_one_name_the_one_that_a_row_names_stays(folder):
     save_photograph(folder / "images" / "zoo.gif")
     found = surveyed_rows(folder, "zoo.png,cat\nschön,cat\nHoliday 2024,dog\n")
     assert [path.name for path in found.source.images] == ["zoo.png", "schön.webp", "Holiday 2024.JPG"]
-    assert "zoo.gif: zoo.png has the same name but for the suffix" in found.faults[0] and found.skipped == 1
+    assert "zoo.gif: zoo.png has the same name but for case and suffix" in found.faults[0] and found.skipped == 1
 
 
 def test_the_first_of_two_rows_counts_and_the_second_names_no_class(folder):

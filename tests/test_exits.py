@@ -84,7 +84,13 @@ def test_a_file_that_cannot_be_replaced_leaves_no_other_behind(name, write, tmp_
 
 
 @pytest.mark.parametrize(
-    "error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")]
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("CUDA error: out of memory"),
+        RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ],
 )
 def test_a_full_memory_is_known_of_the_machine_and_of_its_gpu(error):
     assert explained(error) == (5, "the memory is full")

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 
 from wsss import UNLABELLED, UserError, checkpoint, pseudo_labels, records, step, two_stage
+from wsss.beginning import require_at_once
 from wsss.crf import available as crf_is_available
 from wsss.crf import crf
 from wsss.data.augment import View
@@ -304,6 +305,17 @@ def test_the_pseudo_masks_are_of_the_teacher_that_the_config_names(teacher, labe
     torch.nn.init.ones_(last.bias)  # 1/7 each: no class claims a pixel
     terms = step._terms(learner.network, learner, views(config, 7, 32, 2), config, Schedule(config, 10).at(1), ALONE)
     assert (terms["labelled"] > 0) == labelled
+
+
+def test_a_log_is_read_without_its_torn_and_foreign_lines(tmp_path):
+    lines = '{"step": 1, "total": 2.5}', "[1]", '{"total": 3}', '{"step": 2, "total": 2}', '{"step": 3, "tot'
+    (tmp_path / "log").write_text("\n".join(lines))
+    assert [row["step"] for row in records.read(tmp_path / "log")] == [1, 2]
+
+
+def test_a_cache_that_several_processes_would_each_hold_is_told_to_be_none(capsys):
+    require_at_once(replace(tiny(), workers=2, encoder_weights="none"), has_state=False)
+    assert "--cache needs --workers 0: 2 processes would each hold a copy" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What must hold before a training begins, so that nothing is found out after hours that could be known at once."""
+"""What must hold before a training begins: checks that would otherwise fail only after hours."""
 
 from pathlib import Path
 
@@ -35,6 +35,8 @@ def require_at_once(config: Config, *, has_state: bool) -> None:
         )
     if config.tensorboard:
         event_writer()
+    if config.cache and config.workers:
+        warn(f"--cache needs --workers 0: {config.workers} processes would each hold a copy, so that there is none")
     has_mask_loss = config.supervision == "labels" and (config.pixel_loss or config.region_loss)
     if has_mask_loss and config.warmup_epochs >= config.epochs:
         warn(

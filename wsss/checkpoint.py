@@ -60,7 +60,11 @@ def write_folder(folder: Path, files: Mapping[str, Callable[[Path], object]]) ->
                 # of which `sweep` brings the old one back.
                 old = folder.with_name(f".old-{os.getpid()}-{folder.name}")
                 folder.rename(old)
-                temporary.rename(folder)
+                try:
+                    temporary.rename(folder)
+                except BaseException:
+                    old.rename(folder)
+                    raise
                 shutil.rmtree(old, ignore_errors=True)
             else:
                 temporary.rename(folder)

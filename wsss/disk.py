@@ -71,7 +71,7 @@ def _unwritable_sentence(path: Path, error: Exception) -> str:
     free, disk = _room(path)
     if number in (errno.ENOSPC, errno.EDQUOT) or (number is None and free < 2**20):
         left = f"{free / 2**20:.0f} MiB free"
-        return f"{path}: cannot be written, the disk at {disk} is full ({left}); make room and resume"
+        return f"{path}: cannot be written, the disk at {disk} is full ({left}); make room and try again"
     reason = os.strerror(number) if number else str(error).splitlines()[0][:200]
     return f"{path}: cannot be written on the disk at {disk} ({reason})"
 

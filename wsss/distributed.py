@@ -20,7 +20,7 @@ from wsss.exits import LOST_RANK
 
 _PATIENCE = timedelta(hours=12)  # of processes that wait while the first one evaluates
 _MEETING = timedelta(minutes=30)  # until all processes have been started
-_GRACE = 15.0  # seconds to finish a step when torchrun is gone
+_GRACE = 60.0  # seconds to finish a step, and to save, when torchrun is gone
 
 
 class Group(NamedTuple):
@@ -108,7 +108,7 @@ def leads() -> bool:
 
 
 def warn(sentence: str) -> None:
-    """Say, once for all processes, what may not be meant."""
+    """Say, by the first process alone, what may not be meant."""
     if leads():
         print(f"warning: {sentence}", file=sys.stderr)
 
@@ -124,7 +124,7 @@ def _leave_with_torchrun(parent: int) -> None:
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(_GRACE)
-    os._exit(LOST_RANK)  # the step did not end: it waits for a process that is gone
+    os._exit(LOST_RANK)  # the step has not ended: most likely it waits for a process that is gone
 
 
 def pick_device(name: str) -> torch.device:

@@ -40,7 +40,7 @@ def close_epoch(
     progress: Progress,
     stop: StopRequest,
 ) -> None:
-    """Look at what an epoch has made: scores, a checkpoint, previews, one line. What is there is not made again.
+    """Look at what an epoch has made: scores, a checkpoint, previews, one line. Scores and previews are made once.
 
     Raises:
         Stopped: a signal came meanwhile.

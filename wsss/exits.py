@@ -73,7 +73,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the memory is full, of the machine or of its GPU: whatever was read then may well be whole."""
     # torch's own error is known by its name: its import takes seconds, which the warden of a job would wait for.
     is_of_torch = type(error).__name__ == "OutOfMemoryError"
-    signs = ("can't allocate memory", "Cannot allocate memory", "Insufficient memory")  # of torch, the system, OpenCV
+    signs = (
+        *("can't allocate memory", "Cannot allocate memory", "Insufficient memory"),  # of torch, the system, OpenCV
+        *("out of memory", "ALLOC_FAILED"),  # of CUDA where it is not torch that asks, of cuDNN and cuBLAS
+    )
     return isinstance(error, MemoryError) or is_of_torch or any(sign in str(error) for sign in signs)
 
 

@@ -94,4 +94,9 @@ def latest(*groups: Sequence[str]) -> list[str]:
             else:
                 raise UserError(f"{shown(word)} does not belong to a flag")
         chosen |= given
-    return [word for name, value in chosen.items() for word in (name, *value)]
+    return [word for name, value in chosen.items() for word in _words(name, value)]
+
+
+def _words(name: str, value: Sequence[str]) -> list[str]:
+    """A flag as argparse takes it: a value that begins as a flag does must be joined to its name."""
+    return [f"{name}={value[0]}"] if len(value) == 1 and value[0].startswith("-") else [name, *value]

@@ -111,7 +111,7 @@ def build(config: Config, num_classes: int, *, pretrained: bool = True) -> Shape
     `pretrained=False` leaves ImageNet weights out, for a network whose weights come from a checkpoint.
 
     Raises:
-        UserError: the encoder or its weights cannot be had.
+        UserError: the encoder or its weights cannot be had, or it has not the stages or the output stride asked for.
     """
     encoder = build_encoder(
         config.encoder,

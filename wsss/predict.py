@@ -50,7 +50,7 @@ def _predict(arguments: argparse.Namespace) -> None:
     images = [picture for path in arguments.images for picture in _pictures(path)]
     by_name: dict[str, Path] = {}
     for path in images:
-        if (other := by_name.setdefault(path.stem, path)) is not path:
+        if (other := by_name.setdefault(path.stem.casefold(), path)) is not path:
             raise UserError(f"{other} and {path} would have one mask, {path.stem}.png: leave one out, or rename it")
     places = {path: _places(arguments, path.stem) for path in images}
     require_apart((place for files in places.values() for place in files.values()), images)

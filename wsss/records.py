@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +63,17 @@ class Records:
 
 
 def read(path: Path) -> list[dict[str, float]]:
-    """The lines of a metrics.jsonl; a torn last line is left out. Raises UserError when it cannot be read."""
+    """The lines of a metrics.jsonl; torn and foreign ones are left out. Raises UserError when it cannot be read."""
     if not path.exists():
         return []
     rows = []
     with reading(path):
         text = path.read_text(errors="replace")
     for line in text.splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            break
+        with suppress(ValueError):
+            row = json.loads(line)
+            if isinstance(row, dict) and type(row.get("step")) is int:
+                rows.append(row)
     return rows
 
 

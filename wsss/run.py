@@ -99,7 +99,7 @@ def read(folder: Path) -> dict[str, Any] | None:
 
 
 def command_line(module: str, argv: list[str] | None) -> list[str]:
-    """The words that start this command again."""
+    """The words of this command; under torchrun, of one of its processes."""
     return [sys.executable, "-m", module, *(sys.argv[1:] if argv is None else argv)]
 
 

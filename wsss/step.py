@@ -106,7 +106,7 @@ def _gradient_norm(learner: Learner) -> Tensor:
 def _term_at_fault(
     values: dict[str, float], learner: Learner, view: View, config: Config, now: Moment, group: Group
 ) -> str:
-    """Which loss of this process is not finite, or the gradient of which; "" where all are."""
+    """Names the loss of this process that is not finite, or whose gradient is not; "" where all are finite."""
     for term, value in values.items():
         if not math.isfinite(value):
             return f"the {term} loss is {value}"

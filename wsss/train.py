@@ -139,7 +139,8 @@ def _begun(config: Config, source: Source, group: Group, before: Path | None, en
     learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
     step = load_state(before, learner, source, config) if before else 0
     if step > end:
-        raise UserError(f"{before}: has taken {step} steps already, this run ends after {end}; give it more epochs")
+        more = "give it a later --until, or more --epochs"
+        raise UserError(f"{before}: has taken {step} steps already, this run ends after {end}; {more}")
     return learner, step
 
 

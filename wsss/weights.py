@@ -304,7 +304,7 @@ def require_fit(wanted: Mapping[str, Tensor], weights: Mapping[str, Tensor], pat
     """
     faults = [f"{key} is missing" for key in wanted if key not in weights]
     faults += [f"{key[:80]!r} is unknown" for key in weights if key not in wanted]
-    for key in wanted.keys() & weights.keys():
+    for key in (key for key in wanted if key in weights):
         ours, theirs = wanted[key], weights[key]
         if ours.shape != theirs.shape:
             faults.append(f"{key} is {tuple(theirs.shape)} instead of {tuple(ours.shape)}")

@@ -1,4 +1,4 @@
-"""What a refusal says of what was given."""
+"""Words that the sentences of errors share."""
 
 import difflib
 from collections.abc import Iterable

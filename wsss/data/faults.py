@@ -19,7 +19,7 @@ class Faults:
     """What a reader could not use: a sentence for each fault, which begins with file or file:line."""
 
     sentences: list[str] = field(default_factory=list)
-    left_out: int = 0  # photographs of the split that is read, and lines that name one anew
+    left_out: int = 0  # photographs of the split that is read, and repeated lines of its list
 
 
 @contextmanager

@@ -103,9 +103,9 @@ def _is_of(own: str, split: str) -> bool:
 
 
 def _require_own_stem(path: Path, stems: dict[str, Path]) -> None:
-    """Masks and results are kept under the name without its suffix."""
-    if (other := stems.setdefault(path.stem, path)) != path:
-        raise UserError(f"{path}: {other.name} has the same name but for the suffix; rename one")
+    """Masks and results are kept under the name without its suffix, on some disks whatever its case."""
+    if (other := stems.setdefault(path.stem.casefold(), path)) != path:
+        raise UserError(f"{path}: {other.name} has the same name but for case and suffix; rename one")
 
 
 def _split(table: Table, split: str, with_mask: set[str]) -> list[str]:

@@ -30,7 +30,7 @@ class Table(NamedTuple):
     vectors: dict[str, np.ndarray]  # (K-1,) float32 in {0, 1}
     lines: dict[str, int]  # where each photograph stands in the file; empty for a file without lines
     splits: dict[str, str]  # empty without a column "split"
-    refused: dict[str, str]  # the photographs that no row without a fault names, and their splits, "" without any
+    refused: dict[str, str]  # the photographs all of whose rows are faulty, and their splits, "" without any
 
     def place(self, name: str) -> str:
         """Where the labels of a photograph stand: file:line."""
@@ -80,7 +80,8 @@ def read_csv(path: Path, classes: Sequence[str] | None = None, noted: Faults | N
     """
     header, *rows = _rows(path)
     titles = [name.lower() for name in header.fields[1:]]
-    plain, has_split = titles in (["labels"], ["labels", "split"]), titles == ["labels", "split"]
+    plain = titles in (["labels"], ["labels", "split"])
+    has_split = titles == ["labels", "split"] and any(row.fields[2:3] not in ([], [""]) for row in rows)
     columns = None if plain else check_classes(header.fields[1:], f"{path}:{header.line}")
     named: dict[str, list[str]] = {}
     lines: dict[str, int] = {}
@@ -91,6 +92,8 @@ def read_csv(path: Path, classes: Sequence[str] | None = None, noted: Faults | N
             where, photograph, *fields = f"{path}:{row.line}", *row.fields
             if photograph in lines:
                 raise UserError(f"{where}: {photograph!r} stands in line {lines[photograph]} already")
+            if has_split and not fields[1]:
+                raise UserError(f"{where}: {photograph!r} has no split; name one")
             named[photograph] = _split_names(fields[0]) if plain else _flagged_names(fields, columns, where)
             lines[photograph] = row.line
             if has_split:
