@@ -27,9 +27,9 @@ from analysis.experiments import ALPHAS, PAPER_STAGES, TRAINED, Variant
 from analysis.pseudo_quality import pseudo_quality
 from wsss import UserError, checkpoint, run, train, two_stage
 from wsss.data.item import Source
-from wsss.data.source import read, require_sound
 from wsss.evaluate import evaluate, require_classes
 from wsss.flags import add_flags, from_flags, latest
+from wsss.preflight import require_sound_splits, survey
 from wsss.probabilities import prediction_settings
 from wsss.resuming import config_to_resume
 from wsss.state import has_state, newest_whole
@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--out", type=Path, default=runs.root() / "results", metavar="DIR", help="of the tables; %(default)s"
     )
+    parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults")
     arguments, flags = parser.parse_known_args(argv)
     return exit_code_of(lambda _: _reproduce(arguments, flags))
 
@@ -68,6 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _reproduce(arguments: argparse.Namespace, flags: Sequence[str]) -> int:
     if arguments.table in TRAINED or arguments.table == "two-stage":
         _require_scores(flags)
+        flags = ["--skip-bad", *flags] if arguments.skip_bad else flags
         return _trained(arguments, flags) if arguments.table in TRAINED else _two_stage(arguments, flags)
     if flags:
         raise UserError(f"{flags[0]} is for tables of trained networks; table {arguments.table} trains none")
@@ -174,7 +176,7 @@ def _by_alpha(arguments: argparse.Namespace) -> pd.DataFrame:
     network, config, classes, facts = checkpoint.load(arguments.checkpoint)
     rows = []
     for split in dict.fromkeys(arguments.splits):
-        source = _source(config.dataset, arguments.data, split, classes)
+        source = _source(arguments, config.dataset, split, classes)
         for alpha, quality in pseudo_quality(network, source, config, ALPHAS).items():
             rows.append({"split": split, "photographs": len(source), "alpha": alpha, **quality})
     return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", "")))
@@ -183,7 +185,7 @@ def _by_alpha(arguments: argparse.Namespace) -> pd.DataFrame:
 def _by_refinement(arguments: argparse.Namespace) -> pd.DataFrame:
     """What a checkpoint's masks gain from the refinement at test and from the CRF."""
     network, config, classes, facts = checkpoint.load(arguments.checkpoint)
-    source = _source(config.dataset, arguments.data, config.val_split, classes, labelled=False)
+    source = _source(arguments, config.dataset, config.val_split, classes, labelled=False)
     steps = config.test_refine_steps or config.refine_steps
     rows = []
     for name, refine_steps, with_crf in (
@@ -198,11 +200,13 @@ def _by_refinement(arguments: argparse.Namespace) -> pd.DataFrame:
     return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", "")))
 
 
-def _source(dataset: str, data: str | None, split: str, classes: tuple[str, ...], *, labelled: bool = True) -> Source:
-    source = read(dataset, Path(data) if data else None, split, labelled=labelled)
-    require_classes(source, classes)
-    require_sound(source, masks=True)
-    return source
+def _source(arguments: argparse.Namespace, dataset: str, split: str, classes: tuple[str, ...], **needs: bool) -> Source:
+    """A split to look at; `needs` as of `survey`."""
+    root = Path(arguments.data) if arguments.data else None
+    found = survey(dataset, root, split, masks=True, **needs)
+    require_sound_splits([found], skip_bad=arguments.skip_bad)
+    require_classes(found.source, classes)
+    return found.source
 
 
 if __name__ == "__main__":

@@ -287,6 +287,23 @@ def test_evaluate_judges_photographs_without_a_class(tmp_path):
     assert json.loads(report.read_text())["photographs"] == 2
 
 
+def test_evaluate_names_all_faults_and_goes_on_without_them_if_it_may(tmp_path, capsys):
+    pictures = Shapes(4, 1, (64, 72))
+    write_pictures(tmp_path, pictures, ["val"] * 4)
+    write_lively(tmp_path / "model", pictures, test_refine_steps=0)
+    names, report = pictures.names, tmp_path / "report.json"
+    (tmp_path / "masks" / f"{names[1]}.png").write_bytes(b"no picture")
+    with (tmp_path / "labels.csv").open("a") as table:
+        table.write("gone.png,,val\n")
+    flags = ["--checkpoint", str(tmp_path / "model"), "--data", str(tmp_path), "--json", str(report)]
+    assert evaluate.main(flags) == 2
+    said = capsys.readouterr().err
+    assert "the data have 2 faults" in said and f"{names[1]}.png: is not a picture" in said and "'gone.png'" in said
+    assert evaluate.main([*flags, "--skip-bad"]) == 0
+    found = json.loads(report.read_text())
+    assert (found["photographs"], found["skipped"]) == (3, 2)
+
+
 def test_evaluate_names_a_split_that_is_not_there(shapes_model, capsys):
     assert evaluate.main(["--checkpoint", str(shapes_model), "--split", "tset"]) == 2
     assert "'tset'" in refusal(capsys)

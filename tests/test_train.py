@@ -23,7 +23,7 @@ from wsss.crf import available as crf_is_available
 from wsss.crf import crf
 from wsss.data.augment import View
 from wsss.data.shapes import Shapes
-from wsss.data.source import check, read, with_masks
+from wsss.data.source import photograph_faults, read, with_masks
 from wsss.distributed import Group
 from wsss.evaluate import evaluate
 from wsss.exits import NotFinite
@@ -476,7 +476,7 @@ def test_two_stages_go_on_where_they_stopped(two_stages):
 @pytest.mark.slow
 def test_a_training_mask_holds_only_classes_that_the_labels_name(two_stages):
     source = with_masks(read("shapes", None, "train"), two_stages / "masks")
-    assert not check(source, masks=True)
+    assert not photograph_faults(source, masks=True)
     for index in range(0, len(source), 20):
         assert source.mask(index).shape == source.rgb(index).shape[:2]
         assert set(np.unique(source.mask(index))) <= {0, *(np.flatnonzero(source.labels[index]) + 1)}
@@ -637,6 +637,6 @@ def test_masks_without_a_note_of_how_they_were_made_are_taken_as_they_are(masks,
 def test_a_missing_training_mask_is_named(tmp_path):
     (tmp_path / "masks").mkdir()
     source = with_masks(Shapes(3, 0), tmp_path / "masks")
-    assert check(source, masks=True)[1] == "shapes-0-1: has no mask, which is needed here"
+    assert photograph_faults(source, masks=True)[1] == ["shapes-0-1: has no mask, which is needed here"]
     with pytest.raises(UserError, match="no such folder of masks"):
         with_masks(Shapes(3, 0), tmp_path / "nothing")

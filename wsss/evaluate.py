@@ -17,7 +17,7 @@ from tqdm import tqdm
 from wsss import UserError, checkpoint
 from wsss.crf import crf, require_crf
 from wsss.data.item import Source, files, item
-from wsss.data.source import LAYOUTS, read, require_sound
+from wsss.data.source import LAYOUTS
 from wsss.data.translated import differences, translated
 from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
@@ -26,6 +26,7 @@ from wsss.mask_files import require_apart, save_mask
 from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
 from wsss.predict import add_refinement_flags
+from wsss.preflight import require_sound_splits, survey
 from wsss.probabilities import MULTI_SCALE_HELP, predict_probs, prediction_settings
 from wsss.records import HEADLINES
 from wsss.stopping import exit_code_of
@@ -106,6 +107,7 @@ def main(argv: list[str] | None = None) -> int:
         help="drop classes that the photograph is not labelled with (not a test!)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out photographs with faults, and count them")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the report here too")
     parser.add_argument("--per-image", action="store_true", help="in the report, the scores of each photograph too")
     parser.add_argument("--masks", type=Path, metavar="DIR", help="write the predicted masks here, DIR/NAME.png")
@@ -144,9 +146,10 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         require_crf()
     network, config, classes, facts = checkpoint.load(arguments.checkpoint)
     network = network.to(pick_device(arguments.device))
-    given = read(arguments.dataset or config.dataset, arguments.data, arguments.split, labelled=False)
+    found = survey(arguments.dataset or config.dataset, arguments.data, arguments.split, labelled=False, masks=True)
+    require_sound_splits([found], skip_bad=arguments.skip_bad)
+    given = found.source
     source = translated(given, classes)
-    require_sound(given, masks=True)
     for difference in differences(given.classes, classes):
         print(difference, file=sys.stderr)
     if arguments.masks:
@@ -179,6 +182,7 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         "split": arguments.split,
         "data_classes": list(given.classes),
         "photographs": len(source),
+        "skipped": found.skipped,
         "multi_scale": arguments.multi_scale,
         "crf": arguments.crf,
         "refine_steps": settings["refine_steps"],
@@ -203,6 +207,8 @@ def _print(report: dict[str, object]) -> None:
         print(f"{name:>12} " + ("     -" if row["iou"] is None else f"{100 * row['iou']:6.2f}"))
     print(f"mIoU {100 * report['miou']:.2f}   boundary IoU {100 * report['mean_boundary_iou']:.2f}   ", end="")
     print(f"pixel accuracy {100 * report['accuracy']:.2f}   ({report['photographs']} photographs)")
+    if report["skipped"]:
+        print(f"{report['skipped']} photographs or lines were left out for their faults.")
     if report["image_labels_used"]:
         print("The true image-level labels were used: this is not a test score.")
 

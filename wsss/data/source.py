@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from wsss import UserError
-from wsss.data.coco import Coco, read_coco, require_pycocotools
-from wsss.data.faults import Faults, listed, mask_size, refusals
+from wsss.data.coco import Coco, read_coco
+from wsss.data.faults import Faults, mask_size, refusals
 from wsss.data.folder import read_folder
 from wsss.data.item import Checkable, Photographs, item
 from wsss.data.shapes import Shapes
@@ -114,29 +114,11 @@ class Masked:
         return Masked(self.source.subset(kept), masks, self._masks.mask_values)
 
 
-def require_sound(source: Checkable, *, masks: bool = False) -> None:
-    """Raises UserError with the first 20 faults that `check` finds and the number of all, when there are any."""
-    if faults := check(source, masks=masks):
-        raise UserError(listed(faults))
-
-
-def check(source: Checkable, *, masks: bool = False) -> list[str]:
-    """All faults of the data, each a sentence that names its file.
-
-    Photographs are looked at to their last byte. Where training or evaluation needs the masks, `masks=True`
-    asks that there be one for each photograph and that it hold classes; this decodes them.
-    """
-    faults = []
-    if isinstance(source, Coco) and masks and (missing := refusals(require_pycocotools)):
-        faults, masks = missing, False  # each photograph would say the same
-    if not len(source):
-        faults.append("the data hold no photograph")
-    for found in photograph_faults(source, masks=masks).values():
-        faults += found
-    return faults
-
-
 def photograph_faults(source: Checkable, *, masks: bool = False) -> dict[int, list[str]]:
-    """The faults of single photographs, by their index; `check` says more of them."""
+    """The faults of single photographs, by their index, each a sentence that names its file.
+
+    They are looked at to their last byte. Where training or evaluation needs the masks, `masks=True` asks that there be
+    one for each photograph and that it hold classes; this decodes them.
+    """
     found = {index: source.faults(index, masks=masks) for index in range(len(source))}
     return {index: faults for index, faults in found.items() if faults}
