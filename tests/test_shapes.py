@@ -6,7 +6,7 @@ import pytest
 from wsss import UserError
 from wsss.data.item import item
 from wsss.data.shapes import Shapes
-from wsss.data.source import check, read, with_masks
+from wsss.data.source import photograph_faults, read, with_masks
 from wsss.mask_files import save_mask
 
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_drawn_is_refused(wrong):
 def test_training_and_validation_share_no_picture_and_are_sound():
     train, val = read("shapes", None, "train"), read("shapes", None, "val")
     assert train.seed != val.seed
-    assert not check(train, masks=True) + check(val, masks=True)
+    assert not photograph_faults(train, masks=True) and not photograph_faults(val, masks=True)
 
 
 def test_an_unknown_split_is_refused():
@@ -83,5 +83,5 @@ def test_an_unknown_split_is_refused():
 def test_a_mask_from_a_file_must_have_the_size_of_its_drawn_picture(tmp_path):
     for name, height in (("shapes-0-0", 96), ("shapes-0-1", 90)):
         save_mask(tmp_path / f"{name}.png", np.ones((height, 96), np.uint8), Shapes.classes)
-    faults = check(with_masks(Shapes(2, seed=0), tmp_path), masks=True)
+    faults = [fault for (fault,) in photograph_faults(with_masks(Shapes(2, seed=0), tmp_path), masks=True).values()]
     assert faults == ["shapes-0-1: the mask is (90, 96), the photograph (96, 96) (height, width)"]
