@@ -90,6 +90,14 @@ def test_a_run_that_ended_before_its_first_state_does_not_keep_its_name(place):
         require_own(folder)
 
 
+def test_a_device_is_free_as_soon_as_its_job_has_told_its_end(place):
+    for number in range(5):
+        found = begin(f"short-{number}", "pass")
+        while runs.look(found.folder).is_alive:
+            pass
+        assert is_free()
+
+
 def test_a_process_that_starts_too_late_is_ended_and_gives_the_device_back(place, monkeypatch):
     monkeypatch.setattr(jobs, "_PATIENCE", 0.0)
     with pytest.raises(UserError, match="late: the process did not start"):
