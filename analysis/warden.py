@@ -89,7 +89,7 @@ class Warden:
 
 
 def _locks() -> tuple[int, ...]:
-    """The descriptor of the device's lock, inherited: the device is busy until this process and the command give it up."""
+    """The descriptor of the device's lock, inherited: busy until this process and the command give it up."""
     given = os.environ.pop("WSSS_DEVICE_LOCK", "")
     return (int(given),) if given else ()
 
