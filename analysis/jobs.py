@@ -26,6 +26,7 @@ from wsss import UserError
 from wsss.run import BEFORE_A_STATE
 
 _PATIENCE = 20.0  # seconds until a started process has said that it lives
+_PARTING = 1.0  # seconds that a job may take to be gone, and its lock with it, once it has told its end
 _DELETED = ".deleted-"  # begins the name of a folder that is being removed
 _COMMAND = "$ "  # begins the line of a log that tells what was started
 _QUIET_FOR = 600.0  # seconds; a folder without run.json that was written to more recently may be in use
@@ -96,16 +97,28 @@ def _lock(device: str, folder: Path) -> int:
         descriptor = os.open(places / device.replace(":", "-"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UserError(f"{places.name}: cannot be written ({error.strerror})") from None
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    if not _is_taken(descriptor):
         holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another job"
         os.close(descriptor)
-        raise UserError(f"{device} is busy with {holder}: stop it, or wait until it has ended") from None
+        raise UserError(f"{device} is busy with {holder}: stop it, or wait until it has ended")
     with suppress(OSError):  # on a full disk the holder has no name; its lock holds
         os.truncate(descriptor, 0)
         os.pwrite(descriptor, folder.name.encode()[:200], 0)
     return descriptor
+
+
+def _is_taken(descriptor: int) -> bool:
+    """Take the lock of an open file, if its holder is gone within a moment."""
+    deadline = time.monotonic() + _PARTING
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(0.02)
+        else:
+            return True
 
 
 def _require_idle(folder: Path, device: str) -> None:

@@ -66,8 +66,6 @@ class Warden:
             if self.asked is not None and time.time() - self.asked > GRACE:
                 _end_others()
         _end_others()
-        for lock in locks:
-            os.close(lock)  # before the end is told: who reads of it may start the next job at once
         self._write(end=time.time(), exit_code=child.returncode, stop=self.asked)
         return child.returncode
 
@@ -89,7 +87,7 @@ class Warden:
 
 
 def _locks() -> tuple[int, ...]:
-    """The descriptor of the device's lock, inherited: busy until this process and the command give it up."""
+    """The descriptor of the device's lock, inherited: the device is free when this process and the command are gone."""
     given = os.environ.pop("WSSS_DEVICE_LOCK", "")
     return (int(given),) if given else ()
 
