@@ -97,7 +97,7 @@ def _lock(device: str, folder: Path) -> int:
         descriptor = os.open(places / device.replace(":", "-"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise UserError(f"{places.name}: cannot be written ({error.strerror})") from None
-    if not _is_taken(descriptor):
+    if not _take(descriptor):
         holder = os.read(descriptor, 200).decode(errors="replace").strip() or "another job"
         os.close(descriptor)
         raise UserError(f"{device} is busy with {holder}: stop it, or wait until it has ended")
@@ -107,8 +107,8 @@ def _lock(device: str, folder: Path) -> int:
     return descriptor
 
 
-def _is_taken(descriptor: int) -> bool:
-    """Take the lock of an open file, if its holder is gone within a moment."""
+def _take(descriptor: int) -> bool:
+    """Take the lock of an open file; returns whether its holder was gone within a moment."""
     deadline = time.monotonic() + _PARTING
     while True:
         try:
