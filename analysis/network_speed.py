@@ -45,7 +45,7 @@ def training_rows(pairs: int = 11, device: torch.device = CPU) -> Iterator[Row]:
     def stepper(config: Config) -> Callable[[], object]:
         learner = start(config, len(source.classes) + 1, device, pretrained=True)
         learner.network.train()
-        return lambda: take_step(learner.network, learner, view, config, _with_masks(config), source.names, group)
+        return lambda: take_step(learner, view, config, _with_masks(config), group)
 
     seconds = in_turn(stepper(config), stepper(plain), pairs)
     added, theirs = np.median(seconds[:, 0] - seconds[:, 1]), np.median(seconds[:, 1])
@@ -75,12 +75,13 @@ def throughput_row(photographs: Photographs, pairs: int = 3) -> Row:
     config = replace(animals(), precision=fastest_precision(CPU), teacher="network")
     reduced = Reduced(photographs, config.short_side, config.cache)
     learners = [start(config, len(photographs.classes) + 1, CPU, pretrained=True) for _ in range(2)]
+    learners[0].network.train()
     with_convolutions_as_published(learners[1].network.to(memory_format=torch.contiguous_format), config)
     now = _with_masks(config)
 
     def ours() -> None:
         view = next(loader(reduced, config, 0, ALONE))
-        take_step(learners[0].network.train(), learners[0], view, config, now, photographs.names, ALONE)
+        take_step(learners[0], view, config, now, ALONE)
 
     def straightforward() -> None:
         straightforward_step(learners[1], photographs, config, now)

@@ -205,7 +205,7 @@ def training_row(steps: int) -> tuple[str, str, str]:
         if step == 1:  # the first is slower, it allocates
             begun = time.perf_counter()
         view = next(loader(source, config, step, alone))
-        take_step(learner.network, learner, view, config, schedule.at(schedule.warmup + step), source.names, alone)
+        take_step(learner, view, config, schedule.at(schedule.warmup + step), alone)
     speed = steps * config.batch / (time.perf_counter() - begun)
     return "training `animals`, all losses", f"{speed:.1f} images/s", "8 images/s"
 

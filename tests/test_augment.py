@@ -44,7 +44,7 @@ def test_a_view_has_the_promised_form():
     view = views()[3]
     assert view.image.shape == (3, 48, 48) and view.image.dtype == torch.uint8
     assert view.labels.shape == (4,) and view.labels.dtype == torch.float32
-    assert view.index == 3
+    assert view.name == Shapes(6, 0).names[3]
 
 
 def test_without_masks_nothing_is_labelled():

@@ -95,14 +95,15 @@ def test_an_interrupted_run_ends_like_one_that_was_not(whole_run, tmp_path, monk
 
     def interrupt(*arguments, **more):
         terms = take_step(*arguments, **more)
-        if arguments[4].step + 1 == 4:
+        if arguments[3].step + 1 == 4:
             os.kill(os.getpid(), signal.SIGTERM)
         return terms
 
     with monkeypatch.context() as patch:
         patch.setattr(wsss.train, "take_step", interrupt)
         assert train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE) == 143
-    assert train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, resume=True) == 0
+    state = newest_whole(tmp_path / "states")
+    assert train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, before=state) == 0
     assert_same_weights(whole_run / "model", tmp_path / "model")
     losses = [[row.get("total") for row in records.read(out / "metrics.jsonl")] for out in (whole_run, tmp_path)]
     assert losses[0] == losses[1]
@@ -112,7 +113,7 @@ def test_a_run_that_begins_with_anothers_state_has_settings_of_its_own(whole_run
     state = newest_whole(whole_run / "states")
     begun = checkpoint.read_config(state)["step"]
     still = replace(SHORT, epochs=3, lr=1e-9, encoder_lr=1e-9, teacher="network", ema_decay=0.0)
-    assert train(still, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state) == 0
+    assert train(still, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, before=state) == 0
     assert records.read(tmp_path / "metrics.jsonl")[0]["step"] == begun + 1
     trained, before = weights(tmp_path / "model"), weights(state)
     for name in dict(build(SHORT, 5, pretrained=False).named_parameters()):
@@ -156,16 +157,16 @@ def test_an_average_that_the_state_lacks_begins_with_the_networks_weights(tmp_pa
 def test_a_state_that_does_not_fit_is_refused(whole_run, tmp_path, folder, change, words):
     state = whole_run / "model" if folder == "model" else newest_whole(whole_run / "states")
     with pytest.raises(UserError, match=words):
-        train(replace(SHORT, **change), Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state)
+        train(replace(SHORT, **change), Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, before=state)
 
 
 def test_a_state_beyond_the_end_of_the_run_is_refused(whole_run, tmp_path):
     state = newest_whole(whole_run / "states")
     with pytest.raises(UserError, match="has taken 6 steps already, this run ends after 3"):
-        train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, begin_with=state, until=1)
+        train(SHORT, Shapes(12, 0), Shapes(2, 1), tmp_path, group=ALONE, before=state, until=1)
     assert not list(tmp_path.iterdir())
     with pytest.raises(UserError, match="has taken 6 steps already, this run ends after 3"):
-        train(SHORT, Shapes(12, 0), Shapes(2, 1), whole_run, group=ALONE, resume=True, until=1)
+        train(SHORT, Shapes(12, 0), Shapes(2, 1), whole_run, group=ALONE, before=state, until=1)
 
 
 def test_a_run_that_ends_early_leaves_a_checkpoint_too(tmp_path):
@@ -194,17 +195,18 @@ def test_a_checkpoint_names_the_classes_that_were_trained_on(tmp_path):
 def test_an_epoch_covers_every_photograph_whatever_the_number_of_processes():
     photographs, config = Shapes(13, 0), replace(SHORT, batch=4)
     for epoch in range(2):
-        alone = [view.index.tolist() for view in loader(photographs, config, epoch, ALONE)]
-        assert {index for batch in alone for index in batch} == set(range(13))
+        alone = [view.name for view in loader(photographs, config, epoch, ALONE)]
+        assert {name for batch in alone for name in batch} == set(photographs.names)
         ranks = [loader(photographs, config, epoch, Group(rank, 2, torch.device("cpu"))) for rank in (0, 1)]
         for batch, *shares in zip(alone, *ranks, strict=True):
-            assert sorted(batch) == sorted(index for share in shares for index in share.index.tolist())
+            assert sorted(batch) == sorted(name for share in shares for name in share.name)
 
 
 def test_epochs_differ_in_their_order_and_skipping_goes_on_where_it_stopped():
     assert batches(20, 4, seed=0, epoch=0) != batches(20, 4, seed=0, epoch=1)
-    rest = [view.index.tolist() for view in loader(Shapes(13, 0), SHORT, 0, ALONE, skip=2)]
-    assert rest == batches(13, 4, SHORT.seed, 0)[2:]
+    photographs = Shapes(13, 0)
+    rest = [view.name for view in loader(photographs, SHORT, 0, ALONE, skip=2)]
+    assert rest == [tuple(photographs.names[i] for i in batch) for batch in batches(13, 4, SHORT.seed, 0)[2:]]
 
 
 def test_two_processes_need_a_batch_that_they_can_share(tmp_path):
@@ -217,7 +219,7 @@ def views(config, num_classes: int, size: int, batch: int) -> View:
     labels = torch.zeros(batch, num_classes - 1)
     labels[torch.arange(batch), torch.arange(batch)] = 1
     image = torch.randint(0, 256, (batch, 3, size, size), generator=generator, dtype=torch.uint8)
-    return View(image, labels, torch.full((batch, size, size), 255), torch.arange(batch))
+    return View(image, labels, torch.full((batch, size, size), 255), ("first", "second")[:batch])
 
 
 def test_the_loss_on_one_batch_falls():
@@ -230,7 +232,7 @@ def test_the_loss_on_one_batch_falls():
     losses = []
     for _ in range(20):
         set_poly_lr(learner.optimiser, 0, 100, 0.9)
-        terms = take_step(learner.network, learner, view, config, schedule.at(0), source.names, ALONE)
+        terms = take_step(learner, view, config, schedule.at(0), ALONE)
         losses.append(float(terms["total"]))
     assert sum(losses[-3:]) < 0.6 * sum(losses[:3])
 
@@ -243,7 +245,7 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(monkeypatch):
         learner.network.decoder.layers[-1].bias[0] = float("nan")
     before = {name: value.clone() for name, value in learner.network.pyramid.named_parameters()}
     with pytest.raises(NotFinite, match="the classification loss is nan at step 1; the photographs were first, second"):
-        take_step(learner.network, learner, view, config, schedule.at(0), ("first", "second"), ALONE)
+        take_step(learner, view, config, schedule.at(0), ALONE)
     assert all(torch.equal(value, before[name]) for name, value in learner.network.pyramid.named_parameters())
 
 
@@ -254,7 +256,7 @@ def test_a_teacher_that_is_not_finite_stops_the_run():
     with torch.no_grad():
         learner.average.module.decoder.layers[-1].bias[0] = float("nan")
     with pytest.raises(NotFinite, match="the teacher loss is nan at step 2"):
-        take_step(learner.network, learner, views(config, 5, 32, 2), config, schedule.at(1), ("first", "second"), ALONE)
+        take_step(learner, views(config, 5, 32, 2), config, schedule.at(1), ALONE)
 
 
 def test_a_gradient_that_no_scale_of_float16_makes_finite_stops_before_the_weights():
@@ -264,9 +266,9 @@ def test_a_gradient_that_no_scale_of_float16_makes_finite_stops_before_the_weigh
     weight = learner.network.decoder.layers[-1].weight
     weight.register_hook(lambda gradient: gradient * float("inf"))
     before, view = weight.detach().clone(), views(config, 5, 32, 2)
-    take_step(learner.network, learner, view, config, schedule.at(0), ("first", "second"), ALONE)
+    take_step(learner, view, config, schedule.at(0), ALONE)
     with pytest.raises(NotFinite, match="the gradient is not finite at step 2, however small it is scaled"):
-        take_step(learner.network, learner, view, config, schedule.at(1), ("first", "second"), ALONE)
+        take_step(learner, view, config, schedule.at(1), ALONE)
     assert torch.equal(weight, before)
 
 
@@ -326,7 +328,7 @@ def test_the_papers_network_takes_one_full_step():
     before = learner.network.decoder.layers[-1].weight.clone()
     set_poly_lr(learner.optimiser, 1, schedule.steps, config.poly_power)
     view = views(config, 21, 64, 2)
-    terms = take_step(learner.network, learner, view, config, schedule.at(1), ("a", "b"), ALONE)
+    terms = take_step(learner, view, config, schedule.at(1), ALONE)
     assert {"classification", "pixel", "region", "labelled", "total"} == terms.keys()
     assert all(map(math.isfinite, terms.values()))
     assert not torch.equal(learner.network.decoder.layers[-1].weight, before)

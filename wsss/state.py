@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.optim import Optimizer
 from torch.optim.swa_utils import AveragedModel
 
@@ -30,6 +31,7 @@ class Learner:
     """The network, and all that changes with it as it learns."""
 
     network: ShapeAwareNetwork
+    parallel: nn.Module  # the network, or what has several processes share its gradients
     optimiser: Optimizer
     scaler: torch.amp.GradScaler  # of float16 gradients; idle in the other formats
     average: AveragedModel | None  # moving average of the network's weights

@@ -20,31 +20,22 @@ _LEAST_SCALE = 1.0
 """Of float16 gradients: torch halves it after each step whose gradient is not finite, from 65,536 on, without end."""
 
 
-def take_step(
-    network: nn.Module,
-    learner: Learner,
-    view: View,
-    config: Config,
-    now: Moment,
-    names: tuple[str, ...],
-    group: Group,
-) -> dict[str, float]:
+def take_step(learner: Learner, view: View, config: Config, now: Moment, group: Group) -> dict[str, float]:
     """One step of the optimiser. Returns the loss terms and their total.
 
-    Its random numbers are a function of (seed, step, rank). `network` is the learner's, or its wrapper for several
-    processes.
+    Its random numbers are a function of (seed, step, rank).
 
     Raises:
         NotFinite: naming the term, the step and the photographs, in all processes and before the weights are touched.
     """
-    terms = _terms(network, learner, view, config, now, group)
+    terms = _terms(learner.parallel, learner, view, config, now, group)
     learner.optimiser.zero_grad()
     learner.scaler.scale(terms["total"]).backward()
     # To look at a number is to wait for the GPU: all are looked at once.
     *values, norm = torch.stack([*terms.values(), _gradient_norm(learner)]).tolist()
     told = dict(zip(terms, values, strict=True))
     if group.maximum(int(not all(map(math.isfinite, (*values, norm))))):
-        photographs = ", ".join(names[i] for i in view.index.tolist())
+        photographs = ", ".join(view.name)
         term = _term_at_fault(told, learner, view, config, now, group)
         found = group.gathered(f"{term} at step {now.step + 1}; the photographs were {photographs}" if term else "")
         raise NotFinite("; ".join(found) or f"the gradient is not finite at step {now.step + 1}; see {photographs}")

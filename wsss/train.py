@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
@@ -40,7 +39,7 @@ from wsss.progress import Progress
 from wsss.records import Records
 from wsss.resuming import config_of_run, goes_on_by_itself
 from wsss.run import IF_FULL, Run, command_line, owned
-from wsss.state import Learner, load_state, newest_whole, save_state
+from wsss.state import Learner, has_state, load_state, newest_whole, save_state
 from wsss.step import take_step
 from wsss.stopping import StopRequest, exit_code_of
 
@@ -52,8 +51,7 @@ def train(
     out: Path,
     *,
     group: Group,
-    resume: bool = False,
-    begin_with: Path | None = None,
+    before: Path | None = None,
     until: int | None = None,
     facts: dict[str, Any] | None = None,
     run: Run | None = None,
@@ -66,7 +64,7 @@ def train(
 
     Args:
         validation: photographs with masks; None: nothing is evaluated, and model/ is that of the last epoch.
-        begin_with: the state of another run, where this one starts with settings of its own.
+        before: the state to go on from, this run's or another's; None: it starts anew.
         until: number of the epoch after which it ends, for a later run to go on from; 0: before the first; None: the
             last.
         facts: written into the checkpoint beside its scores: command, commit, ...
@@ -85,22 +83,17 @@ def train(
     # Numbers below 1e-38 appear in the gradients as the losses fall, and make a CPU step several times slower.
     torch.set_flush_denormal(True)
     config = with_precision(config, group)
-    states = out / "states"
     schedule = Schedule(config, steps_per_epoch=-(-len(source) // config.batch))
-    before = newest_whole(states) if resume else begin_with
     learner, step = _begun(config, source, group, before, last * schedule.steps_per_epoch)
-    if group.maximum(step) != -group.maximum(-step):  # the greatest is not the least
-        raise UserError(f"{out}: the processes find different states there; give them one folder that they share")
-    network = DistributedDataParallel(learner.network) if group.world > 1 else learner.network
     photographs = Reduced(source, config.short_side, config.cache and not config.workers)
     checkpoints = Checkpoints(out, config, source.classes, facts or {})
-    save = partial(save_state, states, learner, config=config, source=source)
+    save = partial(save_state, out / "states", learner, config=config, source=source)
     with ExitStack() as stack:
         stop = stop or stack.enter_context(StopRequest())
         stack.enter_context(stop.deferred())
         progress = None
         if group.leads:
-            if not resume:
+            if not has_state(out):
                 save(step)  # also shows now, not in an hour, a disk that is full
             records = Records(out, step, tensorboard=config.tensorboard)
             progress = stack.enter_context(closing(Progress(config, schedule, records, run, step, last)))
@@ -108,7 +101,7 @@ def train(
         for epoch in range(max(0, step - 1) // schedule.steps_per_epoch, last):
             if progress:
                 progress.begin_epoch(epoch, step - epoch * schedule.steps_per_epoch)
-            with closing(_steps_of(epoch, step, network, learner, photographs, schedule, group)) as steps:
+            with closing(_steps_of(epoch, step, learner, photographs, schedule, group)) as steps:
                 for step, factor, terms in steps:
                     signal_number = group.maximum(stop.signal)  # all processes leave at the same step
                     if progress:
@@ -135,17 +128,25 @@ def _last_epoch(config: Config, until: int | None, group: Group) -> int:
 
 
 def _begun(config: Config, source: Source, group: Group, before: Path | None, end: int) -> tuple[Learner, int]:
-    """The learner where the run begins, and the steps that it has taken: anew, or as a state has it."""
+    """The learner where the run begins, and the steps that it has taken: anew, or as a state has it.
+
+    Raises:
+        UserError: the state does not fit, is of a later step than the run's last one, or is not that of all processes.
+    """
     learner = start(config, len(source.classes) + 1, group.device, pretrained=before is None)
     step = load_state(before, learner, source, config) if before else 0
     if step > end:
         more = "give it a later --until, or more --epochs"
         raise UserError(f"{before}: has taken {step} steps already, this run ends after {end}; {more}")
+    if group.maximum(step) != -group.maximum(-step):  # the greatest is not the least
+        raise UserError(f"{before}: other processes find another state; give all of them one folder that they share")
+    if group.world > 1:
+        learner.parallel = DistributedDataParallel(learner.network)
     return learner, step
 
 
 def _steps_of(
-    epoch: int, taken: int, network: nn.Module, learner: Learner, photographs: Reduced, schedule: Schedule, group: Group
+    epoch: int, taken: int, learner: Learner, photographs: Reduced, schedule: Schedule, group: Group
 ) -> Iterator[tuple[int, float, dict[str, float]]]:
     """Take the steps of an epoch that are left when the run has taken some.
 
@@ -153,11 +154,11 @@ def _steps_of(
         After each, their number so far, the factor on the learning rates, and the terms of the loss.
     """
     config = schedule.config
-    network.train()
+    learner.parallel.train()
     with closing(loader(photographs, config, epoch, group, skip=taken - epoch * schedule.steps_per_epoch)) as views:
         for step, view in enumerate(views, taken):
             factor = set_poly_lr(learner.optimiser, step, schedule.steps, config.poly_power)
-            terms = take_step(network, learner, view, config, schedule.at(step), photographs.names, group)
+            terms = take_step(learner, view, config, schedule.at(step), group)
             yield step + 1, factor, terms
 
 
@@ -181,7 +182,7 @@ def start(config: Config, num_classes: int, device: torch.device, *, pretrained:
     if config.ema_decay:
         average = AveragedModel(network, multi_avg_fn=moving_average(config.ema_decay), use_buffers=True)
     scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-    return Learner(network, optimiser, scaler, average)
+    return Learner(network, network, optimiser, scaler, average)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -243,8 +244,7 @@ def _train(arguments: argparse.Namespace, argv: list[str], stop: StopRequest) ->
             validation[0] if validation else None,
             out,
             group=group,
-            resume=resume,
-            begin_with=arguments.begin_with,
+            before=newest_whole(out / "states") if resume else arguments.begin_with,
             until=arguments.until,
             facts=facts,
             run=run,

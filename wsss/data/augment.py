@@ -18,7 +18,7 @@ class View(NamedTuple):
     image: torch.Tensor  # (3, S, S) uint8
     labels: torch.Tensor  # (K-1,) float32
     mask: torch.Tensor  # (S, S) uint8, all unlabelled where masks are not asked for
-    index: int  # of the photograph in its source
+    name: str  # of the photograph
 
 
 class TrainingViews(Dataset):
@@ -64,7 +64,7 @@ class TrainingViews(Dataset):
             torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1))),
             torch.from_numpy(self.source.labels[index]),
             torch.from_numpy(np.ascontiguousarray(mask)),
-            index,
+            self.source.names[index],
         )
 
 
