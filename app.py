@@ -56,6 +56,17 @@ _FONT = LocalFont("IBM Plex Sans", weights=(400, 700))
 """Of those that Gradio ships: the regular one of its theme is Montserrat Alternates, whose M and A look Greek."""
 
 CSS = """
+/* Tabs without a photograph. */
+.column:has(
+  [aria-selected=true]:is([data-tab-id=Train], [data-tab-id=Evaluate], [data-tab-id=Results])
+) > .subject {display: none}
+/* The tabs' names come first, so that they stay where they are; on a phone what they open would be too far below. */
+@media (min-width: 768px) {
+  .views {display: contents}
+  .views > .tab-wrapper {margin-bottom: 0}
+  .views > .tabitem {order: 2; padding-top: 0}
+  .subject {order: 1}
+}
 .gradio-container {--block-info-text-color: var(--neutral-600)}
 .dark .gradio-container, .gradio-container.dark {--block-info-text-color: var(--neutral-300)}
 .hidden-link {display: none}
@@ -87,7 +98,7 @@ def build_page(library: Library) -> gr.Blocks:
     with gr.Blocks(title="Shape cues", analytics_enabled=False, delete_cache=(600, 3600), fill_width=True) as page:
         gr.Markdown("## Shape cues for weakly supervised segmentation")
         subject = Subject(library)
-        with gr.Tabs(overflow_behavior="wrap") as tabs:
+        with gr.Tabs(overflow_behavior="wrap", elem_classes="views") as tabs:
             settings = inspect.build(subject) | shape_cues.build(subject) | cams.build(subject)
             refined = refinement.build(subject)
             settings |= refined | sweep.build(subject, tabs, refined) | compare.build(subject)

@@ -324,6 +324,14 @@ MARKED = """() => {
 }"""
 """The step at which the line of the visible curves stands."""
 
+LEAST = """async number => {
+  let least = Infinity;
+  for (const end = Date.now() + 1000; Date.now() < end; await new Promise(done => setTimeout(done, 20)))
+    least = Math.min(least, number.value);
+  return least;
+}"""
+"""The least value of a number box within a second."""
+
 
 @pytest.mark.slow
 def test_the_curves_mark_the_t_at_which_playing_ends(page_at):
@@ -338,7 +346,8 @@ def test_the_curves_mark_the_t_at_which_playing_ends(page_at):
         if ends == "Stop":
             page.get_by_role("button", name="Stop", exact=True).click()
         else:
-            move(page, "T", "28")  # the visitor need not wait for all steps
+            move(page, "T", "28")
+            assert page.evaluate(LEAST, number.element_handle()) >= 28  # it goes on from there
         page.get_by_role("button", name="Play", exact=True).wait_for(timeout=60_000)
         page.wait_for_function(f"T => ({MARKED})() === +T.value", arg=number.element_handle(), timeout=30_000)
     assert number.input_value() == "30"
@@ -528,6 +537,20 @@ def test_each_tab_shows_its_pictures_and_is_no_wider_than_the_window(page_at):
             page.wait_for_function("document.documentElement.scrollWidth <= window.innerWidth", timeout=30_000)
 
 
+def test_tabs_that_do_not_look_at_the_photograph_begin_at_the_top(page_at):
+    page = page_at("Inspect")
+    page.evaluate("scrollTo(0, 0)")
+    names = page.get_by_role("tablist")
+    top = names.bounding_box()["y"]
+    for tab in ("Train", "Evaluate", "Results"):
+        show(page, tab)
+        sync_api.expect(page.get_by_label("Checkpoint", exact=True)).to_be_hidden()
+        assert names.bounding_box()["y"] == top
+    show(page, "Inspect")
+    sync_api.expect(page.get_by_label("Checkpoint", exact=True)).to_be_visible()
+    assert names.bounding_box()["y"] == top
+
+
 def test_an_example_is_one_click(page_at):
     page = page_at("Inspect")
     image = picture(page, "Mask: click a pixel")
@@ -546,3 +569,5 @@ def test_a_checkpoint_of_the_visitor_is_offered_and_chosen(page_at, shipped_or_f
     chosen = "() => document.querySelector('input[aria-label=Checkpoint]').value === 'model'"
     page.wait_for_function(chosen, timeout=60_000)
     assert picture(page, "Mask: click a pixel").is_visible()
+    show(page, "Evaluate")
+    sync_api.expect(page.get_by_label("Checkpoint to evaluate")).to_have_value("model")

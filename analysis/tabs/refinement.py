@@ -264,18 +264,13 @@ def _wire_play(play: gr.Button, timer: gr.Timer, playing: gr.State, steps: gr.Sl
             gr.skip() if starts else unlike_before(),
         )
 
-    def tick(is_playing: bool, step: float) -> tuple:
-        if not is_playing:  # the browser sent it before it knew that the visitor had stopped
-            return (gr.skip(),) * 5
-        ends = step + 1 >= MOST_STEPS
-        return (
-            not ends,
-            gr.Timer(active=not ends),
-            gr.Button("Play" if ends else "Stop"),
-            min(step + 1, MOST_STEPS),
-            unlike_before() if ends else gr.skip(),
-        )
+    def end(is_playing: bool, step: float) -> tuple:
+        if not is_playing or step < MOST_STEPS:
+            return (gr.skip(),) * 4
+        return False, gr.Timer(active=False), gr.Button("Play"), unlike_before()
 
     in_turn = PRIVATE | {"concurrency_id": "play", "concurrency_limit": 1}
     play.click(toggle, playing, [playing, timer, play, steps, rested], **in_turn)
-    timer.tick(tick, [playing, steps], [playing, timer, play, steps, rested], **in_turn)
+    # By the browser: an answer of the server would set T back that the visitor has moved meanwhile.
+    timer.tick(None, steps, steps, js=f"step => Math.min(step + 1, {MOST_STEPS})", **PRIVATE)
+    timer.tick(end, [playing, steps], [playing, timer, play, rested], **in_turn)

@@ -71,7 +71,7 @@ class Subject:
         return self.library[self.library.names[0]]
 
     def _lay_out(self) -> None:
-        with gr.Row(equal_height=False):
+        with gr.Row(equal_height=False, elem_classes="subject"):
             with gr.Column(scale=2, min_width=300):
                 self.photograph = PhotographFile(
                     str(EXAMPLES[0]), label="Photograph", sources=["upload", "clipboard"], height=200
