@@ -11,7 +11,7 @@ from wsss import UserError
 from wsss.config import Config
 from wsss.network import ShapeAwareNetwork
 from wsss.objective import reduce_image, refinement_grid
-from wsss.probabilities import Look, mean_probs, prediction_settings, to_image
+from wsss.probabilities import Look, PredictionSettings, mean_probs, to_image
 from wsss.refinement import kernel
 
 
@@ -32,8 +32,8 @@ class Encoding:
     @torch.inference_mode()
     def of(cls, network: ShapeAwareNetwork, config: Config, rgb: np.ndarray, key: str) -> "Encoding":
         """Run the network, in evaluation mode, once on a photograph (H, W, 3) uint8."""
-        settings = prediction_settings(config)
-        image = to_image(rgb, settings.pop("short_side")).to(next(network.parameters()).device)
+        settings = PredictionSettings.of(config)
+        image = to_image(rgb, settings.short_side).to(next(network.parameters()).device)
         output = network(image)
         grid = refinement_grid(image, config.refine_stride)
         logits, maps = output.resized_logits(grid), output.resized_probs(grid)
@@ -41,7 +41,7 @@ class Encoding:
         return cls(
             rgb=rgb,
             image_probs=output.image_scores.sigmoid()[0].cpu().numpy(),
-            probs=mean_probs([Look(image, False, output)], rgb.shape[:2], **settings).cpu().numpy(),
+            probs=mean_probs([Look(image, False, output)], rgb.shape[:2], settings).cpu().numpy(),
             maps=maps[0],
             colors=colors,
             scores=logits if config.refine_source == "score" else maps,

@@ -22,6 +22,7 @@ from wsss.network import build
 from wsss.objective import Moment, Schedule
 from wsss.precision import fastest_precision
 from wsss.presets import animals
+from wsss.probabilities import PredictionSettings
 from wsss.step import take_step
 from wsss.train import start
 
@@ -103,7 +104,7 @@ def evaluation_row(photographs: int = 200, straightforward: int = 40, pairs: int
     with_convolutions_as_published(plain, config)
     plain.eval()
     mine, theirs = alternating(
-        lambda: evaluate(network, source, short_side=config.test_short_side),
+        lambda: evaluate(network, source, PredictionSettings(short_side=config.test_short_side)),
         lambda: straightforward_evaluation(plain, few, config.test_short_side),
         pairs,
         compiles=False,

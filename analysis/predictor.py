@@ -23,7 +23,7 @@ from wsss.crf import crf
 from wsss.data.reduced import reduce
 from wsss.data.voc import VOC_PALETTE, mask_values
 from wsss.network import ShapeAwareNetwork
-from wsss.probabilities import MOST_RATIO, predict_probs, prediction_settings
+from wsss.probabilities import MOST_RATIO, PredictionSettings, predict_probs
 from wsss.pseudo import claims, to_mask
 from wsss.refinement import DILATIONS, affinity, kernel, spread, with_background_scores
 
@@ -182,8 +182,8 @@ class Predictor:
             raise UserError(f"there is no refinement {refined_by!r}; choose from {', '.join(REFINED_BY)}")
         if refined_by == "SPR":
             return encoding.probs
-        settings = prediction_settings(self.config, refined=False)
-        return self._raw.get(encoding.key, lambda: predict_probs(self.network, encoding.rgb, **settings))
+        settings = PredictionSettings.of(self.config, refined=False)
+        return self._raw.get(encoding.key, lambda: predict_probs(self.network, encoding.rgb, settings))
 
     def iterates(self, encoding: Encoding, present: Sequence[str], settings: PseudoSettings) -> Tensor:
         """All maps m_0 ... m_T of the refinement (Eq. 6), T = MOST_STEPS.

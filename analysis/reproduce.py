@@ -30,7 +30,7 @@ from wsss.data.item import Source
 from wsss.evaluate import evaluate, require_classes
 from wsss.flags import add_flags, from_flags, latest
 from wsss.preflight import require_sound_splits, survey
-from wsss.probabilities import prediction_settings
+from wsss.probabilities import PredictionSettings
 from wsss.resuming import config_to_resume
 from wsss.state import has_state, newest_whole
 from wsss.stopping import exit_code_of
@@ -194,8 +194,8 @@ def _by_refinement(arguments: argparse.Namespace) -> pd.DataFrame:
         ("CRF", 0, True),
         ("refined (SPR), then CRF", steps, True),
     ):
-        settings = prediction_settings(config) | {"refine_steps": refine_steps}
-        scores = evaluate(network, source, **settings, with_crf=with_crf, progress=True).as_dict(classes)
+        settings = PredictionSettings.of(config)._replace(refine_steps=refine_steps)
+        scores = evaluate(network, source, settings, with_crf=with_crf, progress=True).as_dict(classes)
         rows.append({"masks": name, "mIoU": 100 * scores["miou"], "boundary IoU": 100 * scores["mean_boundary_iou"]})
     return pd.DataFrame(rows).assign(checkpoint=arguments.checkpoint.name, commit=str(facts.get("commit", "")))
 

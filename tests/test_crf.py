@@ -12,7 +12,7 @@ from PIL import Image
 from wsss import UserError, checkpoint, evaluate, predict
 from wsss.crf import available, crf
 from wsss.data.shapes import Shapes
-from wsss.probabilities import predict_probs, prediction_settings
+from wsss.probabilities import PredictionSettings, predict_probs
 
 needs_package = pytest.mark.skipif(not available(), reason="pydensecrf2 is not installed")
 
@@ -158,10 +158,10 @@ def test_both_commands_write_the_masks_that_their_flags_ask_for(flags, two_pictu
 
     def differing(masks, refined, with_crf, multi_scale):
         """The share of pixels that are not as these flags ask for."""
-        settings = prediction_settings(config, refined=refined) | {"multi_scale": multi_scale}
+        settings = PredictionSettings.of(config, refined=refined, multi_scale=multi_scale)
         shares = []
         for rgb, mask in zip(rgbs, masks, strict=True):
-            probs = predict_probs(network, rgb, **settings)
+            probs = predict_probs(network, rgb, settings)
             shares.append(np.mean(mask != (crf(rgb, probs) if with_crf else probs).argmax(0)))
         return np.mean(shares)
 

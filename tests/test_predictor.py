@@ -21,7 +21,7 @@ from wsss.crf import crf
 from wsss.network import build
 from wsss.objective import reduce_image
 from wsss.presets import animals
-from wsss.probabilities import predict_probs, prediction_settings, to_image
+from wsss.probabilities import PredictionSettings, predict_probs, to_image
 from wsss.pseudo import pseudo_mask
 from wsss.refinement import DILATIONS, refine, with_background_scores
 
@@ -45,21 +45,21 @@ def encoding(predictor, cat):
 
 
 def test_the_mask_is_that_of_the_command(predictor, encoding, cat):
-    probs = predict_probs(predictor.network, cat, **prediction_settings(predictor.config))
+    probs = predict_probs(predictor.network, cat, PredictionSettings.of(predictor.config))
     assert np.array_equal(predictor.mask(encoding), probs.argmax(0))
 
 
 @pytest.mark.skipif(not crf_is_available(), reason="pydensecrf is not installed")
 def test_a_crf_smooths_what_the_network_itself_says(predictor, encoding, cat):
-    settings = prediction_settings(predictor.config) | {"refine_steps": 0}
-    expected = crf(cat, predict_probs(predictor.network, cat, **settings)).argmax(0)
+    settings = PredictionSettings.of(predictor.config, refined=False)
+    expected = crf(cat, predict_probs(predictor.network, cat, settings)).argmax(0)
     assert np.array_equal(predictor.mask(encoding, refined_by="CRF"), expected)
     assert not np.array_equal(predictor.mask(encoding), expected)
 
 
 def test_the_networks_own_answer_can_be_seen_beside_the_refined_one(predictor, encoding, cat):
-    settings = prediction_settings(predictor.config) | {"refine_steps": 0}
-    expected = predict_probs(predictor.network, cat, **settings)
+    settings = PredictionSettings.of(predictor.config, refined=False)
+    expected = predict_probs(predictor.network, cat, settings)
     assert np.array_equal(predictor.probs_before_crf(encoding, "none"), expected)
     assert np.array_equal(predictor.mask(encoding, refined_by="none"), expected.argmax(0))
     assert not np.array_equal(predictor.mask(encoding), expected.argmax(0))
@@ -259,10 +259,10 @@ def test_a_rehearsal_compiles_all_that_a_photograph_needs(shipped_or_fresh):
 def test_a_pixels_probabilities_and_its_class_are_those_of_the_command(predictor, cat):
     """Also where the background's is raised to a power."""
     encoding = predictor.encode(cat)
-    expected = predict_probs(predictor.network, cat, **prediction_settings(predictor.config))
+    expected = predict_probs(predictor.network, cat, PredictionSettings.of(predictor.config))
     np.testing.assert_allclose(encoding.probs, expected, atol=1e-5)
     assert np.array_equal(expected.argmax(0), predictor.mask(encoding))
     unweighed = predict_probs(
-        predictor.network, cat, **prediction_settings(replace(predictor.config, background_power=1.0))
+        predictor.network, cat, PredictionSettings.of(predictor.config)._replace(background_power=1.0)
     )
     assert not np.array_equal(unweighed.argmax(0), predictor.mask(encoding))

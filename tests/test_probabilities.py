@@ -7,7 +7,7 @@ import torch
 from wsss.network import build
 from wsss.objective import reduce_image
 from wsss.presets import tiny
-from wsss.probabilities import predict_probs, to_image, views
+from wsss.probabilities import PredictionSettings, predict_probs, to_image, views
 from wsss.refinement import refine
 
 
@@ -20,6 +20,10 @@ def network():
 @pytest.fixture(scope="module")
 def rgb() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 255, (48, 80, 3), dtype=np.uint8)
+
+
+def predicted(network, rgb, **settings) -> np.ndarray:
+    return predict_probs(network, rgb, PredictionSettings(**settings))
 
 
 @pytest.mark.parametrize(("short_side", "scale", "size"), [(0, 1, (48, 80)), (24, 1, (24, 40)), (24, 2, (48, 80))])
@@ -43,24 +47,24 @@ def test_a_small_photograph_is_enlarged_to_nine_quarters_of_it(rgb):
 
 
 def test_a_photograph_of_one_row_has_a_mask(network):
-    probs = predict_probs(network, np.zeros((1, 4000, 3), np.uint8), short_side=96, refine_steps=2)
+    probs = predicted(network, np.zeros((1, 4000, 3), np.uint8), short_side=96, refine_steps=2)
     assert probs.shape == (4, 1, 4000) and np.isfinite(probs).all()
 
 
 @pytest.mark.parametrize("multi_scale", [False, True])
 def test_probabilities_have_the_photographs_size_and_sum_to_one(network, rgb, multi_scale):
-    probs = predict_probs(network, rgb, multi_scale=multi_scale)
+    probs = predicted(network, rgb, multi_scale=multi_scale)
     assert probs.shape == (4, 48, 80)
     np.testing.assert_allclose(probs.sum(0), 1, atol=1e-5)
 
 
 def test_with_flips_a_mirrored_photograph_gives_the_mirrored_masks(network, rgb):
-    mirrored = predict_probs(network, np.ascontiguousarray(rgb[:, ::-1]), multi_scale=True)
-    np.testing.assert_allclose(mirrored[..., ::-1], predict_probs(network, rgb, multi_scale=True), atol=1e-5)
+    mirrored = predicted(network, np.ascontiguousarray(rgb[:, ::-1]), multi_scale=True)
+    np.testing.assert_allclose(mirrored[..., ::-1], predicted(network, rgb, multi_scale=True), atol=1e-5)
 
 
 def test_the_backgrounds_probability_is_raised_to_its_power(network, rgb):
-    plain, raised = predict_probs(network, rgb), predict_probs(network, rgb, background_power=2)
+    plain, raised = predicted(network, rgb), predicted(network, rgb, background_power=2)
     np.testing.assert_allclose(raised[0], plain[0] ** 2, rtol=1e-6)
     np.testing.assert_array_equal(raised[1:], plain[1:])
 
@@ -72,7 +76,7 @@ def test_the_refinement_of_a_mask_is_that_of_training(network, rgb):
     logits, probs = output.resized_logits((12, 20)), output.resized_probs((12, 20))
     expected = refine(reduce_image(image, (12, 20)), logits, probs, alpha=0.5, steps=3)
     enlarged = torch.nn.functional.interpolate(expected, (48, 80), mode="bilinear", align_corners=False)
-    found = predict_probs(network, rgb, refine_steps=3, alpha=0.5, refine_stride=4)
+    found = predicted(network, rgb, refine_steps=3, alpha=0.5, refine_stride=4)
     torch.testing.assert_close(torch.from_numpy(found), enlarged[0])
 
 
@@ -83,12 +87,12 @@ def test_an_object_counts_in_every_view_when_one_of_them_is_sure_of_it(network, 
     least, most = scores.min(0).values, scores.max(0).values
     k = int((most - least).argmax())
     settings = {"multi_scale": True, "refine_steps": 2}
-    gated = predict_probs(network, rgb, class_cutoff=float(least[k] + most[k]) / 2, **settings)
-    np.testing.assert_allclose(gated[k + 1], predict_probs(network, rgb, **settings)[k + 1], atol=1e-6)
+    gated = predicted(network, rgb, class_cutoff=float(least[k] + most[k]) / 2, **settings)
+    np.testing.assert_allclose(gated[k + 1], predicted(network, rgb, **settings)[k + 1], atol=1e-6)
 
 
 def test_an_object_below_the_cutoff_is_not_refined(network, rgb):
-    found = predict_probs(network, rgb, refine_steps=3, class_cutoff=1.0)
+    found = predicted(network, rgb, refine_steps=3, class_cutoff=1.0)
     assert not found[1:].any() and found[0].any()
 
 

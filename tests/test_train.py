@@ -33,7 +33,7 @@ from wsss.network import build
 from wsss.objective import Schedule, loss_terms, reduce_image, refined_probs, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
 from wsss.presets import tiny, voc
-from wsss.probabilities import predict_probs, prediction_settings, to_image
+from wsss.probabilities import PredictionSettings, predict_probs, to_image
 from wsss.pseudo import present_classes
 from wsss.pseudo_labels import training_mask
 from wsss.refinement import refine, with_background_scores
@@ -70,7 +70,7 @@ def assert_same_weights(a: Path, b: Path) -> None:
 def test_tiny_trains_in_a_minute_and_gains_twenty_points(tmp_path):
     validation = read("shapes", None, "val")
     torch.manual_seed(0)
-    before = evaluate(build(tiny(), len(validation.classes) + 1).eval(), validation).miou
+    before = evaluate(build(tiny(), len(validation.classes) + 1).eval(), validation, PredictionSettings()).miou
     begun = time.perf_counter()
     result = subprocess.run(command("--out", str(tmp_path)), cwd=ROOT, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - begun
@@ -492,7 +492,7 @@ def test_previews_are_the_same_photographs_each_epoch_with_the_mask_laid_over(tw
     network, config, classes, _ = checkpoint.load(run / "model")
     for path, index in zip(last, (0, 20), strict=True):
         rgb = source.rgb(index)
-        mask = predict_probs(network, rgb, **prediction_settings(config)).argmax(0)
+        mask = predict_probs(network, rgb, PredictionSettings.of(config)).argmax(0)
         with Image.open(path) as picture:
             differs = (np.array(picture) != overlaid(rgb, mask, classes)).any(2)
         assert mask.any() and differs.mean() < 0.01  # where two classes are as probable, rounding may decide

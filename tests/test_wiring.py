@@ -17,7 +17,7 @@ from wsss.network import build
 from wsss.objective import Schedule
 from wsss.optimiser import build_optimiser
 from wsss.presets import tiny
-from wsss.probabilities import prediction_settings
+from wsss.probabilities import PredictionSettings
 from wsss.train import start, train
 
 
@@ -92,7 +92,11 @@ def test_with_image_labels_no_class_is_seen_that_they_deny(tmp_path):
     write_lively(tmp_path / "model", source, test_refine_steps=0)
     network, masks = checkpoint.load(tmp_path / "model").network, {}
     for flag in (False, True):
-        evaluate(network, source, with_labels=flag, each=lambda _, scores, mask, flag=flag: masks.update({flag: mask}))
+        evaluate(
+            *(network, source, PredictionSettings()),
+            with_labels=flag,
+            each=lambda _, scores, mask, flag=flag: masks.update({flag: mask}),
+        )
     denied = np.flatnonzero(source.labels[0] == 0) + 1
     assert np.isin(masks[False], denied).any() and not np.isin(masks[True], denied).any()
 
@@ -101,13 +105,13 @@ def test_an_epoch_is_judged_as_a_test_is(tmp_path, monkeypatch):
     config = replace(SHORT, epochs=1, test_short_side=40, class_cutoff=0.2, background_power=2.0, test_refine_steps=1)
     seen = []
 
-    def noted(network, *arguments, **settings):
+    def noted(network, source, settings, **more):
         seen.append((network.training, settings))
-        return evaluate(network, *arguments, **settings)
+        return evaluate(network, source, settings, **more)
 
     monkeypatch.setattr(wsss.epoch, "evaluate", noted)
     assert train(config, Shapes(4, 0), Shapes(2, 1), tmp_path, group=ALONE) == 0
-    assert seen == [(False, {**prediction_settings(config), "progress": True})]
+    assert seen == [(False, PredictionSettings.of(config))]
 
 
 @pytest.mark.parametrize(("epochs", "expected"), [(3, [2, 3]), (4, [2, 4])])

@@ -14,6 +14,7 @@ from wsss.evaluate import evaluate
 from wsss.exits import WorkerFailed, explained
 from wsss.network import build
 from wsss.presets import tiny
+from wsss.probabilities import PredictionSettings
 from wsss.workers import each_of
 
 CPU = torch.device("cpu")
@@ -91,9 +92,9 @@ def test_scores_do_not_depend_on_who_judges():
     source, network = Shapes(20, 0), build(tiny(), 5, pretrained=False).eval()
     with torch.no_grad():  # classes win by turns
         network.decoder.layers[-1].weight.mul_(50)
-    shared = evaluate(network, source)
+    shared = evaluate(network, source, PredictionSettings())
     torch.set_num_threads(1)
-    alone = evaluate(network, source)
+    alone = evaluate(network, source, PredictionSettings())
     assert shared.as_dict(source.classes)["miou"] == pytest.approx(alone.as_dict(source.classes)["miou"], abs=1e-4)
 
 

@@ -13,7 +13,7 @@ from wsss.data.item import Source
 from wsss.evaluate import evaluate
 from wsss.network import ShapeAwareNetwork
 from wsss.previews import write_previews
-from wsss.probabilities import prediction_settings
+from wsss.probabilities import PredictionSettings
 from wsss.progress import Progress
 from wsss.stopping import StopRequest
 
@@ -51,7 +51,7 @@ def close_epoch(
         checkpoints.save(network, step)
     elif _is_looked_at(progress, config.eval_epochs) and not progress.records.has_scores(step):
         with stop.at_once():
-            scores = evaluate(network, validation, **prediction_settings(config), progress=True)
+            scores = evaluate(network, validation, PredictionSettings.of(config), progress=True)
         scores = scores.as_dict(checkpoints.classes)
         miou = scores["miou"]
         checkpoints.save(network, step, val=scores)

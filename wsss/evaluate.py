@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -27,7 +26,7 @@ from wsss.metrics import Scores
 from wsss.network import ShapeAwareNetwork
 from wsss.predict import add_refinement_flags
 from wsss.preflight import require_sound_splits, survey
-from wsss.probabilities import MULTI_SCALE_HELP, predict_probs, prediction_settings
+from wsss.probabilities import MULTI_SCALE_HELP, PredictionSettings, predict_probs
 from wsss.records import HEADLINES
 from wsss.stopping import exit_code_of
 from wsss.workers import each_of
@@ -36,12 +35,12 @@ from wsss.workers import each_of
 def evaluate(
     network: ShapeAwareNetwork,
     source: Source,
+    settings: PredictionSettings,
     *,
     with_crf: bool = False,
     with_labels: bool = False,
     progress: bool = False,
     each: Callable[[str, Scores, np.ndarray], object] | None = None,
-    **settings: Any,
 ) -> Scores:
     """Compare the network's masks with the true ones, at the size of the photographs.
 
@@ -50,14 +49,13 @@ def evaluate(
         source: photographs with masks.
         with_labels: leave out the classes that an image's labels deny. Test sets have no labels: only for analysis.
         each: called with the name, the scores and the mask (H, W) of every photograph.
-        settings: those of `predict_probs`.
 
     Raises:
         UserError: a photograph has no mask or cannot be read.
         WorkerFailed: a process that judges photographs died or hangs.
     """
     device = next(network.parameters()).device
-    work = partial(judged, folded(network), source, with_crf=with_crf, with_labels=with_labels, **settings)
+    work = partial(judged, folded(network), source, settings, with_crf=with_crf, with_labels=with_labels)
     total = Scores.none(len(source.classes) + 1)
     with closing(each_of(work, range(len(source)), device)) as found:
         for name, scores, mask in tqdm(found, desc="evaluate", total=len(source), disable=not progress):
@@ -68,13 +66,19 @@ def evaluate(
 
 
 def judged(
-    network: ShapeAwareNetwork, source: Source, index: int, *, with_crf: bool, with_labels: bool, **settings: Any
+    network: ShapeAwareNetwork,
+    source: Source,
+    settings: PredictionSettings,
+    index: int,
+    *,
+    with_crf: bool,
+    with_labels: bool,
 ) -> tuple[str, Scores, np.ndarray]:
     """Name, scores and mask (H, W) of one photograph; arguments and errors as in `evaluate`."""
     name, rgb, labels, truth = item(source, index)
     if truth is None:
         raise UserError(f"{name}: has no mask to compare with")
-    probs = predict_probs(network, rgb, **settings)
+    probs = predict_probs(network, rgb, settings)
     if with_labels:
         probs[1:] *= labels[:, None, None]
     if with_crf:
@@ -163,13 +167,13 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         if arguments.masks:
             save_mask(arguments.masks / f"{name}.png", mask, classes)
 
-    settings = prediction_settings(config, refined=not (arguments.crf or arguments.no_spr))
+    refined = not (arguments.crf or arguments.no_spr)
+    settings = PredictionSettings.of(config, refined=refined, multi_scale=arguments.multi_scale)
     start = time.perf_counter()
     scores = evaluate(
         network,
         source,
-        **settings,
-        multi_scale=arguments.multi_scale,
+        settings,
         with_crf=arguments.crf,
         with_labels=arguments.with_image_labels,
         progress=True,
@@ -185,8 +189,8 @@ def _evaluate(arguments: argparse.Namespace) -> dict[str, object]:
         "skipped": found.skipped,
         "multi_scale": arguments.multi_scale,
         "crf": arguments.crf,
-        "refine_steps": settings["refine_steps"],
-        "alpha": settings["alpha"],
+        "refine_steps": settings.refine_steps,
+        "alpha": settings.alpha,
         "image_labels_used": arguments.with_image_labels,
         "seconds": round(time.perf_counter() - start, 1),
         **scores.as_dict(classes),

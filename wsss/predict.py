@@ -13,7 +13,7 @@ from wsss.data.picture import read_rgb
 from wsss.disk import make_folder, reading
 from wsss.distributed import pick_device
 from wsss.mask_files import require_apart, save_mask, save_overlay, save_probs
-from wsss.probabilities import MULTI_SCALE_HELP, predict_probs, prediction_settings
+from wsss.probabilities import MULTI_SCALE_HELP, PredictionSettings, predict_probs
 from wsss.stopping import exit_code_of
 
 
@@ -57,10 +57,11 @@ def _predict(arguments: argparse.Namespace) -> None:
     images = _usable(images, skip_bad=arguments.skip_bad)
     for folder in dict.fromkeys(place.parent for place in places[images[0]].values()):
         make_folder(folder)
-    settings = prediction_settings(config, refined=not (arguments.crf or arguments.no_spr))
+    refined = not (arguments.crf or arguments.no_spr)
+    settings = PredictionSettings.of(config, refined=refined, multi_scale=arguments.multi_scale)
     for path in images:
         rgb = read_rgb(path)
-        probs = predict_probs(network, rgb, multi_scale=arguments.multi_scale, **settings)
+        probs = predict_probs(network, rgb, settings)
         probs = crf(rgb, probs) if arguments.crf else probs
         _write(places[path], rgb, probs, classes)
 

@@ -9,7 +9,7 @@ from wsss.config import Config
 from wsss.data.item import Source
 from wsss.mask_files import overlaid
 from wsss.network import ShapeAwareNetwork
-from wsss.probabilities import predict_probs, prediction_settings
+from wsss.probabilities import PredictionSettings, predict_probs
 
 
 def write_previews(folder: Path, network: ShapeAwareNetwork, source: Source, config: Config) -> None:
@@ -22,7 +22,7 @@ def write_previews(folder: Path, network: ShapeAwareNetwork, source: Source, con
     pictures = {}
     for index in evenly(len(source), config.previews):
         rgb = source.rgb(index)
-        mask = predict_probs(network, rgb, **prediction_settings(config)).argmax(0)
+        mask = predict_probs(network, rgb, PredictionSettings.of(config)).argmax(0)
         pictures[f"{source.names[index]}.png"] = Image.fromarray(overlaid(rgb, mask, source.classes))
     write_folder(folder, {name: _saving(picture) for name, picture in pictures.items()})
 

@@ -63,18 +63,42 @@ def views(
             yield image.flip(3), True
 
 
+class PredictionSettings(NamedTuple):
+    """How a photograph is predicted; as they stand here, by the network alone at the photograph's own size."""
+
+    short_side: int = 0  # of the photograph at scale 1, in pixels; 0 keeps its own
+    multi_scale: bool = False  # mean over `MULTI_SCALE` and flips
+    class_cutoff: float = 0.0  # objects below it in every view are nowhere (Araslanov and Roth's code: 0.1)
+    background_power: float = 1.0  # of `with_background_power`
+    refine_steps: int = 0  # T of Eq. 6
+    alpha: float = 1.0  # of Eq. 5
+    refine_stride: int = 2  # the refinement works at the image's size over it
+
+    @classmethod
+    def of(cls, config: Config, *, refined: bool = True, multi_scale: bool = False) -> "PredictionSettings":
+        """Those of a config.
+
+        Not refined, the answer is the network's own, as the paper tests it. A CRF takes that: to spread probabilities
+        twice costs more than it brings (table crf).
+        """
+        return cls(
+            short_side=config.test_short_side,
+            multi_scale=multi_scale,
+            class_cutoff=config.class_cutoff,
+            background_power=config.background_power,
+            refine_steps=config.test_refine_steps if refined else 0,
+            alpha=config.alpha,
+            refine_stride=config.test_refine_stride,
+        )
+
+
 @torch.inference_mode()
-def predict_probs(
-    network: ShapeAwareNetwork, rgb: np.ndarray, *, short_side: int = 0, multi_scale: bool = False, **settings: float
-) -> np.ndarray:
+def predict_probs(network: ShapeAwareNetwork, rgb: np.ndarray, settings: PredictionSettings) -> np.ndarray:
     """Class probabilities of every pixel.
 
     Args:
         network: in evaluation mode.
         rgb: (H, W, 3) uint8.
-        short_side: of the photograph at scale 1, in pixels; 0 keeps its own.
-        multi_scale: mean over `MULTI_SCALE` and flips.
-        settings: as in `mean_probs`.
 
     Returns:
         (K, H, W) float32; sums to 1 over K unless a class was left out, raised to a power, or refined.
@@ -82,9 +106,9 @@ def predict_probs(
     device = next(network.parameters()).device
     looks = [
         Look(view, is_flipped, network(view))
-        for view, is_flipped in views(rgb, short_side, multi_scale=multi_scale, device=device)
+        for view, is_flipped in views(rgb, settings.short_side, multi_scale=settings.multi_scale, device=device)
     ]
-    return mean_probs(looks, rgb.shape[:2], **settings).cpu().numpy()
+    return mean_probs(looks, rgb.shape[:2], settings).cpu().numpy()
 
 
 class Look(NamedTuple):
@@ -95,28 +119,26 @@ class Look(NamedTuple):
     output: Output
 
 
-def mean_probs(
-    looks: Sequence[Look],
-    size: tuple[int, int],
-    *,
-    class_cutoff: float = 0.0,
-    background_power: float = 1.0,
-    **refinement: float,
-) -> Tensor:
+def mean_probs(looks: Sequence[Look], size: tuple[int, int], settings: PredictionSettings) -> Tensor:
     """The probabilities (K, H, W) of a photograph of that (height, width), the mean over its looks.
 
-    Args:
-        class_cutoff: objects whose image-level probability is below it in every view get 0 everywhere (Araslanov and
-            Roth's code: 0.1).
-        background_power: as in `with_background_power`.
-        refinement: as in `pixel_probs`, of each view on its own.
+    Objects whose image-level probability is below the class cutoff in every view get 0 everywhere. Each view is refined
+    on its own.
     """
     scores = torch.stack([look.output.image_scores.sigmoid() for look in looks]).amax(0)
     total = torch.zeros((), device=scores.device)
     for view, is_flipped, output in looks:
-        probs = pixel_probs(output, view, size, objects=scores >= class_cutoff, **refinement)
+        probs = pixel_probs(
+            output,
+            view,
+            size,
+            refine_steps=settings.refine_steps,
+            alpha=settings.alpha,
+            refine_stride=settings.refine_stride,
+            objects=scores >= settings.class_cutoff,
+        )
         total = total + (probs.flip(3) if is_flipped else probs)
-    return with_background_power(total[0] / len(looks), background_power)
+    return with_background_power(total[0] / len(looks), settings.background_power)
 
 
 def pixel_probs(
@@ -161,19 +183,3 @@ def with_background_power(probs: Tensor, power: float) -> Tensor:
     The largest is the class, they no longer sum to 1. Source: the test of Araslanov and Roth's code (there 3).
     """
     return torch.cat([probs[:1] ** power, probs[1:]])
-
-
-def prediction_settings(config: Config, *, refined: bool = True) -> dict[str, float]:
-    """What `predict_probs` takes from a config.
-
-    Not refined, the answer is the network's own, as the paper tests it. A CRF takes that: to spread probabilities twice
-    costs more than it brings (table crf).
-    """
-    return {
-        "short_side": config.test_short_side,
-        "class_cutoff": config.class_cutoff,
-        "background_power": config.background_power,
-        "refine_steps": config.test_refine_steps if refined else 0,
-        "alpha": config.alpha,
-        "refine_stride": config.test_refine_stride,
-    }
