@@ -10,9 +10,8 @@ from torch import Tensor
 from wsss import UserError
 from wsss.config import Config
 from wsss.network import ShapeAwareNetwork
-from wsss.objective import reduce_image, refinement_grid
 from wsss.probabilities import Look, PredictionSettings, mean_probs, to_image
-from wsss.refinement import kernel
+from wsss.refinement import kernel, reduce_image, refinement_grid
 
 
 @dataclass(frozen=True)

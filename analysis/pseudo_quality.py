@@ -11,9 +11,10 @@ from wsss.config import Config
 from wsss.data.item import Source, item
 from wsss.metrics import confusion, mean_iou
 from wsss.network import ShapeAwareNetwork
-from wsss.objective import refined_probs, refinement_grid
+from wsss.objective import refined_probs
 from wsss.probabilities import to_image
 from wsss.pseudo import pseudo_mask
+from wsss.refinement import refinement_grid
 
 
 @torch.inference_mode()

@@ -27,7 +27,8 @@ from analysis.experiments import ALPHAS, PAPER_STAGES, TRAINED, Variant
 from analysis.pseudo_quality import pseudo_quality
 from wsss import UserError, checkpoint, run, train, two_stage
 from wsss.data.item import Source
-from wsss.evaluate import evaluate, require_classes
+from wsss.data.translated import require_classes
+from wsss.evaluate import evaluate
 from wsss.flags import add_flags, from_flags, latest
 from wsss.preflight import require_sound_splits, survey
 from wsss.probabilities import PredictionSettings

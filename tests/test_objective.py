@@ -9,9 +9,9 @@ from test_train import SHORT
 
 from wsss.losses import pixel_loss, region_loss
 from wsss.network import Output
-from wsss.objective import Schedule, loss_terms, reduce_image
+from wsss.objective import Schedule, loss_terms
 from wsss.pseudo import pseudo_mask
-from wsss.refinement import refine
+from wsss.refinement import reduce_image, refine
 
 COLORS = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
 LABELS = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]])

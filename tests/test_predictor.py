@@ -19,11 +19,10 @@ from wsss import UNLABELLED, UserError
 from wsss.crf import available as crf_is_available
 from wsss.crf import crf
 from wsss.network import build
-from wsss.objective import reduce_image
 from wsss.presets import animals
 from wsss.probabilities import PredictionSettings, predict_probs, to_image
 from wsss.pseudo import pseudo_mask
-from wsss.refinement import DILATIONS, refine, with_background_scores
+from wsss.refinement import DILATIONS, reduce_image, refine, with_background_scores
 
 CLASSES = ("cat", "cow", "dog", "horse", "person", "sheep")
 SETTINGS = PseudoSettings(0.8, 10, 0.6, 0.7, 0.2, DILATIONS, True)

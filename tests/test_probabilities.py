@@ -5,10 +5,9 @@ import pytest
 import torch
 
 from wsss.network import build
-from wsss.objective import reduce_image
 from wsss.presets import tiny
 from wsss.probabilities import PredictionSettings, predict_probs, to_image, views
-from wsss.refinement import refine
+from wsss.refinement import reduce_image, refine
 
 
 @pytest.fixture(scope="module")

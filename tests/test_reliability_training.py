@@ -33,12 +33,13 @@ import wsss.step
 import wsss.train
 import wsss.workers
 from wsss import UserError, checkpoint, records, run
+from wsss.data.item import fingerprint
 from wsss.data.shapes import Shapes
 from wsss.distributed import Group
 from wsss.epoch import keep_best
 from wsss.network import ShapeAwareNetwork
 from wsss.presets import tiny
-from wsss.state import fingerprint, keep_newest, newest_whole, save_state
+from wsss.state import keep_newest, newest_whole, save_state
 from wsss.stopping import StopRequest
 from wsss.train import main, start, take_step
 

@@ -6,8 +6,9 @@ import pytest
 from wsss import UserError
 from wsss.data.item import item
 from wsss.data.shapes import Shapes
-from wsss.data.source import photograph_faults, read, with_masks
+from wsss.data.source import read, with_masks
 from wsss.mask_files import save_mask
+from wsss.preflight import photograph_faults
 
 
 def test_a_picture_is_a_function_of_seed_and_index_alone():

@@ -7,10 +7,11 @@ import torch
 from test_train import ALONE, SHORT
 
 from wsss import UserError, checkpoint
+from wsss.data.item import fingerprint
 from wsss.data.shapes import Shapes
 from wsss.epoch import keep_best
 from wsss.presets import tiny
-from wsss.state import fingerprint, keep_newest, load_state, newest_whole
+from wsss.state import keep_newest, load_state, newest_whole
 from wsss.train import start, train
 
 

@@ -23,20 +23,21 @@ from wsss.crf import available as crf_is_available
 from wsss.crf import crf
 from wsss.data.augment import View
 from wsss.data.shapes import Shapes
-from wsss.data.source import photograph_faults, read, with_masks
+from wsss.data.source import read, with_masks
 from wsss.distributed import Group
 from wsss.evaluate import evaluate
 from wsss.exits import NotFinite
 from wsss.loading import batches, loader
 from wsss.mask_files import overlaid
 from wsss.network import build
-from wsss.objective import Schedule, loss_terms, reduce_image, refined_probs, total_loss
+from wsss.objective import Schedule, loss_terms, refined_probs, total_loss
 from wsss.optimiser import build_optimiser, moving_average, set_poly_lr
+from wsss.preflight import photograph_faults
 from wsss.presets import tiny, voc
 from wsss.probabilities import PredictionSettings, predict_probs, to_image
 from wsss.pseudo import present_classes
 from wsss.pseudo_labels import training_mask
-from wsss.refinement import refine, with_background_scores
+from wsss.refinement import reduce_image, refine, with_background_scores
 from wsss.state import load_state, newest_whole
 from wsss.step import take_step
 from wsss.train import start, train
@@ -626,6 +627,15 @@ def test_masks_that_were_made_otherwise_are_not_mixed(masks, name, more, words, 
     assert words in capsys.readouterr().err and len(list((folder / "masks").iterdir())) == before - 1
     assert pseudo_labels.main(["--checkpoint", str(folder / "one"), *flags]) == 0
     assert len(list((folder / "masks").iterdir())) == before
+
+
+def test_masks_of_photographs_whose_labels_have_changed_are_not_kept(masks, monkeypatch, capsys):
+    folder, flags = masks
+    corrected = read("shapes", None, "val")
+    corrected.labels[0, 0] = 1 - corrected.labels[0, 0]
+    monkeypatch.setattr("wsss.data.source.Shapes", lambda *_: corrected)
+    assert pseudo_labels.main(["--checkpoint", str(folder / "one"), *flags]) == 2
+    assert "its masks were made of other photographs or labels" in capsys.readouterr().err
 
 
 def test_masks_without_a_note_of_how_they_were_made_are_taken_as_they_are(masks, tmp_path, capsys):

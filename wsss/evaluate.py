@@ -87,15 +87,6 @@ def judged(
     return name, Scores.of(truth, mask, len(source.classes) + 1), mask
 
 
-def require_classes(source: Source, classes: tuple[str, ...]) -> None:
-    """Raises UserError where the data's classes are not the checkpoint's."""
-    if tuple(source.classes) != tuple(classes):
-        raise UserError(
-            f"the checkpoint knows {', '.join(classes)}, but the data hold {', '.join(source.classes)}: "
-            "give data with the checkpoint's classes"
-        )
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m wsss.evaluate", description=__doc__)

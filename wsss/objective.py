@@ -11,7 +11,7 @@ from wsss.config import Config
 from wsss.losses import classification_loss, pixel_loss, region_loss
 from wsss.network import Output
 from wsss.pseudo import present_classes, pseudo_mask
-from wsss.refinement import refine, with_background_scores
+from wsss.refinement import reduce_image, refine, refinement_grid, with_background_scores
 
 
 class Moment(NamedTuple):
@@ -94,7 +94,7 @@ def loss_terms(
 
 
 def total_loss(terms: dict[str, Tensor], weights: dict[str, float]) -> Tensor:
-    """L = L_cls + L_pixel + lambda L_region (Eq. 9, 10); a term that is not there counts nothing."""
+    """L = L_cls + w L_pixel + lambda L_region (Eq. 9, 10, where w is 1); a term that is not there counts nothing."""
     return sum(weight * terms[name] for name, weight in weights.items() if name in terms)
 
 
@@ -122,14 +122,3 @@ def refined_probs(
     if config.background_affinity:
         scores = with_background_scores(scores, present)
     return refine(reduce_image(image, size), scores, probs, alpha=alpha, steps=config.refine_steps, present=present)
-
-
-def refinement_grid(image: Tensor, stride: int) -> tuple[int, int]:
-    """(h, w) at which (B, 3, H, W) is refined."""
-    height, width = image.shape[-2:]
-    return max(1, height // stride), max(1, width // stride)
-
-
-def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """The colors that the refinement sees: (B, 3, H, W) -> (B, 3, h, w), smoothed so that no detail aliases."""
-    return F.interpolate(image, size, mode="bilinear", antialias=True)

@@ -9,7 +9,7 @@ from wsss import UserError
 from wsss.data.coco import Coco, require_pycocotools
 from wsss.data.faults import Faults, listed
 from wsss.data.item import Checkable
-from wsss.data.source import photograph_faults, read, with_masks
+from wsss.data.source import read, with_masks
 
 
 class Surveyed(NamedTuple):
@@ -56,6 +56,16 @@ def survey(
     return Surveyed(
         split, sound, [*noted.sentences, *chain.from_iterable(faults.values())], noted.left_out + len(faults)
     )
+
+
+def photograph_faults(source: Checkable, *, masks: bool = False) -> dict[int, list[str]]:
+    """The faults of single photographs, by their index, each a sentence that names its file.
+
+    They are looked at to their last byte. Where training or evaluation needs the masks, `masks=True` asks that there be
+    one for each photograph and that it hold classes; this decodes them.
+    """
+    found = {index: source.faults(index, masks=masks) for index in range(len(source))}
+    return {index: faults for index, faults in found.items() if faults}
 
 
 def require_sound_splits(surveys: Sequence[Surveyed], *, skip_bad: bool) -> None:

@@ -11,9 +11,8 @@ from torch import Tensor
 
 from wsss.config import Config
 from wsss.network import Output, ShapeAwareNetwork
-from wsss.objective import reduce_image, refinement_grid
 from wsss.pseudo import present_classes
-from wsss.refinement import refine
+from wsss.refinement import reduce_image, refine, refinement_grid
 
 MULTI_SCALE = (0.75, 1.0, 1.25)
 """What a test averages over, each also flipped.

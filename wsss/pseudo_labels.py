@@ -24,18 +24,19 @@ from tqdm import tqdm
 from wsss import UNLABELLED, UserError, checkpoint
 from wsss.config import Config
 from wsss.crf import crf, require_crf
-from wsss.data.item import Source, files
+from wsss.data.item import Source, files, fingerprint
+from wsss.data.translated import require_classes
 from wsss.disk import make_folder, replacing
 from wsss.distributed import pick_device
-from wsss.evaluate import require_classes
 from wsss.folding import folded
 from wsss.json_file import read_json
 from wsss.mask_files import save_mask
 from wsss.network import ShapeAwareNetwork
-from wsss.objective import refined_probs, refinement_grid
+from wsss.objective import refined_probs
 from wsss.preflight import require_sound_splits, survey
 from wsss.probabilities import MULTI_SCALE_HELP, views
 from wsss.pseudo import present_classes
+from wsss.refinement import refinement_grid
 from wsss.stopping import exit_code_of
 from wsss.words import shown
 from wsss.workers import each_of
@@ -123,13 +124,14 @@ def require_own_folder(out: Path, source: Source) -> None:
 def require_same_settings(out: Path, settings: dict[str, Any]) -> None:
     """Raises UserError naming what was otherwise when the masks that are there were made.
 
-    Those without a note, of an older version, are taken as they are.
+    What an older version has not noted is taken as it is.
     """
     if any(out.glob("*.png")) and (out / _NOTE).exists():
         before = read_json(out / _NOTE)
-        if changed := [f"--{name}" for name, value in settings.items() if before.get(name) != value]:
-            found = f"its masks were made with another {' and '.join(changed)}"
-            raise UserError(f"{out}: {found}; remove the folder, or choose another --out")
+        if changed := [name for name, value in settings.items() if before.get(name, value) != value]:
+            flags = " and ".join(f"--{name}" for name in changed if name != "data")
+            found = f"with another {flags}" if flags else "of other photographs or labels"
+            raise UserError(f"{out}: its masks were made {found}; remove the folder, or choose another --out")
 
 
 def note_settings(out: Path, settings: dict[str, Any]) -> None:
@@ -185,7 +187,7 @@ def _write(arguments: argparse.Namespace) -> None:
     require_classes(found.source, classes)
     require_own_folder(arguments.out, found.source)
     flags = {"crf": arguments.crf, "multi-scale": arguments.multi_scale, "sure": arguments.sure}
-    made_by = {"checkpoint": facts["sha256"], **flags}
+    made_by = {"checkpoint": facts["sha256"], "data": fingerprint(found.source), **flags}
     require_same_settings(arguments.out, made_by)
     note_settings(arguments.out, made_by)
     settings = {"multi_scale": arguments.multi_scale, "with_crf": arguments.crf, "sure": arguments.sure}

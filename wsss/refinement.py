@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from wsss import fused
@@ -16,6 +17,17 @@ DILATIONS = (1, 2, 4, 8, 12, 24)
 _BANDWIDTH = 0.1  # Eq. 5 divides by sigma^2; PAMR, which SPR equals at alpha = 1, by a tenth of sigma
 _EPSILON = 1e-8  # vanishes in float16, where a plain surface would be 0/0: hence float32 throughout
 _LEAST_SCORE = -1e4  # below any score, and finite in float16
+
+
+def refinement_grid(image: Tensor, stride: int) -> tuple[int, int]:
+    """(h, w) at which (B, 3, H, W) is refined."""
+    height, width = image.shape[-2:]
+    return max(1, height // stride), max(1, width // stride)
+
+
+def reduce_image(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """The colors that the refinement sees: (B, 3, H, W) -> (B, 3, h, w), smoothed so that no detail aliases."""
+    return F.interpolate(image, size, mode="bilinear", antialias=True)
 
 
 def neighbor_offsets(dilations: Sequence[int] = DILATIONS) -> list[tuple[int, int]]:

@@ -153,6 +153,8 @@ class ShapeCue(nn.Module):
 
     def forward(self, image: Tensor, features: Tensor) -> Tensor:
         """image (B, 3, H, W) and shallow features (B, C, h, w) -> shape features (B, channels, h, w)."""
+        if not self.training and not self.drop_rate:  # nothing would be dropped
+            return self.conv(features)
         drop = self.drop(self.information(image), features.shape[-2:])
         return self.conv(drop_texture(features, drop, stochastic=self.training))
 

@@ -1,6 +1,5 @@
 """All that training changes, and how an interrupted run is taken up again."""
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable
@@ -9,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from torch.optim import Optimizer
@@ -17,7 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from wsss import UserError, checkpoint
 from wsss.config import Config
-from wsss.data.item import Source
+from wsss.data.item import Source, fingerprint
 from wsss.exits import NoUsableState, is_out_of_memory
 from wsss.network import ShapeAwareNetwork
 from wsss.weights import read_safetensors
@@ -109,12 +107,6 @@ def _load_optimiser(optimiser: Optimizer, saved: dict[str, Any]) -> None:
     optimiser.load_state_dict(saved)
     for group, own in zip(optimiser.param_groups, rates, strict=True):
         group.update(own)
-
-
-def fingerprint(source: Source) -> str:
-    """SHA-256 of the photographs' names and labels, which every sample follows from but for masks that supervise."""
-    names = "\n".join(source.names).encode()
-    return hashlib.sha256(names + np.ascontiguousarray(source.labels, np.float32).tobytes()).hexdigest()
 
 
 def has_state(out: Path) -> bool:

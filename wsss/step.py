@@ -26,7 +26,8 @@ def take_step(learner: Learner, view: View, config: Config, now: Moment, group: 
     Its random numbers are a function of (seed, step, rank).
 
     Raises:
-        NotFinite: naming the term, the step and the photographs, in all processes and before the weights are touched.
+        NotFinite: naming the step, the photographs and the term at fault, where it is one, in all processes and before
+            the weights are touched.
     """
     terms = _terms(learner.parallel, learner, view, config, now, group)
     learner.optimiser.zero_grad()
@@ -42,7 +43,8 @@ def take_step(learner: Learner, view: View, config: Config, now: Moment, group: 
     learner.scaler.step(learner.optimiser)
     learner.scaler.update()
     if learner.scaler.is_enabled() and learner.scaler.get_scale() < _LEAST_SCALE:
-        raise NotFinite(f"the gradient is not finite at step {now.step + 1}, however small it is scaled for float16")
+        what = f"the gradient is not finite at step {now.step + 1}, however small it is scaled for float16"
+        raise NotFinite(f"{what}; see {', '.join(view.name)}")
     if learner.average is not None:
         learner.average.update_parameters(learner.network)
         # Batch norm has seen this process's share of the batch alone. The state that a run goes on from is the first's.

@@ -1,5 +1,6 @@
 """What every source of data gives: a photograph, its image-level labels and, where there is one, its mask."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -114,3 +115,9 @@ def item(source: Source, index: int) -> Item:
         sizes = f"the mask is {mask.shape}, the photograph {rgb.shape[:2]} (height, width)"
         raise UserError(f"{source.names[index]}: {sizes}")
     return Item(source.names[index], rgb, source.labels[index], mask)
+
+
+def fingerprint(source: Source) -> str:
+    """SHA-256 of the photographs' names and labels, which every sample follows from but for masks that supervise."""
+    names = "\n".join(source.names).encode()
+    return hashlib.sha256(names + np.ascontiguousarray(source.labels, np.float32).tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""The one door to all layouts of data, and the check of the files before hours of training depend on them."""
+"""The one door to all layouts of data."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -54,7 +54,7 @@ def require_root(dataset: str, root: Path | None) -> None:
     if dataset == "shapes":
         return
     if root is None:
-        raise UserError(f"the layout {dataset!r} is read from a folder; give one")
+        raise UserError(f"the layout {dataset!r} is read from a folder; give one with --data")
     with reading(root):
         if not root.is_dir():
             raise UserError(f"{root}: no such data folder")
@@ -112,13 +112,3 @@ class Masked:
         """These pictures alone."""
         masks = [self._masks.masks[index] for index in kept]
         return Masked(self.source.subset(kept), masks, self._masks.mask_values)
-
-
-def photograph_faults(source: Checkable, *, masks: bool = False) -> dict[int, list[str]]:
-    """The faults of single photographs, by their index, each a sentence that names its file.
-
-    They are looked at to their last byte. Where training or evaluation needs the masks, `masks=True` asks that there be
-    one for each photograph and that it hold classes; this decodes them.
-    """
-    found = {index: source.faults(index, masks=masks) for index in range(len(source))}
-    return {index: faults for index, faults in found.items() if faults}

@@ -66,3 +66,12 @@ def translated(source: Source, classes: tuple[str, ...]) -> Source:
             "give data with classes of the checkpoint"
         )
     return Translated(source, tuple(classes))
+
+
+def require_classes(source: Source, classes: tuple[str, ...]) -> None:
+    """Raises UserError where the data's classes are not the checkpoint's."""
+    if tuple(source.classes) != tuple(classes):
+        raise UserError(
+            f"the checkpoint knows {', '.join(classes)}, but the data hold {', '.join(source.classes)}: "
+            "give data with the checkpoint's classes"
+        )

@@ -86,7 +86,7 @@ def read_voc(root: Path, split: str, *, labelled: bool = True, noted: Faults | N
     Raises:
         UserError: no devkit, no such list or an empty one, no such table of labels, classes that are not VOC's; unless
             it is noted, also a list entry that leaves the folder or stands there twice, a photograph without labels.
-            Whether the pictures can be read is for `source.photograph_faults`.
+            Whether the pictures can be read is for `preflight.photograph_faults`.
     """
     devkit = _devkit(root)
     path = _list_path(devkit, split)
