@@ -398,6 +398,28 @@ def test_another_axis_makes_another_sweep_though_its_values_are_the_same(page_at
 
 
 @pytest.mark.slow
+def test_a_list_that_is_left_is_not_one_that_was_chosen_from(page_at):
+    for tab, text, chosen, others in (
+        ("Train", "Name of the run", "Preset", ("voc", "tiny")),
+        ("Sweep", "values", "Rows", ("T", "alpha")),
+    ):
+        page = page_at(tab)
+        written = page.get_by_label(text).locator("visible=true").first
+        before = written.input_value()
+        written.fill("0.25")
+        settle(page)
+        page.get_by_label(chosen, exact=True).locator("visible=true").click()
+        page.keyboard.press("Tab")
+        settle(page)
+        assert written.input_value() == "0.25"
+        choose(page, chosen, others[0])
+        sync_api.expect(written).not_to_have_value("0.25")
+        choose(page, chosen, others[1])
+        sync_api.expect(written).to_have_value(before)
+        settle(page)
+
+
+@pytest.mark.slow
 def test_of_two_sweeps_the_later_one_stays(page_at):
     page = page_at("Sweep")
     for label, axis in (("Rows", "R1"), ("Columns", "tau"), ("Columns", "nothing"), ("Rows", "floor")):

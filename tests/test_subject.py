@@ -237,7 +237,7 @@ def test_without_a_photograph_the_controls_stay_and_the_pictures_go(subject):
     with gr.Blocks():
         name, picture, kept = gr.Dropdown(["cat", "dog"]), gr.Image(), gr.State()
     empty = emptied([name, picture], [kept, name])
-    assert empty == [gr.skip(), None]
+    assert empty == [gr.skip(), None] == emptied([name, picture], [kept])
     answer = subject.answer(lambda scene: None, 2, empty)
     assert answer(subject.library.names[0], None, None, [], {}, None) == empty
     assert subject.answer(lambda scene: None, 1)(subject.library.names[0], None, None, [], {}, None) is None

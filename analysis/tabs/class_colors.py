@@ -20,9 +20,9 @@ def build(subject: Subject) -> None:
         reset = gr.Button("VOC's colors", size="sm")
         color = gr.ColorPicker(_hex(subject.default.colors[1]), label="Color on the page; files keep VOC's")
 
-    def offered(checkpoint: str) -> gr.Dropdown:
+    def offered(checkpoint: str, name: str) -> gr.Dropdown:
         classes = list(subject.library[checkpoint].classes)
-        return gr.Dropdown(classes, value=classes[0])
+        return gr.Dropdown(classes) if name in classes else gr.Dropdown(classes, value=classes[0])
 
     def current(checkpoint: str, name: str, own: Mapping[str, tuple]) -> tuple[int, ...]:
         predictor = subject.library[checkpoint]
@@ -39,7 +39,7 @@ def build(subject: Subject) -> None:
 
     chosen, outputs = [subject.checkpoint, name, subject.own_colors], [subject.own_colors, *subject.turns]
     # "multiple": as of the subject's own answer to this event, see `Subject.live`.
-    subject.checkpoint.change(in_words(offered), subject.checkpoint, name, trigger_mode="multiple", **PRIVATE)
+    subject.checkpoint.change(in_words(offered), [subject.checkpoint, name], name, trigger_mode="multiple", **PRIVATE)
     name.change(in_words(shown), chosen, color, **PRIVATE)
     color.change(in_words(painted), [*chosen, color, subject.opened], outputs, **(LIVE | {"queue": True}))
     reset.click(lambda opened: [{}, *subject.turned(opened)], subject.opened, outputs, **PRIVATE).then(

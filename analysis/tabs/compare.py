@@ -99,8 +99,8 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     asked = gr.on([files.upload, again.click], tabulate, [files, *controls], table, **_MANY)
     stop.click(None, cancels=asked, api_visibility="private")
     # What was tabulated is of the pair before; another table takes long, so it is made when it is asked for.
-    left_behind = [files.clear, *moved(controls)]
-    gr.on(left_behind, lambda: None, None, table, cancels=asked, **PRIVATE)
+    left_behind = [files.clear, *(control.change for control in controls)]
+    gr.on(left_behind, lambda: None, None, table, cancels=asked, **CLICK)
     table.select(in_words(_photograph), files, subject.photograph, **CLICK)
     return {f"{name}_{part}": getattr(side, part) for name, side in sides.items() for part in Side._fields}
 

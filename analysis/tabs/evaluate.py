@@ -14,7 +14,7 @@ from analysis.legends import state_line
 from analysis.library import Library
 from analysis.predictor import ways_to_refine
 from analysis.tabs import deletion, evaluation_result, report_download
-from analysis.tabs.changes import if_changed
+from analysis.tabs.changes import chosen_of, if_changed
 from analysis.tabs.evaluation_result import NOTHING
 from analysis.tabs.events import CLICK, PRIVATE, UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
@@ -188,8 +188,8 @@ def _refresh_by(library: Library) -> Callable:
         }
         if_new = if_changed(seen, now)
         return State(
-            if_new("names", lambda: gr.Dropdown(choices=names, value=now["names"][0])),
-            if_new("names", lambda: gr.Dropdown(choices=[NOTHING, *names], value=now["names"][1])),
+            if_new("names", lambda: chosen_of(names, now["names"][0], left)),
+            if_new("names", lambda: chosen_of([NOTHING, *names], now["names"][1], right)),
             if_new("checkpoints", lambda: gr.Dropdown(choices=now["checkpoints"])),
             if_new("status", lambda: now["status"]),
             if_new("stop", lambda: gr.Button(interactive=now["stop"])),

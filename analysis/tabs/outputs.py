@@ -7,11 +7,12 @@ import gradio as gr
 
 
 def emptied(outputs: Sequence[Any], controls: Sequence[Any]) -> list:
-    """What a tab's outputs become while there is no photograph: nothing, but a control keeps its value.
+    """What a tab's outputs become while there is no photograph: nothing, but what the visitor sets keeps its value.
 
     One that was emptied would be refused with the next photograph.
     """
-    return [gr.skip() if output in controls else _nothing(output) for output in outputs]
+    kept = (*controls, *(output for output in outputs if isinstance(output, gr.components.FormComponent)))
+    return [gr.skip() if output in kept else _nothing(output) for output in outputs]
 
 
 def _nothing(output: Any) -> Any:

@@ -4,6 +4,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,6 +58,7 @@ class Latest:
 
     number = 0
     unwanted = 0  # sweeps that were asked for before this moment (`unlike_before`) do not begin
+    axes: tuple = ()  # what was chosen for it; nothing where it was ended by hand
 
     def end(self) -> int:
         """Let the sweep under way be the latest no more; returns the number of the next one."""
@@ -66,7 +68,7 @@ class Latest:
     def end_all(self) -> None:
         """End also those that wait for their turn."""
         self.end()
-        self.unwanted = unlike_before()
+        self.unwanted, self.axes = unlike_before(), ()
 
 
 class Axes(NamedTuple):
@@ -119,10 +121,10 @@ def build(
     sliders = [refinement[name] for name in ("alpha", "T", "threshold", "background_threshold", "floor")]
     controls = [latest, subject.turn(tab), *axes, *sliders, refinement["dilations"], refinement["by_objects"]]
     subject.follow(tab, _sweep, controls, results, first=end_before, **_CONCURRENCY)
-    again = {"fn": _anew, "inputs": latest, "outputs": subject.turn(tab)}
+    again = {"fn": _anew, "inputs": [latest, *axes], "outputs": subject.turn(tab)}
     gr.on([axes.row_values.input, axes.column_values.input, axes.measure.input], **again, **PRIVATE)
-    for name, values in ((axes.rows, axes.row_values), (axes.columns, axes.column_values)):
-        name.input(lambda name: VALUES.get(name, ""), name, values, **PRIVATE).then(**again, **PRIVATE)
+    for at, (name, values) in enumerate([(axes.rows, axes.row_values), (axes.columns, axes.column_values)]):
+        name.input(partial(_values_of, 2 * at), [latest, name], values, **PRIVATE).then(**again, **PRIVATE)
     stop.click(Latest.end_all, latest, None, **PRIVATE | {"queue": False})
     # Opened again, the tab sweeps anew: to go on meanwhile would only keep other visitors waiting.
     tabs.select(_leave, latest, None, **PRIVATE | {"queue": False})
@@ -130,8 +132,9 @@ def build(
     return axes._asdict()
 
 
-def end_before(latest: Latest, *_) -> int:
+def end_before(latest: Latest, _, *controls) -> int:
     """Whatever is asked for, the sweep of before has ended: also where its photograph was taken away."""
+    latest.axes = controls[: len(Axes._fields)]
     return latest.end()
 
 
@@ -140,9 +143,17 @@ def _leave(latest: Latest, opened: gr.SelectData) -> None:
         latest.end_all()
 
 
-def _anew(latest: Latest) -> int:
+def _values_of(place: int, latest: Latest, name: str) -> Any:
+    """The first values of an axis that was chosen; to Gradio a list that is left is one that was chosen from."""
+    return gr.skip() if latest.axes[place : place + 1] == (name,) else VALUES.get(name, "")
+
+
+def _anew(latest: Latest, *axes) -> Any:
     """Another sweep is wanted. The one under way ends now: the next may have to wait for those of other visitors."""
+    if latest.axes == axes:
+        return gr.skip()
     latest.end()
+    latest.axes = axes
     return unlike_before()
 
 

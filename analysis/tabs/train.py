@@ -14,7 +14,7 @@ from analysis.curves import training_curves
 from analysis.run_line import COLUMNS, row_of, status_html
 from analysis.run_settings import settings_of
 from analysis.tabs import deletion, form
-from analysis.tabs.changes import if_changed
+from analysis.tabs.changes import chosen_of, if_changed
 from analysis.tabs.events import CLICK, PRIVATE, UNDOCUMENTED, WATCH
 from analysis.tabs.pictures import Slider
 from analysis.tabs.subject import Subject, unlike_before
@@ -36,6 +36,7 @@ class Start(NamedTuple):
     name: gr.Textbox
     data: gr.Textbox
     settings: list[gr.components.Component]
+    filled: gr.State  # the preset that the form was last filled by
 
     @property
     def inputs(self) -> list[gr.components.Component]:
@@ -84,8 +85,8 @@ def build(subject: Subject, page: gr.Blocks, tabs: gr.Tabs) -> None:
         table.render()
     _wire_start(start, command, begin, chosen, view)
     again.click(in_words(_again), view.watched, start.inputs, api_name="train_settings", **UNDOCUMENTED).then(
-        _command, start.inputs, command, **PRIVATE
-    )
+        lambda preset: preset, start.preset, start.filled, **PRIVATE
+    ).then(_command, start.inputs, command, **PRIVATE)
     _wire_view(tab, chosen, view)
     _wire_run(subject, tabs, chosen, view)
     # Runs may have begun since the page was built.
@@ -108,7 +109,7 @@ def _start() -> tuple[Start, gr.Code, gr.Button]:
         wrap_lines=True,
         lines=2,
     )
-    return Start(preset, name, data, form.build("tiny")), command, begin
+    return Start(preset, name, data, form.build("tiny"), gr.State("tiny")), command, begin
 
 
 def _table() -> gr.Dataframe:
@@ -149,10 +150,16 @@ def _view(table: gr.Dataframe) -> tuple[View, gr.Checkbox, gr.Button]:
 def _wire_start(start: Start, command: gr.Code, begin: gr.Button, chosen: Chosen, view: View) -> None:
     """A changed setting changes the command; Start runs it."""
     written = [control.input for control in (start.name, start.data, *start.settings)]
+
+    def fill(preset: str, filled: str) -> list[Any]:
+        if preset == filled:  # to Gradio a list that is left is one that was chosen from
+            return [gr.skip()] * (2 + len(start.settings))
+        return [preset, _free_name(preset), *form.values_of(preset)]
+
     start.preset.input(
-        in_words(lambda preset: [_free_name(preset), *form.values_of(preset)]),
-        start.preset,
-        [start.name, *start.settings],
+        in_words(fill),
+        [start.preset, start.filled],
+        [start.filled, start.name, *start.settings],
         trigger_mode="always_last",
         **PRIVATE,
     ).then(_command, start.inputs, command, trigger_mode="always_last", **PRIVATE)
@@ -165,7 +172,7 @@ def _wire_start(start: Start, command: gr.Code, begin: gr.Button, chosen: Chosen
 
 def _wire_view(tab: gr.Tab, chosen: Chosen, view: View) -> None:
     """The tab shows the runs when it is opened, then again and again while one of them lives."""
-    moments = [tab.select, view.watched.input, view.compared.input, chosen.is_paused.input, view.timer.tick]
+    moments = [tab.select, view.watched.input, view.compared.change, chosen.is_paused.input, view.timer.tick]
     looking = WATCH | {"api_name": "train_look", "api_visibility": "undocumented"}
     gr.on(moments, in_words(_refresh), chosen, view, **looking)
     view.epoch.input(in_words(_previews), [view.watched, view.epoch], view.previews, **WATCH)
@@ -255,8 +262,8 @@ def _names(found: Sequence[runs.Found]) -> list[str]:
 
 def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
     """What has changed since it was last shown, in the order of `View`; the rest stays untouched."""
-    found = runs.found_runs()
-    run = next((run for run in found if run.name == watched), None) or _first(found)
+    found, asked = runs.found_runs(), watched
+    run = next((run for run in found if run.name == asked), None) or _first(found)
     others = [other for other in found if other.name in (compared or []) and other != run][:_MOST_COMPARED]
     now = _parts(run, others, found)
     if is_paused and [name for name, _ in seen.get("curves", [])] == [name for name, _ in now["curves"]]:
@@ -269,7 +276,7 @@ def _refresh(watched, compared, epoch, is_paused, seen) -> tuple:
     if_new = if_changed(seen, now)
     logs = [one.folder for one in (run, *others)] if run else []
     return View(
-        if_new("names", lambda: gr.Dropdown(choices=_names(found), value=watched)),
+        if_new("names", lambda: chosen_of(_names(found), watched, asked)),
         if_new("names", lambda: gr.Dropdown(choices=_names(found))),
         if_new("status", lambda: now["status"]),
         *(if_new("buttons", lambda can=can: gr.Button(interactive=can)) for can in now["buttons"]),
