@@ -178,6 +178,15 @@ def test_for_another_checkpoint_the_photographs_classes_and_truth_remain(subject
     assert chips.value == subject.default.present(subject.default.encode(cat)), "as nothing was said by the visitor"
 
 
+def test_a_class_that_is_ticked_while_another_checkpoint_opens_stays(subject, cat, monkeypatch):
+    monkeypatch.setattr("analysis.tabs.subject.has_changed", lambda state, _: state is subject.ticked)
+    given = subject.library.names[0], "gone.png", None, ["cat"], "Inspect", "gone.png", cat, None, None
+    for ticked in (False, 1):  # for the first time, or once more
+        chips, *_, still = subject._accept(*given, ticked)[:9]
+        assert "value" not in chips.constructor_args and len(chips.choices) == len(subject.default.classes)
+        assert still == gr.skip()
+
+
 @pytest.mark.parametrize("is_first", [True, False])
 def test_a_truth_that_comes_with_its_photograph_stays_with_it(subject, cat, tmp_path, is_first):
     """Both are told of at once, in either order."""

@@ -100,7 +100,8 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     stop.click(None, cancels=asked, api_visibility="private")
     # What was tabulated is of the pair before; another table takes long, so it is made when it is asked for.
     left_behind = [files.clear, *(control.change for control in controls)]
-    gr.on(left_behind, lambda: None, None, table, cancels=asked, **CLICK)
+    once = PRIVATE | {"trigger_mode": "once", "queue": False}  # of a slider that is dragged, the first does it
+    gr.on(left_behind, lambda: None, None, table, cancels=asked, **once)
     table.select(in_words(_photograph), files, subject.photograph, **CLICK)
     return {f"{name}_{part}": getattr(side, part) for name, side in sides.items() for part in Side._fields}
 

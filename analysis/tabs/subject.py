@@ -62,7 +62,7 @@ class Subject:
         self.reopened = gr.State()
         # What an answer outside the queue has to tell, after a number; a State's change would not be noticed there.
         self.mistake = gr.Textbox(visible="hidden")
-        self.ticked = gr.State(False)  # whether the visitor has said what is in the photograph
+        self.ticked = gr.State(False)  # a new number when the visitor says what is in the photograph
         self._lay_out()
 
     @property
@@ -196,7 +196,7 @@ class Subject:
         )
         self.mistake.change(lambda told: gr.Warning(told.partition(" ")[2]), self.mistake, None, **PRIVATE)
         self.present.input(
-            lambda opened: (True, *self.turned(opened)),
+            lambda opened: (unlike_before(), *self.turned(opened)),
             self.opened,
             [self.ticked, *self.turns],
             **(LIVE | {"queue": True}),
@@ -320,8 +320,10 @@ class Subject:
             truth_path, values = truth_file, arrival.truth_values(truth_file, shown, predictor.classes)
         elif not is_same:
             put_away, truth_path, values = arrival.mask_put_away(truth_file), None, None
-        ticked = ticked and is_same
-        chips = arrival.chips(predictor, encoding, present if ticked else None)
+        chips = arrival.chips(predictor, encoding, present if ticked and is_same else None)
+        if is_same and has_changed(self.ticked, ticked):  # meanwhile the visitor has ticked one
+            chips = gr.CheckboxGroup(chips.choices)
+        ticked = gr.skip() if is_same else False
         clicked = gr.skip() if is_same else None
         about = arrival.about(predictor, encoding)
         belongings = truth_path, values, clicked, ticked
