@@ -16,7 +16,7 @@ from analysis.predictor import ways_to_refine
 from analysis.tabs import deletion, evaluation_result, report_download
 from analysis.tabs.changes import chosen_of, if_changed
 from analysis.tabs.evaluation_result import NOTHING
-from analysis.tabs.events import CLICK, PRIVATE, UNDOCUMENTED, WATCH
+from analysis.tabs.events import CLICK, UNDOCUMENTED, WATCH
 from analysis.tabs.subject import Subject
 from analysis.tabs.words import in_words
 from wsss import UserError
@@ -81,7 +81,7 @@ def build(subject: Subject, tabs: gr.Tabs, view: gr.Radio) -> None:
     )
     begun.success(refresh, watched, state, **WATCH)
     # What the page looks at, such as a run's result that was just opened, is likely what is evaluated next.
-    subject.checkpoint.change(None, subject.checkpoint, start.checkpoint, js="name => name", **PRIVATE)
+    subject.checkpoint.change(None, subject.checkpoint, start.checkpoint, js="name => name", **CLICK)
     moments = [tab.select, state.timer.tick, state.left.input]
     gr.on(moments, in_words(refresh), watched, state, **WATCH)
     state.stop.click(in_words(_stop), state.left, None, api_name="evaluate_stop", **UNDOCUMENTED).then(
