@@ -342,7 +342,8 @@ def test_the_curves_mark_the_t_at_which_playing_ends(page_at):
     for ends in ("Stop", "Play"):  # by hand, and at the last step
         page.get_by_role("button", name="Play", exact=True).click()
         page.get_by_role("button", name="Stop", exact=True).wait_for()
-        page.wait_for_function("T => [1, 2, 3, 4, 5].includes(+T.value)", arg=number.element_handle(), timeout=30_000)
+        plays = "T => T.value > 0 && T.value < 25"  # asked by the clock: a busy machine draws a frame in seconds
+        page.wait_for_function(plays, arg=number.element_handle(), polling=50, timeout=30_000)
         if ends == "Stop":
             page.get_by_role("button", name="Stop", exact=True).click()
         else:
