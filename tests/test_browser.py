@@ -582,13 +582,19 @@ def test_an_example_is_one_click(page_at):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_of_the_visitor_is_offered_and_chosen(page_at, shipped_or_fresh):
-    page = page_at("Inspect")
+def test_a_checkpoint_of_the_visitor_is_offered_and_chosen_and_brings_its_settings(page_at, shipped_or_fresh, tmp_path):
+    described = json.loads((shipped_or_fresh / "config.json").read_text())
+    described["config"]["alpha"] = 0.25
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    page = page_at("Refinement")
+    page.get_by_role("button", name="Checkpoint's settings").locator("visible=true").click()
+    settle(page)
     page.get_by_text("A checkpoint of your own (optional)").click()
     inputs = page.locator(".block", has=page.get_by_text("model.safetensors or a .pt file")).locator("input[type=file]")
-    inputs.set_input_files([str(shipped_or_fresh / name) for name in ("model.safetensors", "config.json")])
+    inputs.set_input_files([str(shipped_or_fresh / "model.safetensors"), str(tmp_path / "config.json")])
     chosen = "() => document.querySelector('input[aria-label=Checkpoint]').value === 'model'"
     page.wait_for_function(chosen, timeout=60_000)
-    assert picture(page, "Mask: click a pixel").is_visible()
+    assert picture(page, "Pseudo mask: click a pixel").is_visible()
+    sync_api.expect(number_of(page, "alpha")).to_have_value("0.25")
     show(page, "Evaluate")
     sync_api.expect(page.get_by_label("Checkpoint to evaluate")).to_have_value("model")

@@ -491,7 +491,8 @@ def test_a_setting_that_was_ticked_off_and_on_again_is_not_moved(shipped_or_fres
     with gr.Blocks() as page:
         chosen, controls = gr.Dropdown(["one", "other"]), [gr.Slider(0, 1), gr.CheckboxGroup([1, 2])]
         library = Library([tmp_path / "one", tmp_path / "other"])
-        reset.bring_settings(library, chosen, controls, lambda config: [config.alpha, [1, 2]], gr.State())
+        values, brought = lambda config: [config.alpha, [1, 2]], gr.State()
+        reset.bring_settings(library, [chosen.input], [chosen, *controls], values, brought)
     (brings,) = (event.fn for event in page.fns.values())
     assert brings("other", 0.2, [2, 1])[:2] == [0.7, [1, 2]]
     assert brings("one", 0.2, [2, 1]) == brings("other", 0.3, [1, 2]) == [gr.skip()] * 3

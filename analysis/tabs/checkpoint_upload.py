@@ -11,7 +11,7 @@ import gradio as gr
 from analysis.library import MOST_UPLOADED, Library
 from analysis.tabs.guard import MOST_FILE
 from analysis.tabs.pictures import note
-from analysis.tabs.subject import Subject
+from analysis.tabs.subject import Subject, unlike_before
 from analysis.tabs.words import in_words
 from analysis.upload import admit
 from wsss import UserError
@@ -31,14 +31,14 @@ def build(subject: Subject) -> None:
             f"Only the newest {MOST_UPLOADED} are kept."
         )
 
-    def receive(paths: Sequence[str] | None) -> gr.Dropdown:
+    def receive(paths: Sequence[str] | None) -> tuple:
         name = take(subject.library, [Path(path) for path in paths or ()])
-        return gr.Dropdown(subject.library.names, value=name)
+        return gr.Dropdown(subject.library.names, value=name), unlike_before()
 
     files.upload(
         in_words(receive),
         files,
-        subject.checkpoint,
+        [subject.checkpoint, subject.given],
         api_visibility="private",
         concurrency_id="upload",
         concurrency_limit=1,

@@ -28,7 +28,8 @@ def build(subject: Subject, controls: Sequence[gr.components.Component], values:
         own = values(subject.library[name].config)
         return [_told(control, value) for control, value in zip(controls, own, strict=True)]
 
-    bring_settings(subject.library, subject.checkpoint, controls, values, subject.reopened)
+    chosen = [subject.checkpoint.input, subject.given.change]
+    bring_settings(subject.library, chosen, [subject.checkpoint, *controls], values, subject.reopened)
     return [
         default.click(lambda: values(Config()), None, list(controls), api_visibility="private"),
         own.click(of, subject.checkpoint, list(controls), api_visibility="private"),
@@ -37,15 +38,20 @@ def build(subject: Subject, controls: Sequence[gr.components.Component], values:
 
 def bring_settings(
     library: Library,
-    chosen: gr.Dropdown,
-    controls: Sequence[gr.components.Component],
+    chosen: Sequence[Callable],
+    inputs: Sequence[gr.components.Component],
     values: Callable[[Config], list],
     brought: gr.State,
 ) -> None:
-    """Where the controls stand as a checkpoint has them, another one that is chosen brings its own.
+    """Where the controls stand as a checkpoint has them, another one brings its own at the events `chosen`.
 
-    What was moved by hand stays. `brought` is another number when some have changed, for what must follow.
+    What was moved by hand stays.
+
+    Args:
+        inputs: the dropdown of checkpoints, and the controls.
+        brought: is another number when some have changed, for what must follow.
     """
+    controls = inputs[1:]
 
     def of(config: Config) -> list:
         return [_reached(control, value) for control, value in zip(controls, values(config), strict=True)]
@@ -55,7 +61,7 @@ def bring_settings(
         moved = all(now != _in_order(of(config)) for config in _configs(library))
         return [gr.skip()] * (len(given) + 1) if moved or now == _in_order(own) else [*own, unlike_before()]
 
-    chosen.input(in_words(follows), [chosen, *controls], [*controls, brought], **CLICK)
+    gr.on(chosen, in_words(follows), list(inputs), [*controls, brought], **CLICK)
 
 
 def _config(library: Library, name: str) -> Config:

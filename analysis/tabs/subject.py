@@ -60,6 +60,7 @@ class Subject:
         self.clicked = gr.State()
         # A new number: the checkpoint of this name has other weights than before, or it has brought its own settings.
         self.reopened = gr.State()
+        self.given = gr.State()  # a new number: a checkpoint was not chosen from the list, but uploaded or opened
         # What an answer outside the queue has to tell, after a number; a State's change would not be noticed there.
         self.mistake = gr.Textbox(visible="hidden")
         self.ticked = gr.State(False)  # a new number when the visitor says what is in the photograph

@@ -194,7 +194,8 @@ def _wire_run(subject: Subject, tabs: gr.Tabs, chosen: Chosen, view: View) -> No
             raise UserError(f"{name}: has no checkpoint yet; the first one comes with its first evaluation")
         subject.library.show(label, next(iter(folders.values())))
         again = unlike_before() if label == chosen_before else gr.skip()
-        return gr.Dropdown(choices=subject.library.names, value=label), again, gr.Tabs(selected="Inspect")
+        dropdown = gr.Dropdown(choices=subject.library.names, value=label)
+        return dropdown, again, unlike_before(), gr.Tabs(selected="Inspect")
 
     for button, act, api_name in ((view.stop, _stop, "train_stop"), (view.resume, _resume, "train_resume")):
         button.click(in_words(act), view.watched, None, api_name=api_name, **UNDOCUMENTED).then(
@@ -203,7 +204,7 @@ def _wire_run(subject: Subject, tabs: gr.Tabs, chosen: Chosen, view: View) -> No
     view.open.click(
         in_words(opened),
         [view.watched, subject.checkpoint],
-        [subject.checkpoint, subject.reopened, tabs],
+        [subject.checkpoint, subject.reopened, subject.given, tabs],
         api_name="train_open",
         **UNDOCUMENTED,
     )
