@@ -28,7 +28,7 @@ from wsss.data.picture import read_rgb
 from wsss.data.shapes import Shapes
 from wsss.data.source import read
 from wsss.data.voc import mask_values
-from wsss.distributed import joined
+from wsss.distributed import joined, pick_device
 from wsss.mask_files import overlaid
 from wsss.network import build
 from wsss.presets import tiny
@@ -436,6 +436,16 @@ def test_a_process_that_does_not_know_its_gpu_is_refused(monkeypatch):
     monkeypatch.setattr(wsss.distributed, "pick_device", torch.device)
     with pytest.raises(UserError, match="LOCAL_RANK is not"), joined("cuda"):
         pass
+
+
+@pytest.mark.parametrize("name", ["auto", "cuda", "cuda:0"])
+def test_each_of_several_processes_looks_at_its_own_gpu_alone(name, monkeypatch):
+    looked_at = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "empty", lambda size, *, device: looked_at.append(device))
+    for variable, value in {"WORLD_SIZE": "4", "LOCAL_RANK": "3"}.items():
+        monkeypatch.setenv(variable, value)
+    assert pick_device(name) == torch.device("cuda:3") and looked_at == [torch.device("cuda:3")]
 
 
 @pytest.mark.parametrize("half", [{"RANK": "0"}, {"RANK": "x"}, {"RANK": "0", "WORLD_SIZE": ""}])

@@ -78,7 +78,6 @@ def joined(device: str) -> Iterator[Group]:
         if name not in os.environ:
             raise UserError(f"WORLD_SIZE is set, but {name} is not: start several processes with torchrun, or unset it")
     if picked.type == "cuda":
-        picked = pick_device(f"cuda:{os.environ['LOCAL_RANK']}")
         torch.cuda.set_device(picked)
     if "TORCHELASTIC_RUN_ID" in os.environ:
         threading.Thread(target=_leave_with_torchrun, args=(os.getppid(),), daemon=True).start()
@@ -128,9 +127,18 @@ def _leave_with_torchrun(parent: int) -> None:
 
 
 def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is the GPU where there is one. Raises UserError for one that is not there."""
+    """The device of that name; "auto" is the GPU where there is one. Of several processes each has a GPU of its own.
+
+    Raises:
+        UserError: it is not there.
+    """
+    is_alone = os.environ.get("WORLD_SIZE", "1") == "1"
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+        if is_alone:
+            return torch.device(name)
+    if name.split(":")[0] == "cuda" and not is_alone:
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"  # not the first one: each would take a part of its memory
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
