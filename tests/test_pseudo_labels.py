@@ -14,7 +14,7 @@ from wsss.network import build
 from wsss.objective import refined_probs
 from wsss.presets import tiny
 from wsss.probabilities import views
-from wsss.pseudo_labels import training_mask
+from wsss.pseudo_labels import MaskSettings, training_mask
 
 
 def test_a_training_mask_of_several_scales_is_of_their_mean(tmp_path):
@@ -30,24 +30,24 @@ def test_a_training_mask_of_several_scales_is_of_their_mean(tmp_path):
             maps = refined_probs(network(image), image, labels, grid, config, config.alpha)
             large = F.interpolate(maps, rgb.shape[:2], mode="bilinear", align_corners=False)
             total += large.flip(3) if is_mirrored else large
-    found = training_mask(network, rgb, source.labels[0], config, multi_scale=True)
+    found = training_mask(network, rgb, source.labels[0], config, MaskSettings(multi_scale=True))
     assert len(np.unique(found)) > 1
     assert (found == total[0].argmax(0).numpy()).mean() > 0.999
 
 
 @pytest.mark.parametrize("flags", [["--multi-scale"], ["--crf"], ["--sure", "0.25"], ["--split", "val"]])
 def test_each_flag_of_pseudo_labels_reaches_the_masks(flags, tmp_path, monkeypatch):
-    seen = {}
+    seen = []
     monkeypatch.setattr(pseudo_labels, "require_crf", lambda: None)
     monkeypatch.setattr(
-        pseudo_labels, "write_masks", lambda _, source, *more, **settings: seen.update(settings, n=len(source)) or 0
+        pseudo_labels, "write_masks", lambda _, source, config, settings, out: seen.extend([len(source), settings]) or 0
     )
     config = replace(tiny(), encoder="test_efficientnet", encoder_weights="none")
     checkpoint.save(tmp_path / "one", build(config, 5).state_dict(), config, Shapes.classes)
     assert pseudo_labels.main(["--checkpoint", str(tmp_path / "one"), "--out", str(tmp_path / "masks"), *flags]) == 0
     count = 40 if "--split" in flags else 160
-    sure = 0.25 if "--sure" in flags else 0.0
-    assert seen == {"multi_scale": "--multi-scale" in flags, "with_crf": "--crf" in flags, "sure": sure, "n": count}
+    settings = MaskSettings("--multi-scale" in flags, "--crf" in flags, 0.25 if "--sure" in flags else 0.0)
+    assert seen == [count, settings]
 
 
 def test_the_flags_of_two_stages_reach_the_commands_they_are_of(tmp_path, monkeypatch):

@@ -36,7 +36,7 @@ from wsss.preflight import photograph_faults
 from wsss.presets import tiny, voc
 from wsss.probabilities import PredictionSettings, predict_probs, to_image
 from wsss.pseudo import present_classes
-from wsss.pseudo_labels import training_mask
+from wsss.pseudo_labels import MaskSettings, training_mask
 from wsss.refinement import reduce_image, refine, with_background_scores
 from wsss.state import load_state, newest_whole
 from wsss.step import take_step
@@ -557,7 +557,7 @@ def test_a_training_mask_is_made_as_in_training():
     with torch.no_grad():
         expected = refined_probs(network(image), image, given, grid, config, config.alpha)
     large = torch.nn.functional.interpolate(expected, rgb.shape[:2], mode="bilinear", align_corners=False)
-    assert (training_mask(network, rgb, source.labels[0], config) == large[0].argmax(0).numpy()).all()
+    assert (training_mask(network, rgb, source.labels[0], config, MaskSettings()) == large[0].argmax(0).numpy()).all()
 
 
 @pytest.mark.skipif(not crf_is_available(), reason="pydensecrf is not installed")
@@ -571,7 +571,7 @@ def test_a_training_mask_by_a_crf_is_not_refined_too():
     large = torch.nn.functional.interpolate(probs, rgb.shape[:2], mode="bilinear", align_corners=False)[0].numpy()
     known = np.array([0, *(np.flatnonzero(labels) + 1)])
     expected = known[crf(rgb, large[known]).argmax(0)]
-    assert (training_mask(network, rgb, labels, config, with_crf=True) == expected).all()
+    assert (training_mask(network, rgb, labels, config, MaskSettings(with_crf=True)) == expected).all()
 
 
 def test_a_training_mask_leaves_out_exactly_the_pixels_it_is_not_sure_of():
@@ -585,7 +585,7 @@ def test_a_training_mask_leaves_out_exactly_the_pixels_it_is_not_sure_of():
     large = torch.nn.functional.interpolate(refined, rgb.shape[:2], mode="bilinear", align_corners=False)[0].numpy()
     share = large.max(0) / large.sum(0)
     sure = float(np.quantile(share, 0.3))
-    every, some = (training_mask(network, rgb, labels, config, sure=least) for least in (0.0, sure))
+    every, some = (training_mask(network, rgb, labels, config, MaskSettings(sure=least)) for least in (0.0, sure))
     clear = np.abs(share - sure) > 1e-6  # not so near that rounding decides
     assert (some[clear & (share > sure)] == every[clear & (share > sure)]).all() and UNLABELLED not in every
     assert (some[clear & (share < sure)] == UNLABELLED).all() and (clear & (share < sure)).any()

@@ -1,4 +1,4 @@
-"""DeepLabV3's parts: the atrous spatial pyramid and the decoder (Sec. 3.1.1, 4.1.2)."""
+"""DeepLabV3's atrous spatial pyramid, and the decoder behind it (Sec. 3.1.1, 4.1.2)."""
 
 from collections.abc import Sequence
 

@@ -14,7 +14,7 @@ import sys
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -44,29 +44,28 @@ from wsss.workers import each_of
 _NOTE = "settings.json"  # in a folder of masks: how they were made
 
 
+class MaskSettings(NamedTuple):
+    """How the mask of a photograph is made whose classes are known."""
+
+    multi_scale: bool = False  # mean over `MULTI_SCALE` and flips
+    with_crf: bool = False  # a dense CRF takes the place of the refinement
+    sure: float = 0.0  # pixels whose class is less probable, among the background and the classes present: unlabelled
+
+
 @torch.inference_mode()
 def training_mask(
-    network: ShapeAwareNetwork,
-    rgb: np.ndarray,
-    labels: np.ndarray,
-    config: Config,
-    *,
-    multi_scale: bool = False,
-    with_crf: bool = False,
-    sure: float = 0.0,
+    network: ShapeAwareNetwork, rgb: np.ndarray, labels: np.ndarray, config: Config, settings: MaskSettings
 ) -> np.ndarray:
     """The mask of a photograph whose classes are known.
 
-    The network's probabilities are refined as in training (Eq. 5, 6, at the end of its alpha), averaged over scales and
-    flips if `multi_scale`, and the largest wins. A CRF, if asked for, takes the place of the refinement: both at
-    once spread them twice (mIoU of such masks by an `animals` of 75.8 %: 76 %, of either alone 79 and 80 %).
+    The network's probabilities are refined as in training (Eq. 5, 6, at the end of its alpha), averaged over the views,
+    and the largest wins. A CRF takes the place of the refinement: both at once spread them twice (mIoU of such masks by
+    an `animals` of 75.8 %: 76 %, of either alone 79 and 80 %).
 
     Args:
         network: in evaluation mode.
         rgb: (H, W, 3) uint8.
         labels: (K-1,) in {0, 1}.
-        sure: pixels whose class has less than this share of the probability of the background and all classes present
-            stay unlabelled.
 
     Returns:
         (H, W) uint8 of class indices, each of the background or of a class present; 255 unlabelled.
@@ -74,31 +73,24 @@ def training_mask(
     device, given = next(network.parameters()).device, torch.from_numpy(labels)[None]
     present = np.flatnonzero(present_classes(given)[0].numpy())
     total, count = torch.zeros((), device=device), 0
-    for view, is_flipped in views(rgb, config.test_short_side, multi_scale=multi_scale, device=device):
+    for view, is_flipped in views(rgb, config.test_short_side, multi_scale=settings.multi_scale, device=device):
         grid = refinement_grid(view, config.refine_stride)
         output = network(view)
-        probs = (
-            output.resized_probs(grid) if with_crf else refined_probs(output, view, given, grid, config, config.alpha)
-        )
+        if settings.with_crf:
+            probs = output.resized_probs(grid)
+        else:
+            probs = refined_probs(output, view, given, grid, config, config.alpha)
         probs = F.interpolate(probs[:, present], rgb.shape[:2], mode="bilinear", align_corners=False)
         total, count = total + (probs.flip(3) if is_flipped else probs), count + 1
     mean = (total[0] / count).cpu().numpy()
-    probs = crf(rgb, mean) if with_crf else mean
+    probs = crf(rgb, mean) if settings.with_crf else mean
     mask = present[probs.argmax(0)].astype(np.uint8)
-    mask[probs.max(0) < sure * probs.sum(0)] = UNLABELLED
+    mask[probs.max(0) < settings.sure * probs.sum(0)] = UNLABELLED
     return mask
 
 
-def write_masks(
-    network: ShapeAwareNetwork,
-    source: Source,
-    config: Config,
-    out: Path,
-    **settings: Any,
-) -> int:
+def write_masks(network: ShapeAwareNetwork, source: Source, config: Config, settings: MaskSettings, out: Path) -> int:
     """Write out/NAME.png of each photograph that has none there yet; returns how many were written.
-
-    `settings` are those of `training_mask`.
 
     Raises:
         Unwritable: the disk is full or cannot be written.
@@ -107,7 +99,7 @@ def write_masks(
     """
     make_folder(out)
     missing = [index for index in range(len(source)) if not (out / f"{source.names[index]}.png").exists()]
-    work = partial(_mask_of, folded(network), source, config, **settings)
+    work = partial(_mask_of, folded(network), source, config, settings)
     masks = each_of(work, missing, next(network.parameters()).device)
     with closing(masks):
         for index, mask in zip(tqdm(missing, desc="masks"), masks, strict=True):
@@ -143,8 +135,10 @@ def note_settings(out: Path, settings: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(settings, indent=1) + "\n")
 
 
-def _mask_of(network: ShapeAwareNetwork, source: Source, config: Config, index: int, **settings: Any) -> np.ndarray:
-    return training_mask(network, source.rgb(index), source.labels[index], config, **settings)
+def _mask_of(
+    network: ShapeAwareNetwork, source: Source, config: Config, settings: MaskSettings, index: int
+) -> np.ndarray:
+    return training_mask(network, source.rgb(index), source.labels[index], config, settings)
 
 
 def share(text: str) -> float:
@@ -190,8 +184,8 @@ def _write(arguments: argparse.Namespace) -> None:
     made_by = {"checkpoint": facts["sha256"], "data": fingerprint(found.source), **flags}
     require_same_settings(arguments.out, made_by)
     note_settings(arguments.out, made_by)
-    settings = {"multi_scale": arguments.multi_scale, "with_crf": arguments.crf, "sure": arguments.sure}
-    count = write_masks(network, found.source, config, arguments.out, **settings)
+    settings = MaskSettings(arguments.multi_scale, arguments.crf, arguments.sure)
+    count = write_masks(network, found.source, config, settings, arguments.out)
     print(f"{count} masks written to {arguments.out}, {len(found.source) - count} were there; {found.skipped} left out")
 
 
