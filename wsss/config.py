@@ -89,7 +89,7 @@ class Config:
     )
     refine_steps: int = _number(10, (0, 100), "pseudo masks", "T, refinement steps (Sec. 3.2.1)")
     refine_stride: int = _number(
-        4, (1, 32), "pseudo masks", "the refinement and the mask losses see one pixel in this many"
+        4, (1, 32), "pseudo masks", "the refinement and the mask losses see one row and one column in this many"
     )
     refine_source: str = _option("score", "pseudo masks", "what s of Eq. 5 is", ("score", "prob"))
     background_affinity: bool = _option(

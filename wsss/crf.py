@@ -58,7 +58,7 @@ def crf(rgb: np.ndarray, probs: np.ndarray, *, steps: int = 10) -> np.ndarray:
 
     Raises:
         UserError: the package pydensecrf2 is not installed.
-        ValueError: `rgb` is not (H, W, 3) uint8, or `probs` is of another size or not finite.
+        ValueError: `rgb` is not (H, W, 3) uint8, or `probs` is of another size, negative or not finite.
 
     Reference:
         Kraehenbuehl and Koltun, Efficient Inference in Fully Connected CRFs, NIPS 2011.

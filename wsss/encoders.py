@@ -75,7 +75,8 @@ def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0,
         weights: a file of weights; "" for the encoder's own; "none" for random ones.
 
     Raises:
-        UserError: no such encoder, it does not support the output stride, or its weights cannot be had or do not fit.
+        UserError: no such encoder, it takes images of some sizes only, does not support the output stride or has fewer
+            stages than are to be frozen, or its weights cannot be had or do not fit.
     """
     require_encoder(name, weights)
     encoder = _wrn38(output_stride, weights) if name == "wrn38" else _timm(name, output_stride, weights)
@@ -95,7 +96,7 @@ def build_encoder(name: str, *, output_stride: int = 16, frozen_stages: int = 0,
 
 
 def require_encoder(name: str, weights: str) -> None:
-    """Raises UserError where no encoder has the name, or has no weights of its own. Nothing is built or read."""
+    """Raises UserError where no encoder has the name, or its weights are not there. Nothing is built or read."""
     if name == "wrn38":
         if not weights:
             raise UserError(

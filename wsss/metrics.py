@@ -14,7 +14,7 @@ import numpy as np
 from wsss import UNLABELLED
 
 BOUNDARY_RATIO = 0.05
-"""Width of a boundary as a share of the image's diagonal (Table 2: d = 5 %); the public code's default is 2 %."""
+"""Width of a boundary as a share of the image's diagonal (Sec. 4.2.4: d = 5 %); the public code's default is 2 %."""
 
 
 def confusion(truth: np.ndarray, mask: np.ndarray, num_classes: int) -> np.ndarray:

@@ -163,7 +163,7 @@ def pixel_probs(
     Returns:
         (B, K, height, width).
 
-    Source: the paper refines in training alone (Sec. 3.2.1). Here the scores are the logits and the background's is its
+    Source: the paper refines in training alone (Sec. 3.3). Here the scores are the logits and the background's is its
     constant, whatever a config asks for in training: neither probabilities nor `with_background_scores` brought more.
     """
     present = present_classes(torch.ones_like(output.image_scores) if objects is None else objects)

@@ -1,9 +1,9 @@
 """Masks of a training set from its image labels: `python -m wsss.pseudo_labels --checkpoint DIR --data ROOT --out DIR`.
 
-The first stage of the paper's two-stage training (Table 1), all of which `python -m wsss.two_stage` does; the second is
-`python -m wsss.train --supervision masks --masks DIR --shape-cue none --region-loss false`. Masks that are there
-already are kept, so an interrupted command goes on; DIR/settings.json says how they are made, and others are not mixed
-with them.
+What lies between the stages of the paper's two-stage training (Sec. 4.2.2), all of which `python -m wsss.two_stage`
+does; the second is `python -m wsss.train --supervision masks --masks DIR --shape-cue none --region-loss false`. Masks
+that are there already are kept, so an interrupted command goes on; DIR/settings.json says how they are made, and others
+are not mixed with them.
 """
 
 import argparse

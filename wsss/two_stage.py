@@ -1,4 +1,4 @@
-"""Two-stage training, after the paper's (Table 1): `python -m wsss.two_stage --preset NAME --out DIR [train's flags]`.
+"""The paper's two-stage training (Sec. 4.2.2): `python -m wsss.two_stage --preset NAME --out DIR [train's flags]`.
 
 OUT/labels          the network of this paper, trained from image labels
 OUT/masks           its masks of the training set, by SPR or, with --crf, by a dense CRF in its place

@@ -69,8 +69,8 @@ def require_file(path: Path, most_bytes: int = MOST_BYTES) -> None:
 def read_rgb(path: Path) -> np.ndarray:
     """A picture file as (H, W, 3) uint8, turned upright by its EXIF tag; of several frames the first.
 
-    Gray of more than 8 bits, or of real numbers, is scaled by the range of numbers that it uses: [0, 1], [0, 255] or
-    [0, 65535], and beyond that from its least to its greatest value.
+    Gray of 16 bits is scaled by [0, 65535]. Wider gray, or of real numbers, by the range that it uses: [0, 1] (real
+    numbers alone), [0, 255] or [0, 65535], and beyond that from 0, or a lesser least value, to its greatest one.
 
     Raises:
         UserError: naming the file: it is no regular file, empty, too large, of another format, cut off or broken.
