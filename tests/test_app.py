@@ -99,7 +99,7 @@ def test_a_page_that_is_older_than_the_server_sees_its_runs(visitor, epoch):
 
 
 def test_no_button_calls_our_defaults_the_papers(address):
-    page = httpx.get(f"{address}/config").json()
+    page = httpx.get(f"{address}/config", timeout=60).json()
     names = {part["props"].get("value") for part in page["components"] if part["type"] == "button"}
     assert "Default settings" in names and "Paper's settings" not in names
 

@@ -81,17 +81,18 @@ def test_each_opened_photograph_is_judged_right_or_wrong(address, runs):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     with sync_api.sync_playwright() as playwright:
         page = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]).new_page()
+        page.set_default_timeout(120_000)
         page.goto(address)
-        page.locator(".js-plotly-plot .bars").first.wait_for(timeout=60_000)  # of the example at the start
+        page.locator(".js-plotly-plot .bars").first.wait_for()  # of the example at the start
         lines = page.get_by_role("gridcell").or_(page.locator("td")).get_by_text("shapes-1-").locator("visible=true")
         judged = page.locator(".legend:visible", has_text="mean IoU")
         said = ""
         for line in (0, 1):
             page.get_by_role("tab", name="Evaluate", exact=True).click()
-            lines.nth(line).click(timeout=20_000)
+            lines.nth(line).click()
             page.locator(".caption-label:visible, .caption:visible").first.wait_for()
             page.get_by_role("button", name="Open in Inspect").click()
-            judged.filter(has_not_text=said or "nothing is said yet").wait_for(timeout=30_000)
+            judged.filter(has_not_text=said or "nothing is said yet").wait_for()
             said = judged.inner_text()
             assert page.get_by_label("right or wrong").is_checked()
         page.get_by_text("shown at 96x96").wait_for()

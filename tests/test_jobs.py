@@ -206,7 +206,16 @@ jobs.start(runs.folder_of(sys.argv[1]), [sys.executable, "-c", sys.argv[2]], kin
 print("started", flush=True)
 time.sleep(1000)
 """
-LINES = "import sys, time\nfor n in range(100):\n    print('line', n, flush=True)\n    time.sleep(0.02)\nsys.exit(3)"
+LINES = """
+import sys, time
+from pathlib import Path
+for n in range(99):
+    print('line', n, flush=True)
+while not Path('FREE').exists():
+    time.sleep(0.02)
+print('line', 99, flush=True)
+sys.exit(3)
+"""
 
 
 def killed_server(name: str, code: str) -> None:
@@ -221,8 +230,10 @@ def killed_server(name: str, code: str) -> None:
 
 
 def test_j3_a_job_outlives_a_killed_server_and_its_end_is_known(place):
-    killed_server("one", LINES)
+    free = place.with_name("free")
+    killed_server("one", LINES.replace("FREE", str(free)))
     adopted = runs.known("one").status in runs.ALIVE and not is_free()
+    free.touch()
     until(lambda: not runs.known("one").is_alive)
     time.sleep(0.2)
     killed_server("two", STEPS)

@@ -3,11 +3,11 @@
 import json
 import math
 import os
+import resource
 import shutil
 import signal
 import subprocess
 import sys
-import time
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -67,19 +67,25 @@ def assert_same_weights(a: Path, b: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def children_seconds() -> float:
+    """CPU time of the processes that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 @pytest.mark.slow
 def test_tiny_trains_in_a_minute_and_gains_twenty_points(tmp_path):
     validation = read("shapes", None, "val")
     torch.manual_seed(0)
     before = evaluate(build(tiny(), len(validation.classes) + 1).eval(), validation, PredictionSettings()).miou
-    begun = time.perf_counter()
+    begun = children_seconds()
     result = subprocess.run(command("--out", str(tmp_path)), cwd=ROOT, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begun
+    seconds = children_seconds() - begun
     assert result.returncode == 0, result.stderr
     after = checkpoint.read_config(tmp_path / "model")["val"]["miou"]
     print(f"tiny: mIoU {100 * before:.1f} -> {100 * after:.1f} in {seconds:.0f} s")
     assert after > before + 0.20
-    assert seconds < 120  # twice the promise, since test machines are shared
+    assert seconds < 120  # of a core, whoever else uses it: a minute of two
 
 
 @pytest.fixture(scope="module")

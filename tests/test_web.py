@@ -586,7 +586,7 @@ def test_what_was_uploaded_is_gone_when_the_server_is_and_that_waits_for_no_page
     seconds = time.monotonic() - asked
     visitor.close()
     assert not list(tmp_path.glob("wsss-page-*"))
-    assert seconds < 5
+    assert seconds < 30  # a page's stream would hold it for ever
 
 
 LOGIN = {"username": "me", "password": "password1"}
@@ -605,7 +605,7 @@ def guarded(tmp_path_factory) -> Iterator[str]:
 
 @pytest.mark.slow
 def test_a_page_with_a_password_tells_nothing_without_it(guarded):
-    with httpx.Client(base_url=guarded) as stranger:
+    with httpx.Client(base_url=guarded, timeout=60) as stranger:
 
         def asked() -> list[httpx.Response]:
             question = {"data": [], "fn_index": 0, "session_hash": "x"}

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
@@ -111,3 +113,24 @@ def test_a_process_that_cannot_be_started_is_told(nobody_is_left, monkeypatch):
     monkeypatch.setattr(os, "fork", fork_once)
     with pytest.raises(WorkerFailed, match="cannot be started .Resource temporarily unavailable"):
         list(each_of(lambda index: index, MANY, CPU))
+
+
+def in_a_thread(index: int) -> int:
+    """Fail beside the work as what hands batches over does: of the first item the other end is gone."""
+
+    def fail() -> None:
+        try:
+            raise ValueError("a bad day") if index else ConnectionResetError("Connection reset by peer")
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+
+    thread = threading.Thread(target=fail)
+    thread.start()
+    thread.join()
+    return index
+
+
+def test_a_batch_that_nobody_takes_any_more_leaves_no_traceback(capfd):
+    assert list(each_of(in_a_thread, MANY, CPU)) == list(MANY)
+    said = capfd.readouterr().err
+    assert "ValueError: a bad day" in said and "ConnectionResetError: Connection" not in said

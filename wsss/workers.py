@@ -2,8 +2,10 @@
 
 import multiprocessing
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
 from typing import Any
 
 import torch
@@ -44,7 +46,7 @@ def delivered(dataset: Dataset, workers: int, patience: float | None = None, **s
     loader = DataLoader(
         dataset,
         num_workers=workers,
-        worker_init_fn=_ignore_signals,
+        worker_init_fn=_begin,
         timeout=(patience or _LOADING) if workers else 0,
         **settings,
     )
@@ -99,10 +101,17 @@ def _end(workers: set[multiprocessing.Process]) -> None:
         signal.signal(signal.SIGCHLD, torch_watches)
 
 
-def _ignore_signals(worker: int) -> None:
+def _begin(worker: int) -> None:
     """A signal to the whole group is for the main process, which finishes its step with this one's help."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    sys.excepthook = _say_unless_unasked
+
+
+def _say_unless_unasked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's own, but for a batch that the main process, which another's death has ended, did not take."""
+    if not issubclass(kind, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _own_words(text: str) -> str:
