@@ -29,12 +29,13 @@ def in_order(items: list[pytest.Item]) -> list[pytest.Item]:
     """The order in which two processes are done soonest, each of which takes a half and then helps the other.
 
     What runs alone comes first, while the other process is at short tests, for none of which it waits long. The tests
-    of the running app are in the same half, so that one process starts it; those of other long modules are in the
-    second, and the short ones fill up.
+    of a running app are in the same half, so that one process starts it; those of other long modules are in the second,
+    and the short ones fill up.
     """
     alone = [item for item in items if is_alone(item)]
     others = sorted((item for item in items if not is_alone(item)), key=_rank)
-    served = [item for item in others if "address" in item.fixturenames]
+    served = [item for item in others if {"address", "small_address"} & set(item.fixturenames)]
+    served.sort(key=lambda item: "small_address" not in item.fixturenames)  # the small one may have been measured alone
     slow = {item.path for item in others if item.get_closest_marker("slow")}
     long = [item for item in others if item.path in slow and item not in served]
     short = [item for item in others if item.path not in slow and item not in served]

@@ -143,7 +143,8 @@ class Child:
 
 def until(condition: Callable[[], object], seconds: float = 60) -> None:
     """Wait for something to become true. Fails when it does not."""
-    deadline = time.monotonic() + seconds
+    deadline, pause = time.monotonic() + seconds, 0.005
     while not condition():
         assert time.monotonic() < deadline, f"not so after {seconds} s"
-        time.sleep(0.005)
+        time.sleep(pause)
+        pause = min(1.3 * pause, 0.05)  # to look costs the core that it waits for

@@ -218,14 +218,6 @@ def test_a_bad_file_is_refused_in_one_sentence(visitor, tmp_path, name, content,
     assert "cat" in give(visitor, CAT)[0]["value"], "the app answers afterwards"
 
 
-def test_a_bomb_is_refused_before_it_is_decoded(visitor, tmp_path):
-    bomb = tmp_path / "bomb.png"
-    Image.new("1", (12_000, 12_000)).save(bomb)
-    with pytest.raises(AppError, match="has 12000x12000 pixels, more than 40 million"):
-        visitor.predict(handle_file(str(bomb)), 0, api_name="/segment")
-    assert "cat" in give(visitor, CAT)[0]["value"], "the app answers afterwards"
-
-
 def refused(*flags: str) -> str:
     """What the app says to flags that it refuses, before the imports that take seconds."""
     command = [sys.executable, "-X", "importtime", "app.py", *flags]  # what is imported goes to standard error too

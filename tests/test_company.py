@@ -8,10 +8,10 @@ import pytest
 from company import FEW, LONGEST, Room, in_order
 
 
-def item(path: str, *marks: str, served: bool = False) -> SimpleNamespace:
+def item(path: str, *marks: str, served: str = "") -> SimpleNamespace:
     return SimpleNamespace(
         path=Path(path),
-        fixturenames=["address"] if served else [],
+        fixturenames=[served],
         get_closest_marker=lambda name: name if name in marks else None,
     )
 
@@ -20,12 +20,12 @@ def test_what_measures_comes_first_and_the_other_half_soon_comes_to_what_takes_l
     short = [item("a") for _ in range(200)]
     long, beside = item("b", "slow"), item("b")
     longest = item(LONGEST[0], "slow")
-    served, with_it = item("c", served=True), item("c", "slow")
+    served, with_it, small = item("c", served="address"), item("c", "slow"), item("e", served="small_address")
     alone = item("d", "alone")
-    given = [*short[:3], long, beside, served, with_it, alone, longest, *short[3:]]
+    given = [*short[:3], long, beside, served, with_it, small, alone, longest, *short[3:]]
     ordered = in_order(given)
     assert len(ordered) == len(given) and {id(one) for one in ordered} == {id(one) for one in given}
-    assert ordered[:2] == [alone, served], "of whose module the other test needs no app"
+    assert ordered[:3] == [alone, small, served], "of whose module the other test needs no app"
     of_the_other = ordered[len(given) // 2 :]
     assert all(one.path.name == "a" for one in of_the_other[:FEW])
     assert of_the_other[FEW:][:4] == [longest, long, beside, with_it]

@@ -2,6 +2,7 @@
 
 import json
 import signal
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,20 +22,32 @@ from wsss.flags import latest
 from wsss.network import build
 from wsss.presets import tiny
 
-SMALL = ["--preset", "tiny", "--seeds", "0", "--epochs", "1", "--warmup-epochs", "0", "--crop", "32", "--batch", "16"]
+SMALL = ["--preset", "tiny", "--seeds", "0", "--epochs", "2", "--warmup-epochs", "1", "--crop", "32", "--batch", "16"]
 SMALL += ["--encoder", "test_efficientnet", "--encoder-weights", "none", "--aspp-channels", "8", "--previews", "0"]
 SMALL += ["--precision", "float32"]  # which format is the fastest is measured, and may differ from run to run
+FEW = {"train": (48, 0), "val": (4, 1)}
 
 
 @pytest.fixture(autouse=True)
 def few_pictures(monkeypatch):
     """Nothing here is about how well a network learns."""
-    monkeypatch.setattr("wsss.data.source._DRAWN", {"train": (48, 0), "val": (4, 1)})
+    monkeypatch.setattr("wsss.data.source._DRAWN", FEW)
 
 
 @pytest.fixture
 def folders(tmp_path) -> list[str]:
     return ["--runs", str(tmp_path / "runs"), "--out", str(tmp_path / "out")]
+
+
+@pytest.fixture(scope="module")
+def table_8(tmp_path_factory) -> tuple[Path, list[str]]:
+    """Where its networks are trained and it is written, and by which flags."""
+    place = tmp_path_factory.mktemp("table-8")
+    flags = [*SMALL, "--runs", str(place / "runs"), "--out", str(place / "out")]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("wsss.data.source._DRAWN", FEW)
+        assert reproduce.main(["8", *flags]) == 0
+    return place, flags
 
 
 def logs(folder) -> dict[str, str]:
@@ -43,34 +56,32 @@ def logs(folder) -> dict[str, str]:
 
 
 @pytest.mark.slow
-def test_a_table_is_trained_once_and_written_with_its_commands(folders, tmp_path, capsys):
-    assert reproduce.main(["8", *SMALL, *folders]) == 0
-    table = tables.read(tmp_path / "out", "8")
+def test_a_table_is_trained_once_and_written_with_its_commands(table_8, capsys):
+    place, flags = table_8
+    table = tables.read(place / "out", "8")
     assert list(table["variant"]) == [variant.name for variant in TRAINED["8"].variants]
     assert table["mIoU"].between(0, 100).all()
-    assert str(tmp_path) not in (tmp_path / "out" / "table_8.md").read_text()
+    assert str(place) not in (place / "out" / "table_8.md").read_text()
     for row in table.itertuples():
-        known = checkpoint.read_config(tmp_path / "runs" / f"{row.variant}-0" / "model")
+        known = checkpoint.read_config(place / "runs" / f"{row.variant}-0" / "model")
         assert row.mIoU == pytest.approx(100 * known["val"]["miou"], abs=1e-3)
         assert known["config"]["region_loss"] == ("--region-loss false" not in row.command)
-    assert json.loads((tmp_path / "out" / "table_8.json").read_text())["data"]
-    trained = logs(tmp_path)
-    assert reproduce.main(["8", *SMALL, *folders]) == 0
-    assert logs(tmp_path) == trained  # nothing was trained again
-    assert reproduce.main(["8", *SMALL, *folders, "--lr", "0.5"]) == 2
+    assert json.loads((place / "out" / "table_8.json").read_text())["data"]
+    trained = logs(place)
+    assert reproduce.main(["8", *flags]) == 0
+    assert logs(place) == trained  # nothing was trained again
+    assert reproduce.main(["8", *flags, "--lr", "0.5"]) == 2
     assert "classified-0: the run has lr 0.02, it cannot be resumed with 0.5" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_variants_classify_together_and_end_as_if_each_was_trained_alone(folders, tmp_path):
-    flags = [*SMALL, *folders]
-    flags[flags.index("--epochs") + 1], flags[flags.index("--warmup-epochs") + 1] = "2", "1"
-    assert reproduce.main(["8", *flags]) == 0
-    assert [path.name for path in (tmp_path / "runs").glob("classified*")] == ["classified-0"]
+def test_variants_classify_together_and_end_as_if_each_was_trained_alone(table_8, tmp_path):
+    place, flags = table_8
+    assert [path.name for path in (place / "runs").glob("classified*")] == ["classified-0"]
     seeds = flags.index("--seeds")
     given = flags[:seeds] + flags[seeds + 2 : len(SMALL)]  # seed 0 is the default
     for variant in TRAINED["8"].variants[1:3]:
-        alone, shared = tmp_path / variant.name, tmp_path / "runs" / f"{variant.name}-0"
+        alone, shared = tmp_path / variant.name, place / "runs" / f"{variant.name}-0"
         assert train.main([*given, *variant.flags, "--out", str(alone)]) == 0
         one, other = (load_file(folder / "model" / "model.safetensors") for folder in (alone, shared))
         assert all(torch.equal(one[name], other[name]) for name in one)

@@ -200,12 +200,6 @@ def test_drops_channels_before_the_last_two_convolutions_of_a_bottleneck(block, 
     assert seen["2b2"] is dropped["2b2"]
 
 
-def test_train_and_eval_return_the_model():
-    model = without_weights()
-    assert model.train() is model
-    assert model.eval() is model
-
-
 # Hooks
 
 

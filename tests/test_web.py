@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+import socket
 import tempfile
 import time
 from collections.abc import Iterator
@@ -395,9 +396,14 @@ def test_a_name_never_leads_out_of_its_folder(address):
 
 def test_no_address_is_fetched(address):
     visitor = Visitor(address)
-    for url in ("http://127.0.0.1/x.png", "https://example.org/x.png", "http://[2001:db8::1]/x.png"):
-        with pytest.raises(Refusal, match="A file must be uploaded before it can be used"):
-            visitor.ask("segment", file(url), 0, False)
+    with socket.create_server(("127.0.0.1", 0)) as asked:
+        asked.setblocking(False)
+        here = f"http://127.0.0.1:{asked.getsockname()[1]}/x.png"
+        for url in (here, "https://example.org/x.png", "http://[2001:db8::1]/x.png"):
+            with pytest.raises(Refusal, match="A file must be uploaded before it can be used"):
+                visitor.ask("segment", file(url), 0, False)
+        with pytest.raises(BlockingIOError):  # nobody came
+            asked.accept()
     visitor.close()
 
 
@@ -571,7 +577,6 @@ def test_what_a_visitor_still_uses_is_not_forgotten():
 # The end
 
 
-@pytest.mark.alone
 @pytest.mark.slow
 def test_what_was_uploaded_is_gone_when_the_server_is_and_that_waits_for_no_page(shipped_or_fresh, tmp_path):
     (tmp_path / "wsss-page-999999999-killed").mkdir()
