@@ -167,7 +167,7 @@ def test_hundreds_of_new_sessions_are_forgotten_and_a_crowd_is_told_to_wait(smal
         one.session = secrets.token_hex(8)
         return bool(one.ask("segment", given, 0, False))
 
-    visitor.ask("cam", given, "disc", "GradCAM", "image score", 0, 0)  # until then its imports may go on
+    visitor.warm(given, "disc")
     sessions(100)  # as many as the server keeps
     before = process.memory_info().rss
     sessions(400)

@@ -221,7 +221,7 @@ def test_each_kind_of_file_is_answered_in_words_over_the_network(address):
 def test_bombs_disturb_nobody(address):
     process, neighbor = server(address), Visitor(address)
     photograph = neighbor.upload("x.png", encoded(Image.fromarray(NOISE), "PNG"))
-    neighbor.ask("segment", photograph, 0, False)
+    neighbor.warm(photograph, "cat")
     before, most, errors, done = process.memory_info().rss, 0, [], threading.Event()
 
     def go_on() -> None:

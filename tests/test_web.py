@@ -168,7 +168,7 @@ def pieces(size: int):
 
 def test_what_is_too_large_is_refused_before_it_takes_memory(address):
     visitor = Visitor(address)
-    visitor.ask("segment", visitor.upload("x.png", png()), 0, False)  # else what a page loads first might count
+    visitor.warm(visitor.upload("x.png", png()), "cat")
     visitor.close()
     before = server(address).memory_info().rss
     json_type = {"Content_Type": "application/json"}
