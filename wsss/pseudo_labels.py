@@ -49,7 +49,7 @@ class MaskSettings(NamedTuple):
 
     multi_scale: bool = False  # mean over `MULTI_SCALE` and flips
     with_crf: bool = False  # a dense CRF takes the place of the refinement
-    sure: float = 0.0  # pixels whose class is less probable, among the background and the classes present: unlabelled
+    sure: float = 0.0  # pixels whose class has a lesser share of what the classes present sum to stay unlabelled
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""The paper's two-stage training (Sec. 4.2.2): `python -m wsss.two_stage --preset NAME --out DIR [train's flags]`.
+"""Two-stage training, after Sec. 4.2.2: `python -m wsss.two_stage --preset NAME --out DIR [train's flags]`.
 
 OUT/labels          the network of this paper, trained from image labels
 OUT/masks           its masks of the training set, by SPR or, with --crf, by a dense CRF in its place

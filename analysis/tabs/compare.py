@@ -93,8 +93,8 @@ def build(subject: Subject) -> dict[str, gr.components.Component]:
     with subject.tools:  # not among the tabs, which are counted
         brought = gr.State()
     for side in sides.values():
-        asked, inputs = [side.checkpoint.input], [side.checkpoint, side.alpha]
-        bring_settings(subject.library, asked, inputs, lambda config: [config.alpha], brought)
+        chosen, inputs = [side.checkpoint.input], [side.checkpoint, side.alpha]
+        bring_settings(subject.library, chosen, inputs, lambda config: [config.alpha], brought)
     subject.live([*moved(controls), brought.change], shown, controls, pictures)
     tabulate = in_words(_table_by(subject.library))
     asked = gr.on([files.upload, again.click], tabulate, [files, *controls], table, **_MANY)
